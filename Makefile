@@ -1,0 +1,48 @@
+# Everything starts here. The environment makes itself: see scripts/bootstrap.
+#   make PIP_EXTRA_ARGS="..."   further arguments for pip (README: the CPU build of torch)
+#   make PYTHON=python3.12      another interpreter for the environment
+
+SHELL := /bin/sh
+PYTHON ?= python3
+PIP_EXTRA_ARGS ?=
+RUN := .venv/bin
+DEMO := demo-output
+
+# Several OpenMP threads on small matrices are 10 to 200 times slower than one.
+export OMP_NUM_THREADS := 1
+export PYTHON PIP_EXTRA_ARGS
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv demo checks fast test bench clean
+
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: .venv/.ready ## the environment, made anew when what it stands on changed
+
+.venv/.ready: pyproject.toml constraints.txt scripts/bootstrap
+	@scripts/bootstrap
+	@touch $@
+
+demo: .venv/.ready ## train on two healthy actuators, then watch two others
+	@$(RUN)/watchkeeper demo --out $(DEMO)
+
+checks: .venv/.ready
+	@$(RUN)/ruff format --check --quiet .
+	@$(RUN)/ruff check --quiet .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports >/dev/null || $(RUN)/lint-imports
+
+fast: checks ## format, lint, types, imports and the quick tests: under a minute
+	@$(RUN)/python -m pytest -m "not slow and not broker and not gpu" -x -q
+
+# Line and branch coverage of the pure core together; the other rooms are judged by what their tests prove.
+test: checks ## all of it
+	@$(RUN)/python -m pytest --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+bench: .venv/.ready ## run every benchmark that needs no data of its own
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script; done
+
+clean: ## remove the environment and everything made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

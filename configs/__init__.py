@@ -1,0 +1,1 @@
+"""Example configurations and demo recordings, packaged as data."""

@@ -1,0 +1,153 @@
+"""What a connector promises: sources, histories and sinks, and the three ways they fail.
+
+A connector is one module of this package, named as its ``type`` in the configuration. It holds a
+class ``Source``, ``History`` or ``Sink`` (or several), each with its settings class as
+``Settings``: a pydantic model with ``type: Literal["<module name>"]``. Nothing else is listed
+anywhere: ``connectors.discover()`` finds it, the configuration accepts it, ``watchkeeper example``
+prints it and the contract tests run it.
+
+Errors::
+
+    ConnectorError
+    ├── NotReadyError   the world is not ready; try again, after retry_after_s if it says so
+    ├── RefusedError    the peer said no; trying the same again will not help
+    └── LostError       a connection that worked is gone; open a new one
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
+
+from pydantic import AfterValidator, BaseModel, ValidationInfo
+
+from connectors.batch import Notice, Pictures, Samples, Waveforms
+from connectors.points import Outgoing
+
+Batch = Samples | Waveforms | Pictures | Notice
+
+
+def _against_base(value: str, info: ValidationInfo) -> str:
+    """A relative path is meant from the folder of the configuration, given as context ``base``."""
+    base = (info.context or {}).get("base")
+    return value if base is None else str(Path(base) / value)
+
+
+ConfigPath = Annotated[str, AfterValidator(_against_base)]
+"""A path in the configuration: absolute, or relative to the configuration's own folder."""
+
+
+class ConnectorError(Exception):
+    """Something between us and a peer. ``connector`` is the source's or sink's configured name."""
+
+    def __init__(self, message: str, *, connector: str) -> None:
+        """Keep the words for people and the name for code."""
+        super().__init__(message)
+        self.connector = connector
+
+
+class NotReadyError(ConnectorError):
+    """The peer cannot be reached, or asks for patience. Worth trying again."""
+
+    def __init__(self, message: str, *, connector: str, retry_after_s: float | None = None) -> None:
+        """``retry_after_s`` is what the peer asked for, in seconds."""
+        super().__init__(message, connector=connector)
+        self.retry_after_s = retry_after_s
+
+
+class RefusedError(ConnectorError):
+    """The peer refused. ``items``: the refused entries of a delivery, by index; empty: all."""
+
+    def __init__(self, message: str, *, connector: str, items: Sequence[int] = ()) -> None:
+        """``items`` are indices into the delivered sequence; the others were taken."""
+        super().__init__(message, connector=connector)
+        self.items = tuple(items)
+
+
+class LostError(ConnectorError):
+    """A link that worked is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRef:
+    """One tag that a source is asked for."""
+
+    id: int  # the number its samples carry
+    address: str  # where the source finds it: a column, a node, a topic
+    unit: str | None = None  # what the configuration says it is in
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Brings batches in, one after the other, and resumes where it was.
+
+    Made with its name, its settings and the tags wanted: ``Source(name, settings, tags)``; making
+    does no I/O.
+    """
+
+    Settings: ClassVar[type[BaseModel]]
+    name: str
+
+    async def open(self, *, resume: str | None) -> None:
+        """Connect, and continue after position ``resume`` (None: from the start).
+
+        Raises NotReadyError where trying again may help, RefusedError where it will not.
+        """
+        ...
+
+    def batches(self) -> AsyncIterator[Batch]:
+        """Batches in the order they came. Cancelling ends it within a second.
+
+        Raises LostError, RefusedError.
+        """
+        ...
+
+    async def accepted(self, position: str) -> None:
+        """Everything up to ``position`` is stored for good: the peer may forget it."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class History(Protocol):
+    """Reads what was, in order of time: made as a source is."""
+
+    Settings: ClassVar[type[BaseModel]]
+    name: str
+
+    def read(
+        self, *, since: int | None = None, until: int | None = None
+    ) -> Iterator[Samples | Notice]:
+        """Everything in (since, until], ns since 1970 UTC, in pieces that fit in memory.
+
+        Raises NotReadyError and RefusedError.
+        """
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Carries results out: made by ``Sink(name, settings)``; making does no I/O."""
+
+    Settings: ClassVar[type[BaseModel]]
+    accepts: ClassVar[tuple[type[Outgoing], ...]]
+    name: str
+
+    async def open(self) -> None:
+        """Connect. Raises NotReadyError, RefusedError."""
+        ...
+
+    async def deliver(self, items: Sequence[Outgoing]) -> None:
+        """Hand over all items, in order; the same item may come again and must then change nothing.
+
+        Raises NotReadyError (none or some were taken: give all again later), RefusedError (those in
+        ``items``, or all, can never be taken; the others were).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. May be called twice."""
+        ...

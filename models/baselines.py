@@ -1,0 +1,141 @@
+"""Baselines behind the same contract: EWMA-Mahalanobis and PCA T2/SPE.
+
+Both expect every channel at its healthy mean; a network that does not beat them is not worth its
+cost. PCA: T2 of the kept components and SPE, the squared distance from their plane (Jackson and
+Mudholkar, Technometrics 21, 1979). Channels that are not valid are filled in by regression on the
+valid ones (known data regression: Arteaga and Ferrer, J. Chemometrics 16, 2002).
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from models.contract import Detector, DetectorSettings, State
+from models.surprise import (
+    F64,
+    LEAST_VARIANCE,
+    Mahalanobis,
+    QuadraticJudge,
+    SmoothedSettings,
+    shrunk_covariance,
+)
+
+# N rows, C channels, K components
+
+
+class Level:
+    """Expects every channel at its healthy mean, give or take its healthy spread.
+
+    Remembers nothing.
+    """
+
+    warmup_ticks = 0
+
+    def initial(self, rows: int) -> State:  # noqa: ARG002 (nothing is kept for any row)
+        """No state."""
+        return {}
+
+    def step(
+        self,
+        value_NC: Tensor,
+        valid_NC: Tensor,  # noqa: ARG002 (what is expected does not depend on what came)
+        state: State,  # noqa: ARG002 (there is none)
+    ) -> tuple[Tensor, Tensor, State]:
+        """Zero, give or take one: scaled units."""
+        return torch.zeros_like(value_NC), torch.ones_like(value_NC), {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Nothing is learnt: the scaling holds it all."""
+        return {}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Nothing to take back."""
+
+    def to(self, device: str) -> None:
+        """Nothing to move."""
+
+
+class EwmaSettings(SmoothedSettings):
+    """EWMA-Mahalanobis: the distance of the smoothed values from their healthy mean. No network."""
+
+    type: Literal["ewma"] = "ewma"
+
+    def build(self, channels: int) -> Detector:
+        """A detector that has learnt nothing yet."""
+        return Detector(
+            channels=channels,
+            predictor=Level(),
+            judge=Mahalanobis(channels, self.spans),
+            warmup_ticks=self.warmup_ticks,
+        )
+
+
+class PcaSettings(DetectorSettings):
+    """PCA T2/SPE: the distance within the plane of the healthy values, and from it. No network."""
+
+    type: Literal["pca"] = "pca"
+    explained: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="Share of the healthy variance that the kept components explain.",
+    )
+    span: int = Field(
+        1, ge=1, description="Values are smoothed over this many ticks; 1: not at all."
+    )
+
+    def build(self, channels: int) -> Detector:
+        """A detector that has learnt nothing yet."""
+        return Detector(
+            channels=channels,
+            predictor=Level(),
+            judge=Subspace(channels, self.span, self.explained),
+            warmup_ticks=self.warmup_ticks,
+        )
+
+
+class Subspace(QuadraticJudge):
+    """T2 and SPE: two quadratic forms of the same smoothed vector."""
+
+    def __init__(self, channels: int, span: int, explained: float) -> None:
+        super().__init__(channels, (span, span))
+        self.explained = explained
+        self.covariance: F64 = np.eye(channels)
+
+    def forms(self, valid_C: NDArray[np.bool_]) -> F64:
+        """T2 and SPE of the vector filled in by regression: F' M F, with F the filling."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        values, vectors = values[::-1], vectors[:, ::-1]  # the largest first
+        share = np.cumsum(values) / values.sum()
+        kept = max(min(int(np.searchsorted(share, self.explained)) + 1, self.channels - 1), 1)
+        plane = vectors[:, :kept]
+        within = (plane / values[:kept]) @ plane.T
+        beyond = np.eye(self.channels) - plane @ plane.T
+        fill = np.zeros((self.channels, self.channels))
+        pick = np.ix_(valid_C, valid_C)
+        fill[:, valid_C] = self.covariance[:, valid_C] @ np.linalg.inv(self.covariance[pick])
+        return np.stack([fill.T @ form @ fill for form in (within, beyond)])
+
+    def learn(self, smoothed: F64, valid: NDArray[np.bool_], floor: F64) -> None:
+        """The covariance of the healthy values."""
+        alpha = float(self.alpha[0])
+        kept = (1.0 - alpha) ** 2
+        self.covariance = shrunk_covariance(
+            smoothed[:, 0],
+            valid,
+            least=np.clip(np.square(floor), LEAST_VARIANCE, 1.0) * (alpha / (2.0 - alpha)),
+            independent=len(smoothed) * (1.0 - kept) / (1.0 + kept),
+        )
+
+    def learnt(self) -> dict[str, F64]:
+        """The covariance."""
+        return {"covariance": self.covariance}
+
+    def relearn(self, arrays: Mapping[str, F64]) -> None:
+        """Take back what learnt() gave."""
+        self.covariance = arrays["covariance"]

@@ -1,0 +1,345 @@
+"""A model on disk and in use: a folder of ``weights.safetensors`` and ``card.json``.
+
+The card says what the weights are and how to use them; loading runs no code of the folder's. The
+same training writes the same bytes, and the bundle's hash is that of its card, which holds the hash
+of the weights.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+import models
+from models.calibration import Calibration
+from models.contract import Detector, DetectorSettings, Judgement, State
+from models.scaling import Scaling
+
+# N rows, C channels
+
+SCHEMA_VERSION = 1
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class BundleError(Exception):
+    """A bundle cannot be read, or is not for these channels.
+
+    ``path``: the folder, where there is one.
+    """
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class Channel(BaseModel):
+    """One column of the frames, as the model knows it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    unit: str | None
+    aggregate: str  # how the samples of one tick became one value
+
+
+class AssetRange(BaseModel):
+    """What of one asset the model was made from. Ticks in ns since 1970 UTC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first: int
+    last: int
+    frames: int
+
+
+class Card(BaseModel):
+    """Everything about a bundle but its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    kind: str  # the type of its settings
+    settings: dict[str, Any]  # of the detector
+    channels: tuple[Channel, ...] = Field(min_length=1)
+    tick_ms: int = Field(gt=0)
+    warmup_ticks: int = Field(ge=0)
+    scaling: Scaling
+    calibration: Calibration
+    threshold: float | None = None  # surprise to alarm at; set by whoever knows the alarm budget
+    provisional: bool = True  # the history was too short for the threshold asked for
+    data: dict[str, AssetRange]  # asset -> range
+    data_hash: str  # SHA-256 of the frames
+    training: dict[str, Any]
+    seeds: tuple[int, ...]
+    metrics: dict[str, float]
+    code_version: str
+    created_with: dict[str, str]  # library -> version
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One trained model: its card, and a detector that holds the weights."""
+
+    card: Card
+    detector: Detector
+
+    @classmethod
+    def load(cls, path: Path | str, device: Device = "auto") -> "Bundle":
+        """Read a folder. Raises BundleError saying what is wrong with it and what to do."""
+        folder = Path(path)
+        card = _read_card(folder)
+        content = _read(folder / WEIGHTS)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != card.weights_sha256:
+            raise BundleError(
+                f"{folder / WEIGHTS}: not the weights of this card: want SHA-256 "
+                f"{card.weights_sha256}, got {digest} "
+                f"({len(content)} bytes). Cut short, changed, or from another bundle: "
+                "copy the folder again.",
+                path=folder,
+            )
+        try:
+            settings: DetectorSettings = TypeAdapter(models.ModelSettings).validate_python(
+                {**card.settings, "type": card.kind}
+            )
+        except ValidationError as error:
+            raise BundleError(
+                f"{folder / CARD}: kind {card.kind!r} with settings {card.settings}: "
+                f"{_first(error)}. "
+                f"This version knows {', '.join(models.discover())}.",
+                path=folder,
+            ) from error
+        detector = settings.build(len(card.channels))
+        try:
+            detector.load_tensors(safetensors.torch.load(content))
+        except (safetensors.SafetensorError, ValueError) as error:
+            raise BundleError(
+                f"{folder / WEIGHTS}: not the weights of a {card.kind} of "
+                f"{len(card.channels)} channels: {error}",
+                path=folder,
+            ) from error
+        return cls(card, detector.to(resolve(device)))
+
+    def save(self, path: Path | str) -> None:
+        """Write the folder, whole or not at all; one that is there already is replaced."""
+        write_folder(
+            Path(path),
+            {
+                CARD: _card_bytes(self.card),
+                WEIGHTS: weights_bytes(self.detector),
+            },
+        )
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 of the card, and through it of everything."""
+        return hashlib.sha256(_card_bytes(self.card)).hexdigest()
+
+    @property
+    def warmup_ticks(self) -> int:
+        """Ticks after a reset before a score counts."""
+        return self.card.warmup_ticks
+
+    def with_threshold(self, threshold: float | None, *, provisional: bool) -> "Bundle":
+        """The same model with another threshold on its card."""
+        changed = {"threshold": threshold, "provisional": provisional}
+        return Bundle(self.card.model_copy(update=changed), self.detector)
+
+    def check_fits(self, channels: Sequence[Channel], tick_ms: int) -> None:
+        """Raise BundleError unless these frames are what the model was made for.
+
+        In the same order.
+        """
+        own = {channel.name: channel for channel in self.card.channels}
+        given = {channel.name: channel for channel in channels}
+        wrong = [f"channel {name!r} is missing" for name in own if name not in given]
+        wrong += [
+            f"channel {name!r} is not one of the model's" for name in given if name not in own
+        ]
+        for name in [name for name in own if name in given]:
+            for what in ("unit", "aggregate"):
+                want, got = getattr(own[name], what), getattr(given[name], what)
+                if want != got:
+                    wrong.append(f"channel {name!r}: want {what} {want!r}, got {got!r}")
+        if not wrong and list(own) != [channel.name for channel in channels]:
+            wrong.append(f"want the channels in the order {', '.join(own)}, got {', '.join(given)}")
+        if tick_ms != self.card.tick_ms:
+            wrong.append(f"want tick_ms {self.card.tick_ms}, got {tick_ms}")
+        if wrong:
+            raise BundleError(
+                f"this {self.card.kind} model does not fit: {'; '.join(wrong)}. "
+                "Correct the configuration, or train a model for it."
+            )
+
+    def initial(self, rows: int) -> State:
+        """The state of ``rows`` assets that have seen nothing yet."""
+        return self.detector.initial(rows)
+
+    def step(
+        self, value: NDArray[np.float64], valid: NDArray[np.bool_], state: State
+    ) -> tuple[Judgement, State]:
+        """One tick of N assets: a sweep of one."""
+        return self.sweep(value, valid, [len(value)], state)
+
+    def sweep(
+        self,
+        value: NDArray[np.float64],
+        valid: NDArray[np.bool_],
+        counts: Sequence[int],
+        state: State,
+    ) -> tuple[Judgement, State]:
+        """Many ticks of N rows: all of the first tick, then of the second, and so on.
+
+        float64 [R, C] in the channels' units (anything where not valid), bool [R, C]. Tick t holds
+        the first counts[t] rows; counts never rise, and sum to R. A row with nothing valid steps
+        on, with raw 0 and no blame. The state given is left as it was.
+        """
+        scaled, usable = self.card.scaling.apply(value, valid)
+        device = self.detector.device
+        evidence, after = self.detector.sweep(
+            torch.from_numpy(scaled).to(device), torch.from_numpy(usable).to(device), counts, state
+        )
+        raw = evidence.raw.cpu().numpy()
+        judgement = Judgement(
+            raw=raw,
+            surprise=self.card.calibration.apply(raw),
+            blame=evidence.blame.cpu().numpy(),
+            expected=self.card.scaling.back(evidence.expected.cpu().numpy()),
+            spread=self.card.scaling.spread_back(evidence.spread.cpu().numpy()),
+        )
+        return judgement, after
+
+
+def resolve(device: Device) -> str:
+    """The torch device meant. Raises ValueError where CUDA is asked for and there is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: torch finds no CUDA device here; use auto or cpu")
+    return device
+
+
+def weights_bytes(detector: Detector) -> bytes:
+    """weights.safetensors of a detector: the same tensors give the same bytes."""
+    return safetensors.torch.save(detector.tensors())
+
+
+def versions() -> dict[str, str]:
+    """The libraries that shape the numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def code_version() -> str:
+    """This program's own version."""
+    return metadata.version("watchkeeper")
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files, whole or not at all, and on disk for good when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        for name, content in files.items():
+            with (fresh / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.chmod(0o755)
+        _sync(fresh)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            path.rename(old / path.name)
+            fresh.rename(path)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Put a folder's names on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _card_bytes(card: Card) -> bytes:
+    content = card.model_dump(mode="json")
+    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be read: {error.strerror}. A bundle is a folder with {CARD} "
+            f"and {WEIGHTS}.",
+            path=path.parent,
+        ) from error
+
+
+def _read_card(folder: Path) -> Card:
+    content = _read(folder / CARD)
+    try:
+        parsed = json.loads(content)
+    except ValueError as error:
+        raise BundleError(
+            f"{folder / CARD}: no JSON: {error}. Cut short or changed: copy the folder again.",
+            path=folder,
+        ) from error
+    version = parsed.get("schema_version") if isinstance(parsed, dict) else None
+    if not isinstance(version, int):
+        raise BundleError(
+            f"{folder / CARD}: no model card: want an object with schema_version", path=folder
+        )
+    if version != SCHEMA_VERSION:
+        way = "Upgrade the program" if version > SCHEMA_VERSION else "Train the model again"
+        raise BundleError(
+            f"{folder / CARD}: want schema_version {SCHEMA_VERSION}, got {version}. {way}.",
+            path=folder,
+        )
+    try:
+        card = Card.model_validate_json(content)
+    except ValidationError as error:
+        raise BundleError(f"{folder / CARD}: {_first(error)}", path=folder) from error
+    count = len(card.channels)
+    if any(len(column) != count for column in (card.scaling.mean, card.scaling.deviation)):
+        raise BundleError(
+            f"{folder / CARD}: {count} channels, but scaling of {len(card.scaling.mean)}",
+            path=folder,
+        )
+    return card
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint in words: where, what."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,0 +1,286 @@
+"""What a model promises.
+
+A detector steps one tick at a time on rows that know nothing of each other.
+
+A detector is two parts. A *predictor* says what it expects of each channel and how sure it is; a
+*judge* turns what came instead into one number and each channel's share in it. The same step scores
+live and in backfill, so both give the same bits. Tensors in, tensors out.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+# N rows (one asset each), C channels, T ticks, R rows of many ticks, S smoothed copies of the
+# residual
+
+State = dict[str, Tensor]  # each tensor [N, ...]: row n belongs to asset n and to nobody else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a detector thinks of one tick of N assets. Scaled units, on the detector's device."""
+
+    raw: Tensor  # float32 [N] the model's own unit; higher is stranger
+    blame: Tensor  # float32 [N, C] sums to 1; 0 where not valid, all 0 where nothing was
+    expected: Tensor  # float32 [N, C] what the model expected to see
+    spread: Tensor  # float32 [N, C] one standard deviation around it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Evidence in the channels' own units, and calibrated: what a bundle's step gives."""
+
+    raw: NDArray[np.float32]  # [N] the model's own unit
+    surprise: NDArray[np.float32]  # [N] -log10 of the healthy tail probability
+    blame: NDArray[np.float32]  # [N, C] sums to 1; 0 where not valid, all 0 where nothing was
+    expected: NDArray[np.float32]  # [N, C] in the channel's unit
+    spread: NDArray[np.float32]  # [N, C] one standard deviation, in the channel's unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """One unbroken run of one asset's frames, between two gaps or stops, for training."""
+
+    asset: str
+    tick: NDArray[np.int64]  # [T] ns since 1970 UTC
+    value: NDArray[np.float64]  # [T, C] in the channels' units; NaN where not valid
+    valid: NDArray[np.bool_]  # [T, C]
+
+    def __len__(self) -> int:
+        """Count of ticks."""
+        return len(self.tick)
+
+
+class Predictor(Protocol):
+    """Says what it expects of each channel, from the ticks before."""
+
+    warmup_ticks: int  # ticks after a reset before its word counts
+
+    def initial(self, rows: int) -> State:
+        """The state of ``rows`` assets that have seen nothing yet."""
+        ...
+
+    def step(
+        self, value_NC: Tensor, valid_NC: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Expected value and spread, float32 [N, C] each, made before the tick is seen.
+
+        The new state comes third.
+
+        A row's result depends on that row alone, to the bit: not on N, the order, or the other
+        rows.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what tensors() gave: the same names and shapes, checked by the detector."""
+        ...
+
+    def to(self, device: str) -> None:
+        """Move everything learnt to a torch device."""
+        ...
+
+
+class Judge(Protocol):
+    """Turns residuals into one raw score and each channel's share in it."""
+
+    copies: int  # S
+    memory_ticks: int  # ticks after a reset until where it started no longer matters
+
+    def smooth(
+        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
+    ) -> Tensor:
+        """The smoothed residuals after each tick, float32 [R, S * C]: all that is remembered.
+
+        ``smoothed`` [N, S * C] is before the first; rows and ``counts`` as in Detector.sweep.
+        """
+        ...
+
+    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw score [N] and blame [N, C]. A row's result depends on that row alone, to the bit."""
+        ...
+
+    def fit(
+        self,
+        smoothed: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        *,
+        floor: NDArray[np.float64],
+    ) -> None:
+        """Learn what healthy looks like from [M, S * C] and [M, C].
+
+        ``floor`` [C]: resolution, scaled units.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what tensors() gave: the same names and shapes, checked by the detector."""
+        ...
+
+    def to(self, device: str) -> None:
+        """Move everything learnt to a torch device."""
+        ...
+
+
+RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
+
+
+class Detector:
+    """One predictor and one judge, as one thing that steps.
+
+    Not for two threads at once: a predictor may keep work space between calls.
+    """
+
+    def __init__(
+        self, *, channels: int, predictor: Predictor, judge: Judge, warmup_ticks: int | None = None
+    ) -> None:
+        self.channels = channels
+        self.predictor = predictor
+        self.judge = judge
+        self.warmup_ticks = (
+            predictor.warmup_ticks + judge.memory_ticks if warmup_ticks is None else warmup_ticks
+        )
+        self.device = "cpu"
+
+    def initial(self, rows: int) -> State:
+        """The state of ``rows`` assets that have seen nothing yet."""
+        smoothed = torch.zeros(rows, self.judge.copies * self.channels, device=self.device)
+        return {**self.predictor.initial(rows), "smoothed": smoothed}
+
+    def advance(
+        self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """The part of a sweep in which a tick depends on the one before.
+
+        Expected and spread [R, C], smoothed residuals [R, S * C], and the new state.
+        """
+        ticks = zip(
+            torch.split_with_sizes(value_RC, counts),
+            torch.split_with_sizes(valid_RC, counts),
+            itertools.pairwise([counts[0], *counts]),
+            strict=True,
+        )
+        now = {name: part for name, part in state.items() if name != "smoothed"}
+        ended: list[State] = []  # of rows whose last tick is past; what was first stood last
+        forecasts: list[tuple[Tensor, Tensor]] = []
+        for value_NC, valid_NC, (before, count) in ticks:
+            if count < before:
+                ended.append({name: part[count:] for name, part in now.items()})
+                now = {name: part[:count] for name, part in now.items()}
+            expected, spread, now = self.predictor.step(value_NC, valid_NC, now)
+            forecasts.append((expected, spread))
+        expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
+        residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        residual = torch.where(valid_RC, residual, 0.0)
+        smoothed = self.judge.smooth(residual, valid_RC, counts, state["smoothed"])
+
+        after = {
+            name: _joined([part, *(rows[name] for rows in reversed(ended))])
+            for name, part in now.items()
+        }
+        of_ticks = zip(torch.split_with_sizes(smoothed, counts), [*counts[1:], 0], strict=True)
+        after["smoothed"] = _joined([tick[going_on:] for tick, going_on in of_ticks][::-1])
+        return expected, spread, smoothed, after
+
+    def sweep(
+        self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
+    ) -> tuple[Evidence, State]:
+        """Many ticks of N rows: all of the first tick, then of the second, and so on.
+
+        float32 [R, C] scaled values (anything where not valid), bool [R, C]. Tick t holds the first
+        counts[t] rows: N at first, never more than before, R in all. The new state is what each
+        row's last tick left; the one given is left as it was. A row's result depends on that row
+        alone, to the bit.
+        """
+        with torch.inference_mode():
+            expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
+            raw, blame = self.judge.measure(smoothed, valid_RC)
+        return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name, on the CPU, as it is kept in weights.safetensors."""
+        parts = {"predictor": self.predictor.tensors(), "judge": self.judge.tensors()}
+        return {
+            f"{part}.{name}": tensor.detach().cpu().contiguous()
+            for part, tensors in parts.items()
+            for name, tensor in tensors.items()
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what tensors() gave.
+
+        Raises ValueError naming what is missing, extra or of another shape.
+        """
+        wanted = self.tensors()
+        wrong = [f"{name} is missing" for name in sorted(wanted.keys() - tensors.keys())]
+        wrong += [f"{name} is not known" for name in sorted(tensors.keys() - wanted.keys())]
+        for name in sorted(wanted.keys() & tensors.keys()):
+            got, want = tensors[name], wanted[name]
+            if got.shape != want.shape or got.dtype != want.dtype:
+                wrong.append(
+                    f"{name}: want {want.dtype} {list(want.shape)}, got {got.dtype} "
+                    f"{list(got.shape)}"
+                )
+            elif not bool(torch.isfinite(got).all()):
+                wrong.append(f"{name} holds a number that is not finite")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        for part, holder in (("predictor", self.predictor), ("judge", self.judge)):
+            prefix = f"{part}."
+            holder.load_tensors(
+                {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(prefix)
+                }
+            )
+
+    def to(self, device: str) -> "Detector":
+        """Move everything learnt to a torch device; gives itself."""
+        self.predictor.to(device)
+        self.judge.to(device)
+        self.device = device
+        return self
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts, one after the other."""
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+
+
+class DetectorSettings(BaseModel, ABC):
+    """The settings of one kind of detector, and how it is built from them.
+
+    A subclass with its own ``type: Literal[...]`` in a module of this package is found by
+    models.discover().
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str
+    warmup_ticks: int | None = Field(
+        None,
+        ge=0,
+        description="Ticks not scored after a start or a gap; left out: the model's own.",
+    )
+
+    @abstractmethod
+    def build(self, channels: int) -> Detector:
+        """A detector that has learnt nothing yet."""

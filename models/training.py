@@ -1,0 +1,402 @@
+"""From healthy stretches to a bundle.
+
+Folds across units, residuals of the held-out, calibration, the final model.
+
+Every score that calibration and thresholds are made from comes from a model that never saw that
+unit: differences between units are larger than noise, and a model knows its own training data too
+well. With one unit only, blocks of time are held out instead. The judge is cross-fitted too: each
+fold's scores come from what the other folds hold.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.bundle import (
+    AssetRange,
+    Bundle,
+    Card,
+    Channel,
+    code_version,
+    resolve,
+    versions,
+    weights_bytes,
+    write_folder,
+)
+from models.calibration import LEAST_FRAMES, Calibration
+from models.contract import Detector, DetectorSettings, Judge, Stretch
+from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
+from models.gradient import GradientFit, StoppedError, TrainingSettings
+from models.recurrent import Forecaster
+from models.scaling import Scaling
+
+__all__ = ["HeldOut", "Interrupted", "Progress", "Trained", "TrainingSettings", "train"]
+
+# T ticks, C channels, S smoothed copies
+
+Progress = Callable[[int, int, int, int, float, float], None]
+"""fold, of how many, epoch, of how many at the most, training loss, validation loss.
+
+Counted from 1.
+"""
+
+
+class Interrupted(Exception):  # noqa: N818 (no error: it was asked to stop, and can go on)
+    """Stopped on request. ``checkpoint``: where it goes on from; None where none was asked for."""
+
+    def __init__(self, message: str, *, checkpoint: Path | None) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Scores of one stretch by a model that never saw its unit: for choosing thresholds."""
+
+    asset: str
+    tick: NDArray[np.int64]  # [T] ns since 1970 UTC
+    surprise: NDArray[np.float32]  # [T]
+    coverage: NDArray[np.float32]  # [T] share of the channels that were valid
+    warming: NDArray[np.bool_]  # [T] too soon after the start to count
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training gives."""
+
+    bundle: Bundle
+    held_out: tuple[HeldOut, ...]
+
+
+def train(
+    stretches: Sequence[Stretch],
+    channels: Sequence[Channel],
+    model_settings: DetectorSettings,
+    training_settings: TrainingSettings,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """A bundle without a threshold, and the cross-fitted scores to choose one from.
+
+    Args:
+        stretches: Healthy runs of one kind of asset, in the channels' units.
+        channels: The columns of the stretches, in order.
+        model_settings: Which detector, and its settings.
+        training_settings: How to train it.
+        progress: Told after every epoch.
+        checkpoint: A folder to save to when stopped, and to go on from where it exists; gone when
+        all is done.
+        should_stop: Asked often; true saves and raises Interrupted.
+
+    Raises:
+        ValueError: The data cannot make a model, or the checkpoint is of another training.
+        Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
+    """
+    ordered = sorted(
+        stretches, key=lambda stretch: (stretch.asset, int(stretch.tick[0]) if len(stretch) else 0)
+    )
+    probe = model_settings.build(len(channels))
+    tick_ms = _check(ordered, channels, probe.warmup_ticks)
+    data_hash = _hash(ordered)
+    work = _Work(
+        model_settings,
+        training_settings,
+        channels=len(channels),
+        fingerprint=_fingerprint(channels, model_settings, training_settings, data_hash),
+        progress=progress,
+        checkpoint=checkpoint,
+        should_stop=should_stop,
+    )
+    folds = folds_of(ordered, probe.warmup_ticks)
+    work.of = len(folds) + 1
+    records = [work.record(index, fold) for index, fold in enumerate(folds)]
+    scaling = Scaling.fit(ordered)
+    scores = _cross_scores(probe, records, scaling)
+    everything = [record for own in records for record in own]
+    counted = [raw[record.counts] for record, raw in zip(everything, scores, strict=True)]
+    calibration = Calibration.fit(np.concatenate(counted))
+    held_out = tuple(
+        _held_out(record, calibration.apply(raw))
+        for record, raw in zip(everything, scores, strict=True)
+    )
+    detector, validation_loss = work.learn(len(folds), ordered, scaling)
+    final = _judge(probe, everything, scaling)
+    detector.judge.load_tensors(final.tensors())
+    card = Card(
+        kind=model_settings.type,
+        settings=model_settings.model_dump(mode="json", exclude={"type"}),
+        channels=tuple(channels),
+        tick_ms=tick_ms,
+        warmup_ticks=detector.warmup_ticks,
+        scaling=scaling,
+        calibration=calibration,
+        data=_ranges(ordered),
+        data_hash=data_hash,
+        training=training_settings.model_dump(mode="json"),
+        seeds=(training_settings.seed,),
+        metrics={**validation_loss, "folds": len(folds), "held_out_frames": calibration.frames},
+        code_version=code_version(),
+        created_with=versions(),
+        weights_sha256=hashlib.sha256(weights_bytes(detector)).hexdigest(),
+    )
+    if checkpoint is not None and checkpoint.exists():
+        shutil.rmtree(checkpoint)
+    return Trained(Bundle(card, detector), held_out)
+
+
+class _Work:
+    """Fits one after the other, and what is kept of them when stopped."""
+
+    def __init__(
+        self,
+        model_settings: DetectorSettings,
+        settings: TrainingSettings,
+        *,
+        channels: int,
+        fingerprint: str,
+        progress: Progress | None,
+        checkpoint: Path | None,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.model_settings = model_settings
+        self.settings = settings
+        self.channels = channels
+        self.device = resolve(settings.device)
+        self.fingerprint = fingerprint
+        self.progress = progress
+        self.checkpoint = checkpoint
+        self.should_stop = should_stop
+        self.of = 1
+        self.done: dict[str, Tensor] = {}  # "<fold>.<name>" of the fits that are done
+        self.losses: dict[str, float] = {}  # fold -> best validation loss
+        self.under_way: tuple[dict[str, Tensor], dict[str, float | int]] | None = None
+        self._resume()
+
+    def record(self, index: int, fold: Fold) -> list[Record]:
+        """Learn from a fold's own part, and step through what it holds out."""
+        scaling = Scaling.fit(fold.learning)
+        known = np.any([stretch.valid.any(0) for stretch in fold.learning], axis=0)
+        detector, _ = self.learn(index, fold.learning, scaling)
+        return record(detector, fold.held, scaling, known, self._stop_between_ticks)
+
+    def learn(
+        self, index: int, stretches: Sequence[Stretch], scaling: Scaling
+    ) -> tuple[Detector, dict[str, float]]:
+        """A detector with its predictor trained, on the device; and its validation loss."""
+        detector = self.model_settings.build(self.channels).to(self.device)
+        predictor = detector.predictor
+        if not isinstance(predictor, Forecaster):
+            return detector, {}
+        prefix = f"{index}."
+        if str(index) in self.losses:
+            own = {name: x for name, x in self.done.items() if name.startswith(prefix)}
+            predictor.load_tensors({name.removeprefix(prefix): x for name, x in own.items()})
+            return detector, {"validation_loss": self.losses[str(index)]}
+        predictor.set_floor(torch.from_numpy(scaling.floor))
+        runs = [scaled_run(stretch, scaling) for stretch in stretches]
+        fit = GradientFit(predictor, runs, self.settings, fold=index)
+        if self.under_way is not None:
+            fit.restore(*self.under_way)
+            self.under_way = None
+        while not fit.finished:
+            at_rest = fit.capture()
+            try:
+                losses = fit.run_epoch(self.should_stop)
+            except StoppedError:
+                self.under_way = at_rest
+                raise self._interrupted() from None
+            if self.progress is not None:
+                self.progress(index + 1, self.of, fit.epoch, self.settings.epochs, *losses)
+        fit.finish()
+        self.done |= {
+            prefix + name: x.detach().cpu().clone() for name, x in predictor.tensors().items()
+        }
+        self.losses[str(index)] = fit.best_loss
+        return detector, {"validation_loss": fit.best_loss}
+
+    def _stop_between_ticks(self) -> None:
+        if self.should_stop():
+            raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        """Save, and say where."""
+        if self.checkpoint is None:
+            return Interrupted("training was stopped; nothing is kept", checkpoint=None)
+        tensors = {f"done.{name}": x for name, x in self.done.items()}
+        numbers: dict[str, float | int] | None = None
+        if self.under_way is not None:
+            tensors |= {f"fit.{name}": x for name, x in self.under_way[0].items()}
+            numbers = self.under_way[1]
+        state = {"fingerprint": self.fingerprint, "losses": self.losses, "fit": numbers}
+        files = {
+            "checkpoint.json": json.dumps(state, indent=1, allow_nan=False).encode(),
+            "checkpoint.safetensors": safetensors.torch.save(tensors),
+        }
+        write_folder(self.checkpoint, files)
+        return Interrupted(
+            f"training was stopped; the same training goes on from {self.checkpoint}",
+            checkpoint=self.checkpoint,
+        )
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        try:
+            state = json.loads((self.checkpoint / "checkpoint.json").read_bytes())
+            tensors = safetensors.torch.load_file(self.checkpoint / "checkpoint.safetensors")
+            fingerprint, losses, numbers = state["fingerprint"], state["losses"], state["fit"]
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise ValueError(
+                f"{self.checkpoint}: no checkpoint of a training: {error}. Remove it to start anew."
+            ) from error
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"{self.checkpoint}: a checkpoint of another training (other data, "
+                "channels or settings). "
+                "Remove it to start anew, or give the same again."
+            )
+        self.losses = losses
+        self.done = {
+            n.removeprefix("done."): x for n, x in tensors.items() if n.startswith("done.")
+        }
+        if numbers is not None:
+            fit = {n.removeprefix("fit."): x for n, x in tensors.items() if n.startswith("fit.")}
+            self.under_way = (fit, numbers)
+
+
+def _check(stretches: Sequence[Stretch], channels: Sequence[Channel], warmup_ticks: int) -> int:
+    """Refuse what cannot make a model, in words; gives the tick in ms."""
+    count = len(channels)
+    for stretch in stretches:
+        shape = (len(stretch), count)
+        if stretch.value.shape != shape or stretch.valid.shape != shape:
+            raise ValueError(
+                f"stretch of {stretch.asset}: want value and valid [{len(stretch)}, {count}], "
+                f"got {list(stretch.value.shape)} and {list(stretch.valid.shape)}"
+            )
+    longest = max(map(len, stretches), default=0)
+    if longest <= warmup_ticks + 1:
+        raise ValueError(
+            f"training: no stretch is longer than the model's warm-up of {warmup_ticks} "
+            "ticks; the longest of "
+            f"{len(stretches)} has {longest}. Give longer runs, or choose shorter spans."
+        )
+    frames = sum(map(len, stretches))
+    if frames < 2 * LEAST_FRAMES:
+        raise ValueError(
+            f"training: want at least {2 * LEAST_FRAMES} frames, got {frames}. Give a "
+            "longer history."
+        )
+    usable = [np.where(s.valid & np.isfinite(s.value), s.value, np.nan) for s in stretches]
+    values = np.concatenate(usable)
+    never = [
+        c.name for c, seen in zip(channels, np.isfinite(values).any(0), strict=True) if not seen
+    ]
+    if never:
+        raise ValueError(
+            f"training: no valid value of {', '.join(never)} in {frames} frames. "
+            "Leave it out of the model (model: false), or look at its tag."
+        )
+    if bool((np.nanmax(values, axis=0) == np.nanmin(values, axis=0)).all()):
+        raise ValueError(
+            f"training: every channel is constant over {frames} frames: there is nothing to learn. "
+            "Look whether the machine ran."
+        )
+    steps = np.unique(np.concatenate([np.diff(s.tick) for s in stretches]))
+    if len(steps) != 1 or steps[0] <= 0 or steps[0] % 1_000_000:
+        raise ValueError(
+            "training: want stretches without gaps, one tick of whole milliseconds apart; "
+            f"got steps of {', '.join(str(step) for step in steps[:5])} ns"
+        )
+    return int(steps[0]) // 1_000_000
+
+
+def _judge(probe: Detector, records: Sequence[Record], scaling: Scaling) -> Judge:
+    """The probe's judge, fitted anew to these records."""
+    smoothed = np.concatenate([record.smoothed[record.counts] for record in records])
+    if len(smoothed) == 0:
+        raise ValueError(
+            "training: no held-out frame is past the model's warm-up of "
+            f"{probe.warmup_ticks} ticks. "
+            "Give longer runs of more than one asset, or choose shorter spans."
+        )
+    valid = np.concatenate([record.valid[record.counts] for record in records])
+    probe.judge.fit(smoothed, valid, floor=scaling.floor)
+    return probe.judge
+
+
+def _cross_scores(
+    probe: Detector, records: Sequence[Sequence[Record]], scaling: Scaling
+) -> list[NDArray[np.float32]]:
+    """Raw scores [T] of every record, each fold's by a judge fitted to the other folds."""
+    scores: list[NDArray[np.float32]] = []
+    for index, own in enumerate(records):
+        others = [record for k, fold in enumerate(records) if k != index for record in fold]
+        scores += score(_judge(probe, others, scaling), own)
+    return scores
+
+
+def _held_out(record: Record, surprise: NDArray[np.float32]) -> HeldOut:
+    """Without the lead, whose ticks belong to another fold."""
+    stretch, lead = record.piece.stretch, record.piece.lead
+    warming = ~record.counts & record.valid.any(1)
+    return HeldOut(
+        asset=stretch.asset,
+        tick=stretch.tick[lead:],
+        surprise=surprise[lead:],
+        coverage=record.valid.mean(1).astype(np.float32)[lead:],
+        warming=warming[lead:],
+    )
+
+
+def _ranges(stretches: Sequence[Stretch]) -> dict[str, AssetRange]:
+    ranges = {}
+    for asset in sorted({stretch.asset for stretch in stretches}):
+        own = [stretch for stretch in stretches if stretch.asset == asset and len(stretch)]
+        if own:
+            ranges[asset] = AssetRange(
+                first=min(int(stretch.tick[0]) for stretch in own),
+                last=max(int(stretch.tick[-1]) for stretch in own),
+                frames=sum(map(len, own)),
+            )
+    return ranges
+
+
+def _hash(stretches: Sequence[Stretch]) -> str:
+    """SHA-256 of the frames; what stands where nothing was valid does not matter."""
+    digest = hashlib.sha256()
+    for stretch in stretches:
+        digest.update(f"{stretch.asset}\0{len(stretch)}\0".encode())
+        digest.update(np.ascontiguousarray(stretch.tick).tobytes())
+        digest.update(np.where(stretch.valid, stretch.value, 0.0).tobytes())
+        digest.update(np.ascontiguousarray(stretch.valid).tobytes())
+    return digest.hexdigest()
+
+
+def _fingerprint(
+    channels: Sequence[Channel],
+    model_settings: DetectorSettings,
+    training_settings: TrainingSettings,
+    data_hash: str,
+) -> str:
+    """What makes two trainings the same."""
+    parts = [
+        model_settings.model_dump(mode="json"),
+        training_settings.model_dump(mode="json"),
+        [channel.model_dump(mode="json") for channel in channels],
+        data_hash,
+        versions(),
+        code_version(),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Everything between connectors and models, and the program around it."""

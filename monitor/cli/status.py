@@ -1,0 +1,42 @@
+"""`watchkeeper status`: how the plant stands, running or not."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monitor.cli import console
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="The configuration, a YAML file.")],
+    *,
+    backfill: Annotated[
+        bool, typer.Option("--backfill", help="Of the last backfill, not of the service.")
+    ] = False,
+    digest: Annotated[
+        bool,
+        typer.Option(
+            "--digest",
+            help="Add the SHA-256 of all scores at full rate, equal for live, backfill and replay.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Show what came in, what became of it, what was scored and what alarms.
+
+    Reads what the service stored last; the service may be running.
+    """
+    from monitor.cli.stored import stored  # noqa: PLC0415 - commands import when they run
+    from monitor.site.config import load  # noqa: PLC0415 - as above
+    from monitor.site.status import summary  # noqa: PLC0415 - as above
+    from monitor.state.store import Store  # noqa: PLC0415 - as above
+
+    with stored(load(file), backfill=backfill) as database:
+        found = summary(database)
+        if digest:
+            found["digest"] = Store(database).digest()
+    if as_json:
+        console.say_json(found)
+    else:
+        console.say_summary(found)

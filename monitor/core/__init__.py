@@ -1,0 +1,1 @@
+"""The pure middle: no clock, no randomness, no I/O."""

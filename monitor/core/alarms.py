@@ -1,0 +1,278 @@
+"""Alarms: from scores and values to the transitions that a person acts on.
+
+Last stop of the step. Two classes so far: `process` (a surprise over its threshold) and `limit` (a
+value beyond a plain limit, which needs no model). What is active stays so while the machine is off
+or nothing is valid; only evidence of a healthy machine makes it return. States follow ISA-18.2: an
+alarm is active or normal, acknowledged or not.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.aggregate import changes, common, ends
+from monitor.core.conditions import Change, Conditions
+from monitor.core.frames import Frames
+from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
+from monitor.core.records import AlarmClass, AlarmEvent, Command, Scores, ScoreState, Transition
+
+# A assets, C channels, R frames, L limits of a kind
+
+
+def alarm_id(site: str, asset: str, alarm_class: AlarmClass, point: str, raised: int) -> str:
+    """The name of an alarm: 32 hex digits, the same wherever it is worked out."""
+    named = "\x1f".join((site, asset, alarm_class, point, str(raised)))
+    return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One plain limit: ``sign`` is 1 where too much is bad, -1 where too little is."""
+
+    channel: int
+    name: str
+    at: float
+    sign: int
+    settings: LimitSettings
+
+
+def _limits(kind: KindSettings) -> list[_Limit]:
+    """Every limit of a kind, rates last within their channel."""
+    limits = []
+    for column, channel in enumerate(kind.channels.values()):
+        if (settings := channel.limits) is None:
+            continue
+        for name, sign in (
+            ("low_low", -1),
+            ("low", -1),
+            ("high", 1),
+            ("high_high", 1),
+            ("rate", 1),
+        ):
+            if (at := getattr(settings, name)) is not None:
+                limits.append(_Limit(column, name, at, sign, settings))
+    return limits
+
+
+class Alarms:
+    """The alarms of all assets of one kind.
+
+    ``threshold`` is in surprise; None where there is no model, and so no process alarm.
+    """
+
+    def __init__(
+        self, kind: KindSettings, assets: Sequence[str], *, site: str, threshold: float | None
+    ) -> None:
+        self._site, self._assets, self._kind = site, tuple(assets), kind
+        self._channels = tuple(kind.channels)
+        self._threshold = threshold
+        self._surprise = _conditions([kind.alarm], len(assets))
+        self._limits = _limits(kind)
+        self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
+        self._before = np.full((len(assets), len(self._channels)), np.nan)  # [A, C] last values
+        self._board: dict[tuple[str, str], dict[str, Any]] = {}  # (asset, point) -> last occurrence
+
+    def step(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
+        """The transitions of these frames and their scores, row for row the same."""
+        events = [*self._step_surprise(frames, scores), *self._step_limits(frames)]
+        events.sort(key=lambda event: (event.tick, event.id, event.transition))
+        for event in events:
+            self._board[event.asset, event.point] = {
+                "id": event.id,
+                "class": str(event.alarm_class),
+                "raised": event.raised,
+                "threshold": event.threshold,
+                "acknowledged": event.transition is Transition.RETURNED
+                and self._board[event.asset, event.point]["acknowledged"],
+            }
+        return events
+
+    def acknowledge(self, command: Command, *, now: int) -> list[AlarmEvent]:
+        """A person has seen the alarm that the command names; nothing if it was seen before."""
+        for (asset, point), alarm in self._board.items():
+            if alarm["id"] == command.target and not alarm["acknowledged"]:
+                alarm["acknowledged"] = True
+                return [
+                    AlarmEvent(
+                        id=alarm["id"],
+                        asset=asset,
+                        alarm_class=AlarmClass(alarm["class"]),
+                        point=point,
+                        transition=Transition.ACKNOWLEDGED,
+                        tick=now,
+                        raised=alarm["raised"],
+                        reason=command.why,
+                        value=float("nan"),
+                        threshold=alarm["threshold"],
+                        who=command.who,
+                    )
+                ]
+        return []
+
+    def _step_surprise(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
+        if self._threshold is None:
+            return []
+        alarm = self._kind.alarm
+        counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
+        found = self._surprise.step(
+            frames.asset,
+            frames.tick,
+            entered=counts & (scores.surprise >= self._threshold),
+            left=counts & (scores.surprise < self._threshold * alarm.clear_ratio),
+            fresh=frames.fresh,
+        )
+        events = []
+        for change in found:
+            surprise = float(scores.surprise[change.row])
+            blame = _largest_first(self._channels, scores.blame[change.row])
+            where = ", ".join(f"{name} {share:.0%}" for name, share in list(blame.items())[:3])
+            if change.active:
+                reason = (
+                    f"surprise {surprise:.1f} at or over {self._threshold:.1f}"
+                    f"{_lasting(alarm.on_delay_s)}; most of it from {where}"
+                )
+            else:
+                clear = self._threshold * alarm.clear_ratio
+                reason = f"surprise {surprise:.1f} below {clear:.1f}{_lasting(alarm.off_delay_s)}"
+            events.append(
+                self._event(
+                    change,
+                    frames,
+                    alarm_class=AlarmClass.PROCESS,
+                    point="surprise",
+                    reason=reason,
+                    value=surprise,
+                    threshold=self._threshold,
+                    blame=blame,
+                )
+            )
+        return events
+
+    def _step_limits(self, frames: Frames) -> list[AlarmEvent]:
+        if not self._limits:
+            return []
+        starts = changes(frames.asset)
+        before = np.roll(frames.value, 1, axis=0)
+        before[starts] = self._before[frames.asset[starts]]
+        before[frames.fresh] = np.nan
+        last = ends(frames.asset)
+        self._before[frames.asset[last]] = frames.value[last]
+        rate = np.abs(frames.value - before) * (1000 / self._kind.tick_ms)  # per second
+
+        events = []
+        count = len(self._assets)
+        for number, limit in enumerate(self._limits):  # a loop over limits: each for all assets
+            seen = (rate if limit.name == "rate" else frames.value)[:, limit.channel]
+            beyond = (seen - limit.at) * limit.sign  # NaN, where not valid, compares as False
+            found = self._beyond.step(
+                frames.asset + number * count,
+                frames.tick,
+                entered=beyond > 0,
+                left=beyond <= -limit.settings.deadband,
+                fresh=frames.fresh,
+            )
+            channel = self._channels[limit.channel]
+            for change in found:
+                value = float(seen[change.row])
+                unit = self._kind.channels[channel].unit or ""
+                unit = f" {unit}/s" if limit.name == "rate" else f" {unit}"
+                words = ("above", "below") if limit.sign > 0 else ("below", "above")
+                side = words[0] if change.active else f"back {words[1]}"
+                delay = limit.settings.on_delay_s if change.active else limit.settings.off_delay_s
+                reason = (
+                    f"{channel} {value:.6g}{unit.rstrip()}, {side} {limit.name} {limit.at:g}"
+                    f"{_lasting(delay)}"
+                )
+                events.append(
+                    self._event(
+                        change,
+                        frames,
+                        alarm_class=AlarmClass.LIMIT,
+                        point=f"{channel} {limit.name}",
+                        reason=reason,
+                        value=value,
+                        threshold=limit.at,
+                    )
+                )
+        return events
+
+    def _event(
+        self,
+        change: Change,
+        frames: Frames,
+        *,
+        alarm_class: AlarmClass,
+        point: str,
+        reason: str,
+        value: float,
+        threshold: float,
+        blame: Mapping[str, float] = MappingProxyType({}),
+    ) -> AlarmEvent:
+        asset = self._assets[frames.asset[change.row]]
+        return AlarmEvent(
+            id=alarm_id(self._site, asset, alarm_class, point, change.raised),
+            asset=asset,
+            alarm_class=alarm_class,
+            point=point,
+            transition=Transition.RAISED if change.active else Transition.RETURNED,
+            tick=int(frames.tick[change.row]),
+            raised=change.raised,
+            reason=reason,
+            value=value,
+            threshold=threshold,
+            blame=blame,
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the next transitions depend on."""
+        return {
+            "surprise": self._surprise.snapshot(),
+            "beyond": self._beyond.snapshot(),
+            "limits": [list(name) for name in self._limit_names()],
+            "channels": list(self._channels),
+            "before": self._before.copy(),
+            "board": [[asset, point, dict(alarm)] for (asset, point), alarm in self._board.items()],
+        }
+
+    def restore(self, tree: Mapping[str, Any], assets: Sequence[str]) -> None:
+        """Take back what ``snapshot`` gave for these assets, as far as the plan still has them."""
+        old_A, new_A = common(assets, self._assets)
+        self._surprise.restore(tree["surprise"], old_A, new_A)
+        old_L, new_L = common([tuple(limit) for limit in tree["limits"]], self._limit_names())
+        old_P = (old_L[:, None] * len(assets) + old_A).ravel()
+        new_P = (new_L[:, None] * len(self._assets) + new_A).ravel()
+        self._beyond.restore(tree["beyond"], old_P, new_P)
+        old_C, new_C = common(tree["channels"], self._channels)
+        self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
+        self._board = {
+            (asset, point): dict(alarm)
+            for asset, point, alarm in tree["board"]
+            if asset in self._assets
+        }
+
+    def _limit_names(self) -> list[tuple[str, str]]:
+        return [(self._channels[limit.channel], limit.name) for limit in self._limits]
+
+
+def _conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
+    """One condition for each of the settings and each asset, assets together."""
+    return Conditions(
+        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
+        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
+    )
+
+
+def _lasting(delay_s: float) -> str:
+    """For how long it was seen, in words; nothing where once was enough."""
+    return f" for {delay_s:g} s" if delay_s else ""
+
+
+def _largest_first(channels: Sequence[str], blame_C: NDArray[np.float32]) -> dict[str, float]:
+    """The channels with a share in it."""
+    order = np.argsort(-blame_C, kind="stable")
+    return {channels[c]: float(blame_C[c]) for c in order if blame_C[c] > 0}

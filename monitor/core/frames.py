@@ -1,0 +1,611 @@
+"""Samples to frames: all channels of an asset on a regular grid of ticks.
+
+First stop of the step. Ticks lie on multiples of the kind's tick since 1970; the frame at T covers
+(T - tick, T]. A frame closes when every source of its asset has passed T + lateness, or says
+nothing for idle_s. Until then its samples wait here; what comes after is late. A channel without a
+sample in a tick holds what was last known, and its age says for how long.
+docs/decisions/0010-frames.md gives the reasons.
+
+The result depends on the samples, not on how they were cut into batches, as long as none is late.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.batch import F64, I64, U32
+from monitor.core.aggregate import (
+    FOREVER,
+    NEVER,
+    Bool,
+    Groups,
+    Index,
+    changes,
+    common,
+    ends,
+    last_true,
+    ranges,
+)
+from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
+from monitor.core.records import Gap
+
+# A assets, S sources, G tags and C channels of one kind; R frames, n samples, m groups (one tag,
+# one tick)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """Closed frames of one kind, in order of asset and tick."""
+
+    asset: Index  # [R] row of the asset in its kind
+    tick: I64  # [R] ns since 1970 UTC
+    value: F64  # [R, C] in the channel's unit; NaN where not valid
+    age: NDArray[np.float32]  # [R, C] s since the value was last known
+    valid: Bool  # [R, C]
+    fresh: Bool  # [R] the first frame of an asset, or the first after a gap
+
+    def __len__(self) -> int:
+        """Count of frames."""
+        return len(self.tick)
+
+    def rows(self, index: Index | Bool) -> "Frames":
+        """Some of the frames."""
+        return Frames(**{name: getattr(self, name)[index] for name in _COLUMNS})
+
+    @staticmethod
+    def join(parts: Sequence["Frames"]) -> "Frames":
+        """Frames one after the other, for one asset. Raises ValueError for none."""
+        return Frames(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        )
+
+
+_COLUMNS = tuple(column.name for column in fields(Frames))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What became of a batch: which samples came too late, and how many were refused, by reason."""
+
+    late: Bool  # [n]
+    duplicate: int
+    rejected: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Samples:
+    """Samples by columns, in the order they were journaled."""
+
+    slot: Index  # [n] asset row * G + tag
+    source: Index  # [n]
+    time: I64  # [n]
+    value: F64  # [n]
+    status: U32  # [n]
+
+    def take(self, index: Index | Bool) -> "_Samples":
+        return _Samples(
+            self.slot[index],
+            self.source[index],
+            self.time[index],
+            self.value[index],
+            self.status[index],
+        )
+
+    @staticmethod
+    def join(parts: Sequence["_Samples"]) -> "_Samples":
+        return _Samples(
+            np.concatenate([part.slot for part in parts]),
+            np.concatenate([part.source for part in parts]),
+            np.concatenate([part.time for part in parts]),
+            np.concatenate([part.value for part in parts]),
+            np.concatenate([part.status for part in parts]),
+        )
+
+    @staticmethod
+    def none() -> "_Samples":
+        return _Samples(
+            np.empty(0, np.intp),
+            np.empty(0, np.intp),
+            np.empty(0, np.int64),
+            np.empty(0, np.float64),
+            np.empty(0, np.uint32),
+        )
+
+
+@dataclass(slots=True)
+class _Held:
+    """What each channel shows in a tick without samples."""
+
+    value: F64  # [A, C]
+    ok: Bool  # [A, C] the last sample was usable
+    time: I64  # [A, C] of the last usable sample
+
+
+class FrameBuilder:
+    """The open frames of all assets of one kind.
+
+    ``stored`` and ``duplicate`` count, per source, the samples that stand in frames (closed or
+    open) and the repeats found among them; late and refused ones are counted by the caller from
+    ``push``.
+    """
+
+    def __init__(self, kind: KindSettings, assets: Sequence[Asset]) -> None:
+        self.kind = kind
+        self.assets = tuple(asset.name for asset in assets)
+        self.tags = kind.tags
+        self.sources = tuple(sorted({source for a in assets for _, source in a.tags.values()}))
+        count_A, count_S, count_C = len(assets), len(self.sources), len(kind.channels)
+        row_of = {name: row for row, name in enumerate(self.sources)}
+
+        self._tick = kind.tick_ms * MILLISECOND
+        self._lateness = kind.lateness_ms * MILLISECOND
+        self._idle = round(kind.idle_s * SECOND)
+        self._ahead = round(kind.max_ahead_s * SECOND)
+        self._remember = round(kind.remember_s * SECOND)
+        self._oldest = round(kind.oldest.timestamp()) * SECOND
+        self._stale_C = np.array([round(c.stale_s * SECOND) for c in kind.channels.values()])
+        self._tag_of_C = [self.tags.index(kind.tag_of(channel)) for channel in kind.channels]
+        hows = [channel.aggregate for channel in kind.channels.values()]
+        self._layers = _layers(hows, self._tag_of_C, len(self.tags))
+        self._source_AG = np.array(
+            [[row_of[asset.tags[tag][1]] for tag in self.tags] for asset in assets], np.intp
+        ).reshape(count_A, len(self.tags))
+        self._source_AC = self._source_AG[:, self._tag_of_C]
+        self._uses_SA = np.zeros((count_S, count_A), np.bool_)
+        self._uses_SA[self._source_AG.T, np.arange(count_A)] = True
+
+        self._watermark_SA = np.full((count_S, count_A), NEVER, np.int64)
+        self._heard_SA = np.full((count_S, count_A), FOREVER, np.int64)
+        self._ended_S = np.zeros(count_S, np.bool_)
+        self._alive: list[tuple[int, int, int]] = []  # (source, since, until], by source and time
+        self._last_A = np.full(count_A, NEVER, np.int64)  # number of the last closed tick
+        self._held = _Held(
+            np.full((count_A, count_C), np.nan),
+            np.zeros((count_A, count_C), np.bool_),
+            np.full((count_A, count_C), NEVER, np.int64),
+        )
+        self._open = _Samples.none()
+        self._nothing = Frames(
+            asset=np.empty(0, np.intp),
+            tick=np.empty(0, np.int64),
+            value=np.empty((0, count_C)),
+            age=np.empty((0, count_C), np.float32),
+            valid=np.empty((0, count_C), np.bool_),
+            fresh=np.empty(0, np.bool_),
+        )
+        self._closed: list[tuple[Index, I64]] = []  # slots and times of samples that came to stay
+        self._stored_S = np.zeros(count_S, np.int64)
+        self._duplicate_S = np.zeros(count_S, np.int64)
+
+    # ---- in -------------------------------------------------------------------------------------
+
+    def push(
+        self,
+        source: str,
+        slot: Index,
+        time: I64,
+        value: F64,
+        status: U32,
+        *,
+        received: int,
+        now: int,
+    ) -> Intake:
+        """Take samples of one source: slot [n] is asset row * G + tag, the rest as in Samples.
+
+        ``received`` is wall time in ns: stamps more than max_ahead_s past it, or before ``oldest``,
+        are refused before they can move anything. ``now`` is the time that silence is counted in,
+        in ns since whenever.
+        """
+        s = self.sources.index(source)
+        row = slot // len(self.tags)
+        self._heard_SA[s, row] = now
+        self._ended_S[s] = False
+        ahead = time > received + self._ahead
+        ancient = time < self._oldest
+        sound = ~(ahead | ancient)
+        behind = sound & (self._tick_of(time) <= self._last_A[row])
+        late = behind & ~self._is_repeat(slot, time, behind)
+        keep = sound & ~behind
+        if bool(late.any()):
+            self._closed.append((slot[late], time[late]))
+        if bool(keep.any()):
+            batch = _Samples(slot, np.full(len(slot), s), time, value, status).take(keep)
+            self._open = _Samples.join([self._open, batch])
+            np.maximum.at(self._watermark_SA[s], row[keep], batch.time - 1)  # its instant may go on
+        rejected = {"ahead": int(ahead.sum()), "ancient": int(ancient.sum())}
+        return Intake(
+            late=late,
+            duplicate=int((behind & ~late).sum()),
+            rejected={reason: count for reason, count in rejected.items() if count},
+        )
+
+    def alive(self, source: str, since: int, until: int, *, received: int, now: int) -> None:
+        """The source vouches for (since, until]: what did not change then stayed as it was.
+
+        As for samples, nothing is believed of what lies more than max_ahead_s past ``received``.
+        """
+        until = min(until, received + self._ahead)
+        if source not in self.sources or since > until:
+            return
+        s = self.sources.index(source)
+        self._heard_SA[s] = now
+        self._ended_S[s] = False
+        self._watermark_SA[s] = np.maximum(self._watermark_SA[s], until)
+        spans = sorted([*self._alive, (s, since, until)])
+        merged = [spans[0]]
+        for span in spans[1:]:
+            last = merged[-1]
+            if span[0] == last[0] and span[1] <= last[2]:
+                merged[-1] = (last[0], last[1], max(last[2], span[2]))
+            else:
+                merged.append(span)
+        self._alive = merged
+
+    def ended(self, source: str) -> None:
+        """Nothing more will come from this source: it holds no frame back."""
+        if source in self.sources:
+            self._ended_S[self.sources.index(source)] = True
+
+    def listen(self, now: int) -> None:
+        """Silence counts from here: whoever spoke before could not be heard."""
+        self._heard_SA[:] = now
+
+    # ---- out ------------------------------------------------------------------------------------
+
+    def close(self, now: int) -> tuple[Frames, list[Gap]]:
+        """Every frame that is complete by now, and the gaps found between them."""
+        last_A = self._last_A.copy()
+        limit_A = self._limits(now)
+        open_tick = self._tick_of(self._open.time)
+        open_row = self._open.slot // len(self.tags)
+        ripe = open_tick <= limit_A[open_row]
+        next_A = np.full(len(self.assets), FOREVER, np.int64)
+        np.minimum.at(next_A, open_row[~ripe], open_tick[~ripe])
+
+        groups = self._group(self._open.take(ripe))
+        row, tick, fresh = self._grid(groups, limit_A, next_A)
+        if not len(row):
+            return self._nothing, []
+        frames = self._fill(groups, row, tick, fresh)
+
+        self._open = self._open.take(~ripe)
+        last = ends(row)
+        self._last_A[row[last]] = tick[last]
+        self._forget()
+        self._prune_alive(limit_A)
+        before = np.append([NEVER], tick)[:-1]
+        starts = changes(row)
+        before[starts] = last_A[row[starts]]
+        gaps = [
+            Gap(
+                asset=self.assets[row[i]],
+                since=int(before[i]) * self._tick,
+                until=int(tick[i]) * self._tick,
+            )
+            for i in np.flatnonzero(fresh & (before != NEVER))
+        ]
+        return frames, gaps
+
+    @property
+    def stored(self) -> Mapping[str, int]:
+        """Samples per source that stand in frames, closed or still open."""
+        open_S = np.bincount(self._open.source, minlength=len(self.sources))
+        return dict(zip(self.sources, (self._stored_S + open_S).tolist(), strict=True))
+
+    @property
+    def duplicate(self) -> Mapping[str, int]:
+        """Repeats per source found when their frame closed."""
+        return dict(zip(self.sources, self._duplicate_S.tolist(), strict=True))
+
+    # ---- how ------------------------------------------------------------------------------------
+
+    def _tick_of(self, time: I64) -> I64:
+        """The number of the tick whose frame covers each time: rounded up."""
+        ticks: I64 = -(-time // self._tick)
+        return ticks
+
+    def _is_repeat(self, slot: Index, time: I64, behind: Bool) -> Bool:
+        """Whether a sample behind its frame was counted already, in the last remember_s."""
+        repeat = np.zeros(len(slot), np.bool_)
+        if self._closed and bool(behind.any()):
+            floor = self._last_A[slot[behind] // len(self.tags)] * self._tick - self._remember
+            known = _pairs(
+                np.concatenate([slots for slots, _ in self._closed]),
+                np.concatenate([times for _, times in self._closed]),
+            )
+            asked = _pairs(slot[behind], time[behind])
+            repeat[behind] = np.isin(asked, known) & (time[behind] > floor)
+        return repeat
+
+    def _forget(self) -> None:
+        """Drop the oldest remembered samples once all of them are older than remember_s."""
+        while self._closed:
+            slot, time = self._closed[0]
+            frontier = self._last_A[slot // len(self.tags)] * self._tick
+            if bool(np.any(time > frontier - self._remember)):
+                return
+            del self._closed[0]
+
+    def _prune_alive(self, limit_A: I64) -> None:
+        """Drop what sources vouched for, but for the latest, once every frame of theirs is past it.
+
+        An asset that has not begun will begin after its limit.
+        """
+        past_A = np.where(self._last_A == NEVER, limit_A, self._last_A) * self._tick
+        past_S = np.where(self._uses_SA, past_A, FOREVER).min(axis=1, initial=FOREVER)
+        self._alive = [
+            (s, since, until)
+            for (s, since, until), (after, _, past) in pairwise([*self._alive, (-1, 0, 0)])
+            if s != after or past > past_S[s]
+        ]
+
+    def _limits(self, now: int) -> I64:
+        """The number of the last tick of each asset that no source holds back."""
+        silent = now - self._heard_SA > self._idle
+        passed = np.where(
+            self._uses_SA & ~self._ended_S[:, None] & ~silent, self._watermark_SA, np.int64(FOREVER)
+        )
+        limit: I64 = (passed.min(axis=0, initial=FOREVER) - self._lateness) // self._tick
+        return limit
+
+    def _group(self, ripe: _Samples) -> Groups:
+        """Sort by tag and time, drop repeats (the first journaled counts), and mark the ticks."""
+        order = np.lexsort(
+            (ripe.time, ripe.slot)
+        )  # stable: equal tag and time stay in journal order
+        ripe = ripe.take(order)
+        repeat = np.zeros(len(ripe.slot), np.bool_)
+        repeat[1:] = (ripe.slot[1:] == ripe.slot[:-1]) & (ripe.time[1:] == ripe.time[:-1])
+        sources = len(self.sources)
+        if bool(repeat.any()):
+            self._duplicate_S += np.bincount(ripe.source[repeat], minlength=sources)
+            ripe = ripe.take(~repeat)
+        self._stored_S += np.bincount(ripe.source, minlength=sources)
+        if len(ripe.slot):
+            self._closed.append((ripe.slot, ripe.time))
+        return Groups(
+            slot=ripe.slot,
+            tick=self._tick_of(ripe.time),
+            time=ripe.time,
+            value=ripe.value,
+            status=ripe.status,
+            tags=len(self.tags),
+        )
+
+    def _grid(self, groups: Groups, limit_A: I64, next_A: I64) -> tuple[Index, I64, Bool]:
+        """Which frames to close: row [R], tick number [R], fresh [R], in order of row and tick.
+
+        Every tick with evidence (a sample, or a source that vouches for it) makes a frame; ticks
+        between two pieces of evidence are filled, unless they are more than gap_ticks apart. Ticks
+        after the last evidence are filled once the next is known to be near enough: whether it is a
+        gap cannot change any more.
+        """
+        row, tick = self._evidence(groups, limit_A, next_A)
+        first = changes(row)
+        before = np.append([NEVER], tick)[:-1]
+        before[first] = self._last_A[row[first]]
+        fresh = tick - before > self.kind.gap_ticks
+        start = np.where(fresh, tick, before + 1)
+
+        newest_A = self._last_A.copy()
+        newest_A[row] = tick  # in order: the last one stays
+        tail = np.flatnonzero(
+            (newest_A != NEVER) & (next_A - newest_A <= self.kind.gap_ticks) & (limit_A > newest_A)
+        )
+        row = np.concatenate([row, tail])
+        start = np.concatenate([start, newest_A[tail] + 1])
+        end = np.concatenate([tick, limit_A[tail]])
+        fresh = np.concatenate([fresh, np.zeros(len(tail), np.bool_)])
+
+        order = np.lexsort((start, row))
+        row, start, end, fresh = row[order], start[order], end[order], fresh[order]
+        length = end - start + 1
+        is_fresh = np.zeros(int(length.sum()), np.bool_)
+        is_fresh[(np.cumsum(length) - length)[fresh]] = True
+        return np.repeat(row, length), ranges(start, length), is_fresh
+
+    def _evidence(self, groups: Groups, limit_A: I64, next_A: I64) -> tuple[Index, I64]:
+        """Ticks up to the limits with a sample or a vouching source, sorted, each once.
+
+        What is vouched for beyond a limit brings ``next_A`` nearer.
+        """
+        first_A = np.where(self._last_A == NEVER, FOREVER, self._last_A + 1)
+        np.minimum.at(first_A, groups.row, groups.tick)
+        rows, ticks = [groups.row], [groups.tick]
+        for s, since, until in self._alive:
+            row = np.flatnonzero(self._uses_SA[s] & (first_A != FOREVER))
+            first = np.maximum(since // self._tick + 1, first_A[row])
+            limit = limit_A[row]
+            nearer = np.maximum(first, limit + 1)
+            vouched = np.where(nearer <= until // self._tick, nearer, FOREVER)
+            next_A[row] = np.minimum(next_A[row], vouched)
+            length = np.maximum(np.minimum(until // self._tick, limit) - first + 1, 0)
+            rows.append(np.repeat(row, length))
+            ticks.append(ranges(first, length))
+        row, tick = np.concatenate(rows), np.concatenate(ticks)
+        order = np.lexsort((tick, row))
+        row, tick = row[order], tick[order]
+        new = changes(row) | changes(tick)
+        return row[new], tick[new]
+
+    def _fill(self, groups: Groups, row: Index, tick: I64, fresh: Bool) -> Frames:
+        """The values of the frames: what was sampled in a tick, else what was last known."""
+        count_R, count_C = len(row), len(self._tag_of_C)
+        instant = tick * self._tick
+        # A tick number fits beside its asset in one integer: the grid is sorted by it, so groups
+        # find their frame.
+        base, span = tick.min(), tick.max() - tick.min() + 1
+        frame_of = np.searchsorted(
+            row * span + (tick - base), groups.row * span + groups.tick - base
+        )
+
+        shown = np.full((count_R, count_C), np.nan)
+        shown_ok = np.zeros((count_R, count_C), np.bool_)
+        carry = _Held(shown.copy(), shown_ok.copy(), np.full((count_R, count_C), NEVER, np.int64))
+        sampled = shown_ok.copy()
+        held_AC = np.where(self._held.ok, self._held.value, np.nan)
+        for how, column_G in self._layers:
+            column = column_G[groups.tag]
+            value = groups.value(how, held_AC, column, self._tick)
+            stands = how in (Aggregate.LAST, Aggregate.TIME_MEAN)
+            mine = np.flatnonzero(column >= 0)
+            at = frame_of[mine] * count_C + column[mine]  # in the raveled [R, C]
+            usable = groups.last_usable if how is Aggregate.LAST else groups.any_usable
+            sampled.ravel()[at] = True
+            shown.ravel()[at] = value[mine]
+            shown_ok.ravel()[at] = usable[mine]
+            carry.value.ravel()[at] = (groups.last_value if stands else value)[mine]
+            carry.ok.ravel()[at] = groups.last_usable[mine]
+            carry.time.ravel()[at] = groups.last_time[mine]
+
+        # Where nothing was sampled, look back: to an earlier frame of the asset, else to what is
+        # held. Bad samples say nothing about when it was known.
+        value_of, ok_of = (carry.value, self._held.value), (carry.ok, self._held.ok)
+        stood, stood_ok = _carried(sampled, row, value_of, ok_of)
+        (known,) = _carried(carry.time != NEVER, row, (carry.time, self._held.time))
+
+        last = ends(row)
+        self._held.value[row[last]] = stood[last]
+        self._held.ok[row[last]] = stood_ok[last]
+        self._held.time[row[last]] = known[last]
+
+        value = np.where(sampled, shown, stood)
+        ok = np.where(sampled, shown_ok, stood_ok)
+        since = np.where(ok, np.maximum(known, self._vouched(row, instant)), known)
+        age = instant[:, None] - since
+        valid = ok & (age <= self._stale_C)
+        return Frames(
+            asset=row,
+            tick=instant,
+            value=np.where(valid, value, np.nan),
+            age=(age / SECOND).astype(np.float32),
+            valid=valid,
+            fresh=fresh,
+        )
+
+    def _vouched(self, row: Index, instant: I64) -> I64:
+        """Until when the source of each channel vouched for it, at most the instant: ns [R, C]."""
+        if not self._alive:
+            return np.full((len(row), len(self._tag_of_C)), NEVER, np.int64)
+        until_SR = np.full((len(self.sources), len(row)), NEVER, np.int64)
+        for s, since, until in self._alive:
+            reached = np.where(since < instant, np.minimum(until, instant), NEVER)
+            until_SR[s] = np.maximum(until_SR[s], reached)
+        return until_SR[self._source_AC[row], np.arange(len(row))[:, None]]
+
+    # ---- snapshot -------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the next frames depend on, as arrays and JSON values."""
+        closed = self._closed or [(np.empty(0, np.intp), np.empty(0, np.int64))]
+        return {
+            "assets": list(self.assets),
+            "tags": list(self.tags),
+            "sources": list(self.sources),
+            "channels": list(self.kind.channels),
+            "tick": self._tick,
+            "watermark": self._watermark_SA.copy(),
+            "heard": self._heard_SA.copy(),
+            "ended": self._ended_S.copy(),
+            "alive": [list(span) for span in self._alive],
+            "last": self._last_A.copy(),
+            "held": {
+                "value": self._held.value.copy(),
+                "ok": self._held.ok.copy(),
+                "time": self._held.time.copy(),
+            },
+            "open": {
+                "slot": self._open.slot.copy(),
+                "source": self._open.source.copy(),
+                "time": self._open.time.copy(),
+                "value": self._open.value.copy(),
+                "status": self._open.status.copy(),
+            },
+            "closed": {
+                "slot": np.concatenate([slot for slot, _ in closed]),
+                "time": np.concatenate([time for _, time in closed]),
+            },
+            "stored": self._stored_S.copy(),
+            "duplicate": self._duplicate_S.copy(),
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        """Take back what ``snapshot`` gave; what the plan no longer names is left behind."""
+        tags, sources = len(self.tags), len(self.sources)
+        old_A, new_A = common(tree["assets"], self.assets)
+        old_S, new_S = common(tree["sources"], self.sources)
+        old_C, new_C = common(tree["channels"], list(self.kind.channels))
+        for mine, name in ((self._watermark_SA, "watermark"), (self._heard_SA, "heard")):
+            mine[np.ix_(new_S, new_A)] = tree[name][np.ix_(old_S, old_A)]
+        for mine_S, name in (
+            (self._ended_S, "ended"),
+            (self._stored_S, "stored"),
+            (self._duplicate_S, "duplicate"),
+        ):
+            mine_S[new_S] = tree[name][old_S]
+        for mine_AC, name in (
+            (self._held.value, "value"),
+            (self._held.ok, "ok"),
+            (self._held.time, "time"),
+        ):
+            mine_AC[np.ix_(new_A, new_C)] = tree["held"][name][np.ix_(old_A, old_C)]
+        last = tree["last"][old_A]
+        self._last_A[new_A] = np.where(last == NEVER, NEVER, last * tree["tick"] // self._tick)
+
+        source_of = np.full(len(tree["sources"]), sources)
+        source_of[old_S] = new_S
+        spans = [(int(source_of[s]), since, until) for s, since, until in tree["alive"]]
+        self._alive = sorted(span for span in spans if span[0] < sources)
+        slot_of_AG = np.full((len(tree["assets"]), len(tree["tags"])), -1)
+        old_G, new_G = common(tree["tags"], self.tags)
+        slot_of_AG[np.ix_(old_A, old_G)] = new_A[:, None] * tags + new_G
+        slot_of = slot_of_AG.ravel()
+        opened = _Samples(**tree["open"])
+        opened.slot, opened.source = slot_of[opened.slot], source_of[opened.source]
+        self._open = opened.take((opened.slot >= 0) & (opened.source < sources))
+        slot = slot_of[tree["closed"]["slot"]]
+        if bool((slot >= 0).any()):
+            self._closed = [(slot[slot >= 0], tree["closed"]["time"][slot >= 0])]
+
+
+def _carried(
+    there: Bool, row: Index, *columns: tuple[NDArray[Any], NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Each column [R, C] as of the latest frame of the asset in which it is ``there`` [R, C].
+
+    A column comes with what is held [A, C], for where there was none in these frames.
+    """
+    if bool(there.all()):
+        return [now for now, _ in columns]
+    back = last_true(there)
+    within = back >= last_true(changes(row))[:, None]
+    at = back * there.shape[1] + np.arange(there.shape[1])
+    return [np.where(within, now.ravel()[at], held[row]) for now, held in columns]
+
+
+def _layers(
+    hows: Sequence[Aggregate], tag_of_C: Sequence[int], tags: int
+) -> list[tuple[Aggregate, Index]]:
+    """The channels in as few layers as hold each tag at most once, all of one aggregate.
+
+    Of each layer the aggregate, and the channel that each tag feeds [G], -1 for none.
+    """
+    layers: list[tuple[Aggregate, Index]] = []
+    for channel, (how, tag) in enumerate(zip(hows, tag_of_C, strict=True)):
+        free = [column_G for other, column_G in layers if other is how and column_G[tag] < 0]
+        if not free:
+            free = [np.full(tags, -1, np.intp)]
+            layers.append((how, free[0]))
+        free[0][tag] = channel
+    return layers
+
+
+def _pairs(slot: Index, time: I64) -> NDArray[np.void]:
+    """Tag and time as one comparable value."""
+    pairs = np.empty(len(slot), [("slot", np.int64), ("time", np.int64)])
+    pairs["slot"], pairs["time"] = slot, time
+    return pairs

@@ -1,0 +1,312 @@
+"""The step: one journal record in, its results out.
+
+The whole pure middle in one place: samples become frames, frames scores, scores alarms. No clock,
+no randomness, no I/O: the same records in the same order always give the same results, so a replay
+of the journal after a crash ends where the crash was, and a backfill of history gives what the live
+run gave.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from connectors.batch import I32, Notice, NoticeKind, Samples, Waveforms
+from models.bundle import Bundle
+from monitor.core.aggregate import Index, common
+from monitor.core.alarms import Alarms
+from monitor.core.conservation import Conservation
+from monitor.core.frames import FrameBuilder
+from monitor.core.modes import RunStates
+from monitor.core.plan import SECOND, Asset, KindSettings, Plan
+from monitor.core.records import (
+    Action,
+    AlarmEvent,
+    Command,
+    Epoch,
+    Gap,
+    Record,
+    Results,
+    Scores,
+    ScoreState,
+)
+from monitor.core.scoring import Scorer
+
+# The most that a step of wall time from one record to the next counts as silence: more of it is a
+# clock that was set, or a program that stood still, when no source could be heard.
+LONGEST_STEP = 5 * SECOND
+
+
+class SlotMap:
+    """Which kind, and which slot of its frames, each tag of a plan belongs to."""
+
+    def __init__(self, plan: Plan) -> None:
+        size = 1 + max((tag for a in plan.assets for tag, _ in a.tags.values()), default=0)
+        self._kind = np.full(size, -1)
+        self._slot = np.zeros(size, np.intp)
+        names = {source for a in plan.assets for _, source in a.tags.values()}
+        self._number = {source: number for number, source in enumerate(sorted(names))}
+        self._source = np.full(size, -1)
+        for number, (name, kind) in enumerate(plan.kinds.items()):
+            for row, asset in enumerate(plan.assets_of(name)):
+                for column, tag in enumerate(kind.tags):
+                    self._kind[asset.tags[tag][0]] = number
+                    self._slot[asset.tags[tag][0]] = row * len(kind.tags) + column
+                    self._source[asset.tags[tag][0]] = self._number[asset.tags[tag][1]]
+
+    def of(self, source: str, tag: I32) -> tuple[Index, Index]:
+        """The number of the kind [N], -1 where the source has no such tag, and the slot [N].
+
+        A journal may hold what a tag's source was before the configuration changed.
+        """
+        known = (tag >= 0) & (tag < len(self._kind))
+        within = np.where(known, tag, 0)
+        known &= self._source[within] == self._number.get(source, len(self._number))
+        return np.where(known, self._kind[within], -1), self._slot[within]
+
+
+class KindPipeline:
+    """Frames, run states, scores and alarms of all assets of one kind."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: KindSettings,
+        assets: list[Asset],
+        bundle: Bundle | None,
+        *,
+        site: str,
+    ) -> None:
+        self.assets = [asset.name for asset in assets]
+        self.frames = FrameBuilder(kind, assets)
+        ids = np.array([asset.id for asset in assets], np.int32)
+        self._running = RunStates(kind, len(assets))
+        self._scorer = Scorer(name, kind, ids, bundle)
+        self.alarms = Alarms(kind, self.assets, site=site, threshold=_threshold(kind, bundle))
+
+    def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
+        """Everything that follows from the frames that are complete by now."""
+        frames, gaps = self.frames.close(now)
+        if not len(frames):
+            return None, [], gaps
+        scores = self._scorer.score(frames, self._running.of(frames))
+        return scores, self.alarms.step(frames, scores), gaps
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the next results depend on."""
+        return {
+            "assets": list(self.assets),
+            "frames": self.frames.snapshot(),
+            "running": self._running.snapshot(),
+            "scoring": self._scorer.snapshot(),
+            "alarms": self.alarms.snapshot(),
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        """Take back what ``snapshot`` gave, for the assets that are still there."""
+        old_A, new_A = common(tree["assets"], self.assets)
+        self.frames.restore(tree["frames"])
+        self._running.restore(tree["running"], old_A, new_A)
+        self._scorer.restore(tree["scoring"], old_A, new_A)
+        self.alarms.restore(tree["alarms"], tree["assets"])
+
+
+class Pipeline:
+    """The state of the step and the step itself, for all assets of a plan.
+
+    ``bundles`` holds the model of each kind that has one. Raises ValueError when a kind alarms at
+    the model's own threshold and the model has none.
+    """
+
+    def __init__(self, plan: Plan, bundles: Mapping[str, Bundle]) -> None:
+        self._wall = 0  # ns, wall time of the last record
+        self._latest = 0  # ns, the latest wall time seen: a clock set back does not turn it back
+        self._now = 0  # ns that passed since the first record: what silence is counted in
+        self._kinds: dict[str, KindPipeline] = {}
+        self._received: Counter[str] = Counter()
+        self._late: Counter[str] = Counter()
+        self._repeated: Counter[str] = Counter()  # found at the door; frames count the others
+        self._rejected: dict[str, Counter[str]] = {}
+        self._frames: Counter[str] = Counter()  # by score state
+        self._elsewhere: Counter[str] = Counter()  # stored for assets the plan no longer names
+        self._slots = SlotMap(plan)
+        for name, kind in plan.kinds.items():
+            assets = plan.assets_of(name)
+            self._kinds[name] = KindPipeline(name, kind, assets, bundles.get(name), site=plan.site)
+
+    def step(self, record: Record) -> Results:
+        """What follows from one record."""
+        if not self._wall:
+            self._listen()
+            self._wall = record.received
+        self._now += min(max(record.received - self._wall, 0), LONGEST_STEP)
+        self._wall = record.received
+        self._latest = max(self._latest, record.received)
+        late: tuple[Samples, ...] = ()
+        events: list[AlarmEvent] = []
+        touched: Iterable[KindPipeline] = self._kinds.values()
+        match record.body:
+            case Samples():
+                late, touched = self._take(record.body)
+            case Waveforms():
+                self._received[record.body.source] += len(record.body)
+                self._reject(record.body.source, "waveform", len(record.body))
+            case Notice():
+                self._notice(record.body)
+            case Epoch():
+                self._listen()
+            case Command(action=Action.ACKNOWLEDGE):
+                for kind in self._kinds.values():
+                    events += kind.alarms.acknowledge(record.body, now=self._latest)
+            case _:
+                pass  # a Beat lets time pass; the others change no frame
+        parts = [kind.close(self._now) for kind in touched]
+        found = tuple(scores for scores, _, _ in parts if scores is not None)
+        for scores in found:
+            counts = np.bincount(scores.state, minlength=len(ScoreState)).tolist()
+            self._frames.update({state.name.lower(): counts[state] for state in ScoreState})
+        return Results(
+            scores=found,
+            alarms=(*events, *(event for _, found, _ in parts for event in found)),
+            gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
+            late=late,
+        )
+
+    @property
+    def conservation(self) -> dict[str, Conservation]:
+        """Per source: where every sample it ever gave has gone."""
+        stored = Counter(self._elsewhere)
+        repeated = Counter(self._repeated)
+        for kind in self._kinds.values():
+            stored.update(kind.frames.stored)
+            repeated.update(kind.frames.duplicate)
+        return {
+            source: Conservation(
+                received=self._received[source],
+                stored=stored[source],
+                duplicate=repeated[source],
+                late=self._late[source],
+                rejected=dict(self._rejected.get(source, {})),
+            )
+            for source in sorted(self._received)
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What was counted since the first record, as JSON values."""
+        return {
+            "frames": dict(self._frames),
+            "conservation": {
+                source: counts.to_json() for source, counts in self.conservation.items()
+            },
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the next results depend on, as arrays and JSON values, all copies."""
+        return {
+            "wall": self._wall,
+            "latest": self._latest,
+            "now": self._now,
+            **self.status(),
+            "received": dict(self._received),
+            "late": dict(self._late),
+            "repeated": dict(self._repeated),
+            "rejected": {source: dict(counts) for source, counts in self._rejected.items()},
+            "kinds": {name: kind.snapshot() for name, kind in self._kinds.items()},
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        """Take back what ``snapshot`` gave. What the plan no longer names is left behind."""
+        self._wall, self._latest, self._now = tree["wall"], tree["latest"], tree["now"]
+        self._received = Counter(tree["received"])
+        self._late = Counter(tree["late"])
+        self._frames = Counter(tree["frames"])
+        self._repeated = Counter(tree["repeated"])
+        self._rejected = {source: Counter(counts) for source, counts in tree["rejected"].items()}
+        for name, kind in self._kinds.items():
+            if name in tree["kinds"]:
+                kind.restore(tree["kinds"][name])
+        for source, counts in self.conservation.items():
+            before = Conservation.from_json(tree["conservation"][source])
+            self._elsewhere[source] += before.stored - counts.stored
+            self._repeated[source] += before.duplicate - counts.duplicate
+
+    def _take(self, samples: Samples) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
+        """Hand samples to their kinds; gives those that came too late, and the kinds."""
+        self._received[samples.source] += len(samples)
+        number, slot = self._slots.of(samples.source, samples.tag)
+        self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
+        late, touched = [], []
+        for place, kind in enumerate(self._kinds.values()):
+            mine = np.flatnonzero(number == place)
+            if not len(mine):
+                continue
+            touched.append(kind)
+            intake = kind.frames.push(
+                samples.source,
+                slot[mine],
+                samples.time[mine],
+                samples.value[mine],
+                samples.status[mine],
+                received=self._latest,
+                now=self._now,
+            )
+            self._repeated[samples.source] += intake.duplicate
+            for reason, count in intake.rejected.items():
+                self._reject(samples.source, reason, count)
+            if bool(intake.late.any()):
+                late.append(_pick(samples, mine[intake.late]))
+                self._late[samples.source] += int(intake.late.sum())
+        return tuple(late), touched
+
+    def _notice(self, notice: Notice) -> None:
+        """What a source said of itself. What changes no frame is kept by the journal alone."""
+        match notice:
+            case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
+                for kind in self._kinds.values():
+                    kind.frames.alive(
+                        notice.source, since, until, received=self._latest, now=self._now
+                    )
+            case Notice(kind=NoticeKind.ENDED):
+                for kind in self._kinds.values():
+                    kind.frames.ended(notice.source)
+            case Notice(kind=NoticeKind.REJECTED):
+                self._received[notice.source] += notice.count
+                self._reject(notice.source, notice.reason, notice.count)
+            case _:
+                pass
+
+    def _reject(self, source: str, reason: str, count: int) -> None:
+        if count:
+            self._rejected.setdefault(source, Counter())[reason] += count
+
+    def _listen(self) -> None:
+        for kind in self._kinds.values():
+            kind.frames.listen(self._now)
+
+
+def _threshold(kind: KindSettings, bundle: Bundle | None) -> float | None:
+    """The surprise to alarm at, or None without a model."""
+    if bundle is None:
+        return None
+    threshold = bundle.card.threshold if kind.alarm.threshold == "auto" else kind.alarm.threshold
+    if threshold is None:
+        raise ValueError(
+            "alarm.threshold is auto, but the model has no threshold of its own. "
+            "Train it again, or set alarm.threshold to a surprise, such as 4."
+        )
+    return threshold
+
+
+def _pick(samples: Samples, index: Index) -> Samples:
+    """Some of the samples, without a position: they are stored already."""
+    return replace(
+        samples,
+        tag=samples.tag[index],
+        time=samples.time[index],
+        value=samples.value[index],
+        status=samples.status[index],
+        flags=samples.flags[index],
+        position=None,
+    )

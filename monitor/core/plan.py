@@ -1,0 +1,188 @@
+"""What is watched and how: the settings of kinds and assets, and the plan the step works from.
+
+The settings are part of the configuration tree and are checked with it. ``Plan`` binds them to the
+numbers that assets and tags carry in batches. Times are settings in the unit of their name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+MILLISECOND = 1_000_000  # ns
+SECOND = 1_000_000_000  # ns
+
+
+class Settings(BaseModel):
+    """A part of the configuration: unknown keys are errors, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Aggregate(StrEnum):
+    """How the samples of one tick become one value."""
+
+    LAST = "last"
+    MEAN = "mean"
+    TIME_MEAN = "time_mean"  # weighted by how long each value stood
+    MIN = "min"
+    MAX = "max"
+    RMS = "rms"
+    STD = "std"
+
+
+class LimitSettings(Settings):
+    """Plain limits of one channel, in its unit: from the first sample on, without a model."""
+
+    low_low: float | None = Field(None, description="Alarm below this.")
+    low: float | None = Field(None, description="Alarm below this.")
+    high: float | None = Field(None, description="Alarm above this.")
+    high_high: float | None = Field(None, description="Alarm above this.")
+    rate: float | None = Field(
+        None, gt=0, description="Alarm when it changes faster than this, in units per second."
+    )
+    deadband: float = Field(
+        0.0, ge=0, description="How far back inside the limit before the alarm returns."
+    )
+    on_delay_s: float = Field(
+        0.0, ge=0, description="How long beyond the limit before the alarm is raised."
+    )
+    off_delay_s: float = Field(
+        0.0, ge=0, description="How long back inside before the alarm returns."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "LimitSettings":
+        given = [
+            limit
+            for limit in (self.low_low, self.low, self.high, self.high_high)
+            if limit is not None
+        ]
+        if given != sorted(given):
+            raise ValueError(f"want low_low <= low <= high <= high_high, got {given}")
+        return self
+
+
+class ChannelSettings(Settings):
+    """One column of a kind's frames."""
+
+    tag: str | None = Field(
+        None, description="Which tag of the asset feeds it; the channel's own name if left out."
+    )
+    unit: str | None = Field(None, description="The unit its values are in.")
+    aggregate: Aggregate = Field(
+        Aggregate.LAST, description="How the samples of one tick become one value."
+    )
+    stale_s: float = Field(
+        60.0, gt=0, description="Not valid when its value was last known longer ago than this."
+    )
+    model: bool = Field(
+        default=True, description="Whether the model sees it; limits work either way."
+    )
+    limits: LimitSettings | None = Field(None, description="Plain limits.")
+
+
+class RunningSettings(Settings):
+    """How to tell that the machine runs, from one of its channels."""
+
+    channel: str = Field(description="The channel that tells.")
+    above: float = Field(description="Running when the channel is above this, in its unit.")
+    startup_s: float = Field(
+        0.0, ge=0, description="Not scored for this long after a start, or after a gap."
+    )
+    coastdown_s: float = Field(
+        0.0, ge=0, description="Stopping, not yet off, for this long after it fell below."
+    )
+
+
+class AlarmSettings(Settings):
+    """When a surprise becomes an alarm."""
+
+    threshold: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Surprise (-log10 of the healthy tail probability) to alarm at; "
+        "auto: the model's own.",
+    )
+    on_delay_s: float = Field(
+        0.0, ge=0, description="How long over the threshold before the alarm is raised."
+    )
+    off_delay_s: float = Field(0.0, ge=0, description="How long below before the alarm returns.")
+    clear_ratio: float = Field(
+        0.8, gt=0, le=1, description="Returns below this share of the threshold."
+    )
+    min_coverage: float = Field(
+        0.5, ge=0, le=1, description="Not raised when less of the evidence was valid."
+    )
+
+
+class KindSettings(Settings):
+    """A kind of asset: machines of one build, scored by one model."""
+
+    tick_ms: int = Field(1000, gt=0, le=86_400_000, description="Distance of the frames.")
+    lateness_ms: int = Field(
+        0, ge=0, description="How long a frame waits for samples after its instant."
+    )
+    idle_s: float = Field(
+        30.0, gt=0, description="A source silent for this long holds no frame back."
+    )
+    gap_ticks: int = Field(
+        60, ge=1, description="A jump over more ticks than this is a gap: the model starts anew."
+    )
+    max_ahead_s: float = Field(
+        60.0, ge=0, description="Samples stamped further in the future are quarantined."
+    )
+    oldest: AwareDatetime = Field(
+        datetime(2000, 1, 1, tzinfo=UTC), description="Samples stamped before this are quarantined."
+    )
+    remember_s: float = Field(
+        60.0, ge=0, description="How far back repeats are recognised, in source time."
+    )
+    channels: dict[str, ChannelSettings] = Field(
+        min_length=1, description="The columns of its frames, in order."
+    )
+    running: RunningSettings | None = Field(None, description="How to tell that the machine runs.")
+    alarm: AlarmSettings = Field(AlarmSettings(), description="When a surprise becomes an alarm.")
+
+    def tag_of(self, channel: str) -> str:
+        """The name of the tag that feeds a channel."""
+        return self.channels[channel].tag or channel
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The names of its tags, each once, in the order of the channels."""
+        return tuple(dict.fromkeys(self.tag_of(channel) for channel in self.channels))
+
+    @model_validator(mode="after")
+    def _channels_exist(self) -> "KindSettings":
+        if self.running is not None and self.running.channel not in self.channels:
+            raise ValueError(
+                f"running.channel: no channel {self.running.channel!r}; "
+                f"there are {', '.join(self.channels)}"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """One machine: its number, its kind, and for each tag of the kind the number and the source."""
+
+    name: str
+    id: int
+    kind: str
+    tags: Mapping[str, tuple[int, str]]  # tag name -> (tag number, source name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything the step must know of the site."""
+
+    site: str
+    kinds: Mapping[str, KindSettings]
+    assets: tuple[Asset, ...]
+
+    def assets_of(self, kind: str) -> list[Asset]:
+        """The assets of one kind, in order: its rows."""
+        return [asset for asset in self.assets if asset.kind == kind]

@@ -1,0 +1,186 @@
+"""What the step reads and what it gives: journal records in, results out.
+
+A record is one row of the journal; everything that may change a result is one. Results are columns
+too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import IntEnum, StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.batch import Notice, Samples, Waveforms
+
+# N rows, C channels of one kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureResult:
+    """What the inspection network saw on one picture: made before the journal, not bit-stable."""
+
+    camera: int
+    time: int  # ns since 1970 UTC
+    part: str | None
+    defect: str
+    probability: float
+    severity: float | None
+
+
+class Action(StrEnum):
+    """What a person can do."""
+
+    ACKNOWLEDGE = "acknowledge"
+    SHELVE = "shelve"
+    UNSHELVE = "unshelve"
+    SERVICED = "serviced"
+    LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a person did: who, to what, why."""
+
+    action: Action
+    target: str  # an alarm's id, or an asset's name
+    who: str
+    why: str = ""
+    until: int | None = None  # ns since 1970 UTC, for shelving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """What is in force from here on. Written at each start: nobody was heard before it."""
+
+    config: str  # SHA-256 of the configuration
+    bundles: Mapping[str, str]  # kind -> SHA-256 of its bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Time passes: written each second, so that silence is noticed."""
+
+
+Body = Samples | Waveforms | PictureResult | Notice | Command | Epoch | Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the journal."""
+
+    received: int  # ns since 1970 UTC, wall time, stamped once before the commit
+    body: Body
+
+
+class ScoreState(IntEnum):
+    """Whether a score counts."""
+
+    OK = 0
+    WARMING = 1  # after a start or a gap: the model has not seen enough yet
+    BLIND = 2  # nothing valid to judge by, or no model
+    OFF = 3  # the machine does not run, or is starting or stopping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The scores of one kind of asset; those of one asset in order of tick."""
+
+    kind: str
+    channels: tuple[str, ...]
+    asset: NDArray[np.int32]  # [N] asset numbers
+    tick: NDArray[np.int64]  # [N] ns since 1970 UTC
+    raw: NDArray[np.float32]  # [N] the model's unit
+    surprise: NDArray[np.float32]  # [N] -log10 of the healthy tail probability
+    blame: NDArray[np.float32]  # [N, C] sums to 1
+    coverage: NDArray[np.float32]  # [N] share of the evidence that was valid
+    state: NDArray[np.uint8]  # [N] ScoreState
+    value: NDArray[np.float32]  # [N, C] in the channel's unit; NaN where not valid
+    expected: NDArray[np.float32]  # [N, C] in the channel's unit; NaN where there is no model
+    spread: NDArray[np.float32]  # [N, C] one standard deviation, in the channel's unit
+
+    def __len__(self) -> int:
+        """Count of rows."""
+        return len(self.tick)
+
+    @staticmethod
+    def join(blocks: Sequence["Scores"]) -> "Scores":
+        """Blocks of one kind, one after the other. Raises IndexError for none."""
+        first = blocks[0]
+        columns = [column.name for column in fields(Scores)][2:]
+        joined = {
+            column: np.concatenate([getattr(block, column) for block in blocks])
+            for column in columns
+        }
+        return Scores(kind=first.kind, channels=first.channels, **joined)
+
+
+class Transition(StrEnum):
+    """What happened to an alarm."""
+
+    RAISED = "raised"
+    RETURNED = "returned"
+    ACKNOWLEDGED = "acknowledged"
+    SHELVED = "shelved"
+    UNSHELVED = "unshelved"
+
+
+class AlarmClass(StrEnum):
+    """Who an alarm is for."""
+
+    PROCESS = "process"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmEvent:
+    """One transition of one alarm.
+
+    ``id`` names the alarm: a hash of site, asset, class, point and raise tick.
+    """
+
+    id: str
+    asset: str
+    alarm_class: AlarmClass
+    point: str  # "surprise", or channel and limit, as "flow high"
+    transition: Transition
+    tick: int  # ns since 1970 UTC, event time of the transition
+    raised: int  # ns since 1970 UTC, the tick it was raised at
+    reason: str  # in words: what was seen, against what
+    value: float  # surprise, or the channel's value
+    threshold: float
+    blame: Mapping[str, float] = field(default_factory=dict)  # channel -> share, the largest first
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Ticks of one asset that nobody will score: (since, until), in ns, held no samples."""
+
+    asset: str
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What one record led to."""
+
+    scores: tuple[Scores, ...] = ()
+    alarms: tuple[AlarmEvent, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    late: tuple[Samples, ...] = ()  # came after their frame was closed: kept, never scored live
+
+    @staticmethod
+    def join(found: Sequence["Results"]) -> "Results":
+        """The results of several records as one, the scores of a kind in one block."""
+        by_kind: dict[tuple[str, tuple[str, ...]], list[Scores]] = {}
+        for results in found:
+            for scores in results.scores:
+                by_kind.setdefault((scores.kind, scores.channels), []).append(scores)
+        return Results(
+            scores=tuple(Scores.join(blocks) for blocks in by_kind.values()),
+            alarms=tuple(event for results in found for event in results.alarms),
+            gaps=tuple(gap for results in found for gap in results.gaps),
+            late=tuple(late for results in found for late in results.late),
+        )

@@ -1,0 +1,1 @@
+"""Training and backfill over what was."""

@@ -1,0 +1,122 @@
+"""From the outbox to a sink, in order, until it has everything.
+
+One task a sink, in the event loop. A sink that is away is tried for days, with patience; what it
+refuses for good is put aside with its reason, so that one bad item never blocks the others.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from connectors.contract import NotReadyError, RefusedError, Sink
+from connectors.points import Outgoing
+from monitor.live.backoff import Backoff
+from monitor.state.database import Transaction
+from monitor.state.errors import CorruptError, StorageFullError
+from monitor.state.outbox import Outbox
+from monitor.state.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+ITEMS, BYTES = 500, 1 << 20  # of one delivery
+LONGEST_S = 300.0  # between two attempts at a sink that is away
+
+
+class Delivery:
+    """Delivers to one sink until it is cancelled."""
+
+    def __init__(self, sink: Sink, *, outbox: Outbox, writer: Writer) -> None:
+        self.sink = sink
+        self.idle = asyncio.Event()  # nothing waits for the sink
+        self.reason = ""  # why it is away, if it is
+        self._outbox, self._writer = outbox, writer
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something new in the outbox."""
+        self.idle.clear()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Open the sink and hand over what waits; begin again whenever it fails."""
+        backoff = Backoff(longest_s=LONGEST_S)
+        try:
+            while True:
+                try:
+                    await self.sink.open()
+                    while True:
+                        await self._drain(backoff)
+                        await self._news.wait()
+                except (NotReadyError, StorageFullError) as error:
+                    self._say(str(error))
+                    await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
+                except RefusedError as error:  # at the door: nothing can be delivered as configured
+                    self._say(str(error))
+                    await asyncio.sleep(LONGEST_S)
+                finally:
+                    await self.sink.close()
+        finally:
+            self.idle.set()
+
+    async def _drain(self, backoff: Backoff) -> None:
+        """Deliver until nothing waits."""
+        while True:
+            self._news.clear()
+            try:
+                waiting = await asyncio.to_thread(
+                    self._outbox.pending, self.sink.name, limit_items=ITEMS, limit_bytes=BYTES
+                )
+            except CorruptError as error:
+                if error.number is None:
+                    raise
+                await self._settle(None, {error.number: str(error)})
+                continue
+            if not waiting:
+                self.idle.set()
+                return
+            numbers, items = zip(*waiting, strict=True)
+            refused = await self._deliver(items)
+            await self._settle(numbers[-1], {numbers[i]: why for i, why in refused.items()})
+            self._say("")
+            backoff.reset()
+
+    async def _deliver(self, items: Sequence[Outgoing]) -> dict[int, str]:
+        """Hand items over; the indices of those that were refused for good, with the reason.
+
+        A sink that refuses a whole delivery without saying which items is asked again with halves
+        of it.
+        """
+        try:
+            await self.sink.deliver(items)
+        except RefusedError as error:
+            if error.items:
+                return dict.fromkeys(error.items, str(error))
+            if len(items) == 1:
+                return {0: str(error)}
+            half = len(items) // 2
+            refused = await self._deliver(items[:half])
+            later = await self._deliver(items[half:])
+            return refused | {half + index: why for index, why in later.items()}
+        return {}
+
+    async def _settle(self, number: int | None, refused: dict[int, str]) -> None:
+        """Put aside what was refused and move the cursor to ``number``, in one transaction."""
+
+        def work(tx: Transaction) -> None:
+            for item, why in refused.items():
+                self._outbox.dead_letter(tx, self.sink.name, item, why)
+            if number is not None:
+                self._outbox.advance(tx, self.sink.name, number)
+
+        for item, why in refused.items():
+            logger.error("Sink %s refused item %d for good: %s", self.sink.name, item, why)
+        await asyncio.wrap_future(self._writer.submit(work, size=1024, wait_s=None))
+
+    def _say(self, reason: str) -> None:
+        """Log a change, not a repetition."""
+        if reason != self.reason:
+            self.reason = reason
+            if reason:
+                logger.warning("Sink %s is away: %s", self.sink.name, reason)
+            else:
+                logger.info("Sink %s takes deliveries again.", self.sink.name)

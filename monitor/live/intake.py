@@ -1,0 +1,181 @@
+"""From a source into the journal: committed first, acknowledged to the source only then.
+
+One task a source, in the event loop. A source that cannot be reached is tried again for good; one
+that refuses is given up, said so, and stops nobody else. While the disk is full, or the step is too
+far behind, nothing more is read from any source.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+
+from connectors.batch import Notice, NoticeKind, Pictures
+from connectors.contract import Batch, LostError, NotReadyError, RefusedError, Source
+from monitor.core.records import Record
+from monitor.live.backoff import Backoff
+from monitor.live.clock import Clock
+from monitor.state.database import Transaction
+from monitor.state.errors import StorageFullError
+from monitor.state.journal import Journal, Row, encode
+from monitor.state.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 8  # batches of one source on their way to the disk: enough to fill a group commit
+BEHIND_BYTES = 1 << 20  # of journal that the step may be behind: more would only wait on the disk
+LOOK_S = 0.02  # how often to look whether the step has caught up: as long as it steps at once
+
+
+class SourceState(StrEnum):
+    """How a source stands."""
+
+    WAITING = "waiting"  # not reached yet, or lost: tried again
+    RUNNING = "running"
+    ENDED = "ended"  # it said that nothing more will come
+    REFUSED = "refused"  # it will not serve us as configured
+
+
+class Behind:
+    """How far the step is behind the journal; holds all sources back while that is too far.
+
+    A recording is read faster than it is scored: without a bound it would lie in the journal twice
+    over. A live source never gets here unless the step cannot keep up at all.
+    """
+
+    def __init__(self, reached: Callable[[], int], *, bound: int = BEHIND_BYTES) -> None:
+        """``reached`` tells the record up to which the step has come."""
+        self._reached, self._bound = reached, bound
+        self._rows: deque[tuple[int, int]] = deque()  # number and bytes of what is not stepped
+        self._bytes = 0
+
+    def add(self, number: int, size: int) -> None:
+        """A record of ``size`` bytes is in the journal."""
+        self._rows.append((number, size))
+        self._bytes += size
+
+    async def room(self) -> None:
+        """Wait until the step is near enough."""
+        while self._left() > self._bound:  # noqa: ASYNC110 - the step is a thread, and does not call
+            await asyncio.sleep(LOOK_S)
+
+    def _left(self) -> int:
+        reached = self._reached()
+        while self._rows and self._rows[0][0] <= reached:
+            self._bytes -= self._rows.popleft()[1]
+        return self._bytes
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """A batch on its way to the disk."""
+
+    batch: Batch
+    row: Row
+    future: Future[int]
+
+
+class Intake:
+    """Runs one source until it ends, refuses or is cancelled."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        journal: Journal,
+        writer: Writer,
+        clock: Clock,
+        behind: Behind,
+        committed: Callable[[], None],
+    ) -> None:
+        """``committed`` is called, in the event loop, whenever the journal has grown."""
+        self.source = source
+        self.state = SourceState.WAITING
+        self.reason = ""
+        self._journal, self._writer, self._clock = journal, writer, clock
+        self._behind, self._committed = behind, committed
+
+    async def run(self) -> None:
+        """Open, take in, and start again where the journal ends, for as long as there is hope."""
+        backoff = Backoff()
+        while self.state is SourceState.WAITING:
+            try:
+                resume = await asyncio.to_thread(self._position)
+                await self.source.open(resume=resume)
+                self._turn(SourceState.RUNNING)
+                await self._take_in(backoff)
+                self._turn(SourceState.ENDED)
+            except RefusedError as error:
+                self._turn(SourceState.REFUSED, str(error))
+            except (NotReadyError, LostError) as error:
+                self._turn(SourceState.WAITING, str(error))
+                await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
+            finally:
+                await self.source.close()
+
+    async def _take_in(self, backoff: Backoff) -> None:
+        """Commit batch after batch, in order, and acknowledge each once it is safe."""
+        waiting: deque[_InFlight] = deque()
+        async for batch in self.source.batches():
+            assert not isinstance(batch, Pictures)  # noqa: S101 - pictures have a lane of their own
+            await self._behind.room()
+            row = encode(Record(self._clock.now(), batch))
+            before = waiting[-1].future if waiting else None
+            waiting.append(_InFlight(batch, row, await self._submit(row, before)))
+            while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].future.done()):
+                await self._acknowledge(waiting)
+            backoff.reset()
+            if isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED:
+                break
+        while waiting:
+            await self._acknowledge(waiting)
+
+    async def _submit(self, row: Row, before: Future[int] | None) -> Future[int]:
+        """Have a row committed, but never if the one before it was not: nothing may overtake."""
+
+        def append(tx: Transaction) -> int:
+            if before is not None and before.done():
+                before.result()
+            return self._journal.append(tx, row)
+
+        # The queue's bound holds the source back: a thread waits, so that the loop need not.
+        return await asyncio.to_thread(self._writer.submit, append, size=len(row.body), wait_s=None)
+
+    async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
+        """Wait until the first is committed, then tell; while the disk is full, try again."""
+        backoff = Backoff()
+        while True:
+            first = waiting[0]
+            try:
+                number = await asyncio.wrap_future(first.future)
+                break
+            except StorageFullError as error:
+                self._turn(SourceState.WAITING, str(error))
+                await asyncio.sleep(backoff.next_s())
+            before = None
+            for one in waiting:  # none of them was committed after the first was not
+                one.future = before = await self._submit(one.row, before)
+        self._turn(SourceState.RUNNING)
+        waiting.popleft()
+        self._behind.add(number, len(first.row.body))
+        self._committed()
+        if first.batch.position is not None:
+            await self.source.accepted(first.batch.position)
+
+    def _position(self) -> str | None:
+        return self._journal.positions().get(self.source.name)
+
+    def _turn(self, state: SourceState, reason: str = "") -> None:
+        """Change the state; say so once, not at every attempt."""
+        if (state, reason) == (self.state, self.reason):
+            return
+        self.state, self.reason = state, reason
+        if state is SourceState.REFUSED:
+            logger.error("Source %s is given up: %s", self.source.name, reason)
+        elif reason:
+            logger.warning("Source %s is not there: %s", self.source.name, reason)
+        else:
+            logger.info("Source %s is %s.", self.source.name, state)

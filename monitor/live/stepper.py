@@ -1,0 +1,256 @@
+"""The step's thread: reads the journal in its order, steps, and commits what came of it.
+
+Results, outgoing messages and "done up to record n" go into one transaction. After a crash the
+newest snapshot is loaded and the journal replayed from there; what was committed before is worked
+out again, to rebuild the state, and not written twice.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.points import Outgoing
+from monitor.core.pipeline import Pipeline
+from monitor.core.records import Epoch, Record, Results
+from monitor.live.clock import Clock
+from monitor.live.messages import message
+from monitor.state.database import Database, Transaction
+from monitor.state.errors import StorageFullError
+from monitor.state.journal import Journal
+from monitor.state.outbox import Outbox
+from monitor.state.rollups import Rollups
+from monitor.state.snapshot import Snapshots
+from monitor.state.store import Store
+from monitor.state.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+SECOND = 1_000_000_000  # ns
+HOUR = 3600 * SECOND
+GROUP_S = 0.02  # how long records are stepped through before their results are committed
+POLL_S = 0.5  # how long to wait for news before looking anyway
+TIDY_S = 30.0  # how often old records and scores are looked for
+LATENCIES = 4096  # the last so many records: enough for a 99th percentile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long things are kept, and how often the state is saved."""
+
+    journal_hours: float
+    detail_hours: float
+    snapshot_s: float
+
+
+class Stepper:
+    """Steps through the journal of one database in a thread of its own.
+
+    Raises nothing in the caller's thread: ``failed`` holds what ended the thread, if anything did.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        pipeline: Pipeline,
+        *,
+        epoch: Epoch,
+        site: str,
+        clock: Clock,
+        retention: Retention,
+        announce: Callable[[], None],
+    ) -> None:
+        """``announce`` is called, in the step's thread, when there may be something to deliver."""
+        self.failed: BaseException | None = None
+        self._database, self._writer, self._pipeline = database, writer, pipeline
+        self._epoch, self._site = epoch, site
+        self._clock, self._retention = clock, retention
+        self._announce = announce
+        self._journal, self._store = Journal(database), Store(database)
+        self._outbox, self._rollups = Outbox(database), Rollups(database)
+        self._snapshots = Snapshots(database)
+        self._news, self._stopping = threading.Event(), threading.Event()
+        self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
+        self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
+        self._done = 0  # results are stored up to this record
+        self._at = 0  # the pipeline has seen up to this record
+        self._records: Iterator[tuple[int, Record]] | None = None  # being read
+        self._thread = threading.Thread(target=self._run, name="step")
+
+    def start(self) -> None:
+        """Restore the state, then step. Raises what a snapshot that does not fit raises."""
+        self._done = self._store.done()
+        if (snapshot := self._snapshots.latest()) is not None:
+            self._pipeline.restore(snapshot.tree)
+            self._at = snapshot.record
+            for kind, made_by in snapshot.meta["bundles"].items():
+                if self._epoch.bundles.get(kind, made_by) != made_by:
+                    logger.info("Kind %s has another model: its assets warm up anew.", kind)
+        if self._at < self._done:
+            logger.info("Replaying records %d to %d.", self._at + 1, self._done)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new in the journal."""
+        self._news.set()
+
+    def stop(self) -> None:
+        """Finish what is in the journal, save the state, end the thread. May be called twice."""
+        self._stopping.set()
+        self._news.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def at(self) -> int:
+        """The last record that was stepped."""
+        return self._at
+
+    def _run(self) -> None:
+        try:
+            saved_s = tidied_s = time.monotonic()
+            while True:
+                stopping = self._stopping.is_set()
+                self._news.clear()
+                moved = self._step_group()
+                now_s = time.monotonic()
+                if now_s - saved_s >= self._retention.snapshot_s:
+                    self._save()
+                    saved_s = now_s
+                if now_s - tidied_s >= TIDY_S:
+                    self._tidy()
+                    tidied_s = now_s
+                if not moved:
+                    if stopping:
+                        break
+                    self._news.wait(POLL_S)
+            self._save()
+        except BaseException as error:
+            self.failed = error
+            logger.exception("The step failed at record %d.", self._at + 1)
+
+    def _step_group(self) -> bool:
+        """Step through the next records and commit their results; False: there were none."""
+        found: list[Results] = []
+        received: list[int] = []
+        started, before = time.monotonic(), self._at
+        fetched = self._records
+        records = fetched or self._journal.read(self._at)
+        for number, record in records:
+            results = self._pipeline.step(record)
+            self._at = number
+            if number > self._done:
+                found.append(results)
+                received.append(record.received)
+            if time.monotonic() - started > GROUP_S:
+                self._records = records  # the rest is next: what was fetched is not fetched again
+                break
+        else:
+            self._records = None
+        if found:
+            self._commit(Results.join(found))
+            now = self._clock.now()
+            self._latency_ms.extend((now - moment) / 1e6 for moment in received)
+        # What was fetched earlier may have come to its end while the journal has not.
+        return fetched is not None or self._at > before
+
+    def _commit(self, results: Results) -> None:
+        """Store results, messages and how far we are, all or nothing."""
+        outgoing: list[Outgoing] = [message(event, site=self._site) for event in results.alarms]
+        status, done = self.status(), self._at
+
+        def work(tx: Transaction) -> None:
+            if self._store.write(tx, results, done=done):
+                self._outbox.put(tx, outgoing)
+            self._store.write_status(tx, status)
+
+        self._finish(lambda: self._writer.submit(work, size=_size(results), wait_s=None))
+        self._done, self.shown = done, status
+        if outgoing:
+            self._announce()
+
+    def _save(self) -> None:
+        """Write a snapshot, and let it count once it is whole."""
+        if self._at == 0 or self._at == self._snapshots_at():
+            return
+        record = self._at
+        try:
+            path = self._snapshots.write(
+                self._pipeline.snapshot(),
+                record=record,
+                meta={"bundles": dict(self._epoch.bundles)},
+            )
+        except StorageFullError as error:
+            logger.error("No snapshot was saved: %s", error)  # noqa: TRY400 - said in full
+            return
+        self._finish(
+            lambda: self._writer.submit(
+                lambda tx: self._snapshots.keep(tx, path, record=record), size=1024, wait_s=None
+            )
+        )
+        self._snapshots.sweep()
+
+    def _snapshots_at(self) -> int:
+        rows = self._database.query("SELECT MAX(record) FROM snapshot")
+        return int(rows[0][0] or 0)
+
+    def _tidy(self) -> None:
+        """Let go of what is older than it must be kept."""
+        now = self._clock.now()
+        kept = self._database.query(
+            "SELECT MIN(number) FROM journal WHERE received > ?",
+            (now - round(self._retention.journal_hours * HOUR),),
+        )[0][0]
+        before = min(kept or self._journal.last(), self._snapshots.oldest() + 1)
+        # Counted back from the newest score: a replayed recording has its own time.
+        newest = self._database.query("SELECT MAX(last_tick) FROM score_block")[0][0] or 0
+        detail = newest - round(self._retention.detail_hours * HOUR)
+
+        def work(tx: Transaction) -> int:
+            self._outbox.prune(tx)
+            return self._journal.forget(tx, before) + self._rollups.step(tx, before=detail)
+
+        self._finish(lambda: self._writer.submit(work, size=1024, wait_s=None))
+
+    def _finish(self, submit: Callable[[], Future[Any]]) -> None:
+        """Have it committed; while the disk is full, say so once and try again."""
+        said = False
+        while True:
+            try:
+                submit().result()
+            except StorageFullError as error:
+                if not said:
+                    logger.error("Results wait for room: %s", error)  # noqa: TRY400 - said in full
+                said = True
+                if self._stopping.wait(POLL_S):
+                    raise
+            else:
+                if said:
+                    logger.info("There is room again.")
+                return
+
+    def status(self) -> dict[str, Any]:
+        """The counters as they stand, as JSON values."""
+        kept = sorted(self._latency_ms)
+        at = (lambda share: kept[int(share * (len(kept) - 1))]) if kept else (lambda _: None)
+        return {
+            **self._pipeline.status(),
+            "record": self._at,
+            "updated_ns": self._clock.now(),
+            "score_latency_ms": {"p50": at(0.50), "p99": at(0.99)},
+        }
+
+
+def _size(results: Results) -> int:
+    """About how many bytes results take."""
+    return 1024 + sum(64 * len(scores) * (1 + len(scores.channels)) for scores in results.scores)

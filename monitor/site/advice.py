@@ -1,0 +1,69 @@
+"""What is odd about a configuration that is right: it works, but perhaps not as meant."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from monitor.site.config import Config
+from monitor.site.settings import Kind
+
+
+def advice(config: Config) -> tuple[str, ...]:
+    """One sentence each, beginning with the path of the setting."""
+    return tuple(_all(config))
+
+
+def _all(config: Config) -> Iterator[str]:
+    for name, kind in config.kinds.items():
+        if not any(asset.kind == name for asset in config.assets.values()):
+            yield f"kinds.{name}: no asset is of this kind"
+        yield from _model(name, kind)
+        yield from _times(name, kind)
+    used = {bound.source for asset in config.assets for bound in config.tags_of(asset)}
+    yield from (
+        f"sources.{name}: no asset takes anything from it"
+        for name in config.sources
+        if name not in used
+    )
+    if not config.sinks:
+        yield "sinks: none; results stay in the program's own data folder"
+
+
+def _model(name: str, kind: Kind) -> Iterator[str]:
+    """Who judges the channels."""
+    if kind.model is None:
+        yield f"kinds.{name}: no model; only plain limits can raise alarms"
+    elif not Path(kind.model.bundle).exists():
+        yield f"kinds.{name}.model.bundle: no model at {kind.model.bundle} yet; it is to be trained"
+    elif not any(channel.model for channel in kind.channels.values()):
+        yield f"kinds.{name}.model: every channel has model: false; the model sees nothing"
+    idle = [
+        channel
+        for channel, settings in kind.channels.items()
+        if settings.limits is None
+        and not (settings.model and kind.model is not None)
+        and (kind.running is None or kind.running.channel != channel)
+    ]
+    if idle:
+        named = ", ".join(idle)
+        yield f"kinds.{name}.channels: neither limits nor a model judge {named}; shown only"
+
+
+def _times(name: str, kind: Kind) -> Iterator[str]:
+    """Settings that a long tick makes too short."""
+    tick_s = kind.tick_ms / 1000
+    short = [channel for channel, settings in kind.channels.items() if settings.stale_s < tick_s]
+    if short:
+        yield (
+            f"kinds.{name}.channels: stale_s is shorter than one tick ({tick_s:g} s) for "
+            f"{', '.join(short)}; a value early in a tick is stale at its end"
+        )
+    if kind.idle_s < tick_s:
+        yield (
+            f"kinds.{name}.idle_s: {kind.idle_s:g} s is shorter than one tick ({tick_s:g} s); "
+            f"a source that sends once a tick counts as silent in between"
+        )
+    if kind.remember_s < tick_s:
+        yield (
+            f"kinds.{name}.remember_s: {kind.remember_s:g} s is shorter than one tick "
+            f"({tick_s:g} s); a repeated sample may count twice in one frame"
+        )

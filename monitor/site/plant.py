@@ -1,0 +1,292 @@
+"""The configured plant at work: the rooms put together as the configuration says.
+
+What the commands and the demo call: train a model, run the service, score history.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from connectors.batch import Samples
+from models.bundle import Bundle, BundleError
+from models.contract import DetectorSettings
+from models.runtime import use_one_thread
+from models.training import Progress, TrainingSettings, train
+from monitor.core.pipeline import Pipeline
+from monitor.core.plan import Plan
+from monitor.core.records import Results
+from monitor.history.backfill import backfill
+from monitor.history.learning import channels_of, choose_threshold, stretches
+from monitor.history.reading import merged
+from monitor.live.clock import Clock
+from monitor.live.service import Ended, Service
+from monitor.live.stepper import Retention, Stepper
+from monitor.site.config import Config
+from monitor.site.problems import ModelMissingError, PlantError
+from monitor.state.database import Database, DatabaseReader
+from monitor.state.journal import Journal
+from monitor.state.names import Family, Names
+from monitor.state.store import Store
+
+use_one_thread()
+
+GROUP_BYTES = 4 << 20  # of results: what a backfill commits at once
+
+
+def bundles(config: Config) -> dict[str, Bundle]:
+    """The model of each kind that has one. Raises ModelMissingError, PlantError."""
+    found = {}
+    for name, kind in config.kinds.items():
+        if kind.model is None:
+            continue
+        path = Path(kind.model.bundle)
+        if not path.exists():
+            raise ModelMissingError(
+                f"kind {name}: no model in {path}. `watchkeeper train` makes it; "
+                f"to do without, leave `model` out of the kind."
+            )
+        try:
+            bundle = Bundle.load(path, device=kind.model.device)
+            bundle.check_fits(channels_of(kind), kind.tick_ms)
+        except BundleError as error:
+            raise PlantError(f"kind {name}: {error}") from error
+        found[name] = bundle
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """A model that was made, and what it was made from."""
+
+    kind: str
+    path: Path
+    samples: int
+    frames: int
+    threshold: float
+    healthy_s: float  # of held-out healthy frames behind the threshold
+
+
+def learn(
+    config: Config,
+    kind: str,
+    *,
+    clock: Clock,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Learnt:
+    """Train the model of one kind on the history its settings name, and save it.
+
+    Raises PlantError where the kind has nothing to be trained with or the history will not do, and
+    Interrupted when should_stop() said so: the same call goes on from there.
+    """
+    settings = config.kinds[kind]
+    if settings.training is None or settings.model is None:
+        raise PlantError(f"kind {kind}: wants `training` and `model.bundle` to be trained.")
+    model, fit = settings.training.model, settings.training.fit
+    assert isinstance(model, DetectorSettings)  # noqa: S101 - the tree was validated as such
+    assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
+    names = settings.training.assets or [
+        asset for asset, given in config.assets.items() if given.kind == kind
+    ]
+    tag_ids, asset_ids = _numbered(config)
+    whole = config.plan(tag_ids, asset_ids)
+    plan = replace(
+        whole,
+        kinds={kind: whole.kinds[kind]},
+        assets=tuple(asset for asset in whole.assets if asset.name in names),
+    )
+    sources = {source for asset in plan.assets for _, source in asset.tags.values()}
+    since, until = settings.training.since, settings.training.until
+    batches = merged(
+        [config.make_history(source, tag_ids) for source in config.sources if source in sources],
+        since=None if since is None else _ns(since),
+        until=None if until is None else _ns(until),
+    )
+    runs, samples = stretches(plan, batches, received=clock.now())
+    path = Path(settings.model.bundle)
+    try:
+        trained = train(
+            runs,
+            channels_of(settings),
+            model,
+            fit,
+            progress=progress,
+            checkpoint=path.with_name(path.name + ".checkpoint"),
+            should_stop=should_stop,
+        )
+    except ValueError as error:
+        raise PlantError(f"kind {kind}: {error}") from error
+    threshold = choose_threshold(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
+    trained.bundle.with_threshold(threshold.value, provisional=True).save(path)
+    return Learnt(
+        kind=kind,
+        path=path,
+        samples=samples,
+        frames=sum(len(run) for run in runs),
+        threshold=threshold.value,
+        healthy_s=threshold.healthy_s,
+    )
+
+
+async def serve(
+    config: Config,
+    database: Database,
+    *,
+    clock: Clock,
+    started: Callable[[Service], None] = lambda _: None,
+    watch: Callable[[Stepper], None] | None = None,
+) -> Ended:
+    """Run the service until its sources end; ``started`` gets it, to stop it. Raises PlantError."""
+    tag_ids, asset_ids = _registered(config, database)
+    used = _sources(config)
+    models = bundles(config)
+    try:
+        service = Service(
+            database,
+            config.plan(tag_ids, asset_ids),
+            models,
+            config_hash=config.hash,
+            sources=[config.make_source(name, tag_ids) for name in used],
+            sinks=[config.make_sink(name) for name in config.sinks],
+            clock=clock,
+            retention=Retention(
+                journal_hours=config.state.journal_hours,
+                detail_hours=config.state.detail_hours,
+                snapshot_s=config.state.snapshot_s,
+            ),
+        )
+    except ValueError as error:
+        raise PlantError(str(error)) from error
+    started(service)
+    return await service.run(watch)
+
+
+@contextmanager
+def fresh_database(folder: Path) -> Iterator[Database]:
+    """An empty database in place of what the folder held. Raises LockedError while it is in use."""
+    Database(folder).close()  # not while somebody else writes it
+    shutil.rmtree(folder)
+    with Database(folder) as database:
+        yield database
+
+
+@contextmanager
+def replacing_database(folder: Path) -> Iterator[Database]:
+    """An empty database that takes the place of what the folder held once the block has ended.
+
+    What was there stays when the block raises. Raises LockedError while another process fills one.
+    """
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    with fresh_database(unfinished) as database:
+        yield database
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+
+
+def score_history(
+    config: Config,
+    database: Database,
+    *,
+    clock: Clock,
+    since: int | None,
+    until: int | None,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Score what the sources hold of (since, until], ns, into a database of its own."""
+    tag_ids, asset_ids = _registered(config, database)
+    histories = [config.make_history(name, tag_ids) for name in _sources(config)]
+    pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
+    batches = merged(histories, since=since, until=until)
+    found = backfill(pipeline, batches, received=clock.now(), progress=progress)
+    _store(database, pipeline, found)
+
+
+def replay_journal(
+    config: Config,
+    journal: DatabaseReader,
+    database: Database,
+    *,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Step through a journal once more, from its first record, into a database of its own."""
+    _, asset_ids = _registered(config, database)
+    numbers = Names(journal).of(Family.TAG)
+    tag_ids = {name: number for number, name in numbers.items()}
+    missing = [name for name in config.tag_names() if name not in tag_ids]
+    if missing:
+        raise PlantError(
+            f"{journal.path}: no tag {missing[0]} in its journal: of another configuration."
+        )
+    pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
+
+    def steps() -> Iterator[Results]:
+        count = 0
+        records = Journal(journal)
+        for _, record in records.read(records.first() - 1):
+            yield pipeline.step(record)
+            if isinstance(record.body, Samples) and len(record.body):
+                count += len(record.body)
+                progress(count, int(record.body.time.max()))
+
+    _store(database, pipeline, steps())
+
+
+def _store(database: Database, pipeline: Pipeline, found: Iterator[Results]) -> None:
+    """Write results group by group, and at the end what was counted."""
+    store = Store(database)
+    group: list[Results] = []
+    size = done = 0
+
+    def commit() -> None:
+        nonlocal size, done
+        done += 1
+        with database.atomic() as tx:
+            store.write(tx, Results.join(group), done=done)
+        group.clear()
+        size = 0
+
+    for results in found:
+        group.append(results)
+        size += sum(64 * len(scores) * (1 + len(scores.channels)) for scores in results.scores)
+        if size > GROUP_BYTES:
+            commit()
+    commit()
+    with database.atomic() as tx:
+        store.write_status(tx, pipeline.status())
+
+
+def _pipeline(config: Config, plan: Plan) -> Pipeline:
+    try:
+        return Pipeline(plan, bundles(config))
+    except ValueError as error:
+        raise PlantError(str(error)) from error
+
+
+def _registered(config: Config, database: Database) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """The numbers that the names of the plan have in a database."""
+    names = Names(database)
+    with database.atomic() as tx:
+        return names.tag_ids(tx, config.tag_names()), names.asset_ids(tx, config.asset_names())
+
+
+def _ns(moment: datetime) -> int:
+    """Nanoseconds since 1970 UTC, exactly: a float holds only every 256th."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+
+
+def _sources(config: Config) -> list[str]:
+    """The sources that some tag comes from, in the order of the file."""
+    used = {bound.source for asset in config.assets for bound in config.tags_of(asset)}
+    return [name for name in config.sources if name in used]
+
+
+def _numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
+    """Numbers for names that nobody keeps."""
+    return (
+        {name: number for number, name in enumerate(config.tag_names())},
+        {name: number for number, name in enumerate(config.asset_names())},
+    )

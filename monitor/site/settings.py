@@ -1,0 +1,215 @@
+"""The settings of a plant: site, assets, kinds and state; each connector and model brings its own.
+
+The tree that ``monitor.site.config`` reads. Every setting says what it means in its description,
+which errors and printed examples repeat.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from connectors import discover
+from connectors.contract import ConfigPath
+from monitor.core.plan import ChannelSettings, KindSettings, Settings
+from monitor.site.problems import did_you_mean
+from monitor.site.schema import ByType, Later
+
+if TYPE_CHECKING:
+    from models.contract import DetectorSettings
+    from models.training import TrainingSettings
+else:  # these import torch, which `check` need not wait for; ByType and Later find them in time
+    DetectorSettings = TrainingSettings = BaseModel
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        hint = did_you_mean(name, available_timezones())
+        raise ValueError(f"no time zone {name!r}; want one as Europe/Berlin.{hint}") from None
+    return name
+
+
+def _name(name: str) -> str:
+    inner = name.replace("_", "").replace("-", "").replace(".", "")
+    if not inner.isalnum() or not name[0].isalnum():
+        raise ValueError(
+            f"{name!r} cannot be a name here: want letters, digits, '_', '-' and '.', "
+            f"beginning with a letter or digit"
+        )
+    return name
+
+
+def _written_out(instant: Any) -> Any:
+    """Refuse a bare number, which would be taken for seconds since 1970; 2026 means a year."""
+    if isinstance(instant, int | float) or (isinstance(instant, str) and instant.isdecimal()):
+        raise ValueError(f"got {instant}, want a time with its zone, as 2026-03-01T06:00:00Z")
+    return instant
+
+
+def _source_types() -> dict[str, type[BaseModel]]:
+    """Settings of everything that can be read, live or from history, by type."""
+    found = discover().values()
+    roles = {one.name: one.source or one.history for one in found}
+    return {name: role.Settings for name, role in roles.items() if role is not None}
+
+
+def _sink_types() -> dict[str, type[BaseModel]]:
+    found = discover().values()
+    return {one.name: one.sink.Settings for one in found if one.sink is not None}
+
+
+def model_types() -> dict[str, type[BaseModel]]:
+    """Settings of every kind of model, by type. Looking for them imports torch, which is slow."""
+    from models import discover as discover_models  # noqa: PLC0415 - only where a model is named
+
+    return dict(discover_models())
+
+
+def _fit_settings() -> type[BaseModel]:
+    from models.training import TrainingSettings  # noqa: PLC0415 - imports torch, as above
+
+    return TrainingSettings
+
+
+def _fit_defaults() -> Any:
+    return _fit_settings()()
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+SourceSettings = Annotated[BaseModel, ByType("source", _source_types)]
+SinkSettings = Annotated[BaseModel, ByType("sink", _sink_types)]
+ModelSettings = Annotated[DetectorSettings, ByType("model", model_types)]
+FitSettings = Annotated[TrainingSettings, Later(_fit_settings)]
+
+
+class SiteSettings(Settings):
+    """The plant, and where its data lives on this machine."""
+
+    name: Name = Field(description="What the plant is called in results.", examples=["plant"])
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        "UTC",
+        description="The zone times are shown in; they are stored in UTC.",
+        examples=["Europe/Berlin"],
+    )
+    data_dir: ConfigPath = Field(
+        "watchkeeper-data",
+        validate_default=True,
+        description="The folder for journal and results, relative to this file.",
+    )
+
+
+class TagSettings(Settings):
+    """Where one tag of an asset comes from; a plain text is its address."""
+
+    source: str | None = Field(None, description="Its source, where not the asset's.")
+    address: str | None = Field(None, description="Where the source finds it.", min_length=1)
+
+
+def _address_only(tag: Any) -> Any:
+    return {"address": tag} if isinstance(tag, str | int | float) else tag  # numbers: to be refused
+
+
+class AssetSettings(Settings):
+    """One machine."""
+
+    kind: str = Field(description="Its kind.", examples=["pump"])
+    source: str = Field(description="The source of its tags.", examples=["rig"])
+    address: str | None = Field(
+        None,
+        description="How its tags' addresses are made from {asset} and {tag}; the tag's own name "
+        "if left out.",
+        examples=["{asset}/{tag}"],
+    )
+    tags: dict[str, Annotated[TagSettings, BeforeValidator(_address_only)]] = Field(
+        {},
+        description="Tags found elsewhere: an address, or a source and an address.",
+        examples=[{"flow": "F1"}],
+    )
+
+
+class ModelUse(Settings):
+    """The trained model that scores a kind."""
+
+    bundle: ConfigPath = Field(description="The model's folder.", examples=["models/pump"])
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA where there is one."
+    )
+
+
+class Training(Settings):
+    """What a kind's model is made of: whose history, from when, and which model."""
+
+    assets: list[str] = Field(
+        [], description="The assets whose history is healthy and is learnt; none named: all."
+    )
+    since: Instant | None = Field(
+        None, description="Nothing before this.", examples=["2026-03-01T06:00:00Z"]
+    )
+    until: Instant | None = Field(
+        None, description="Nothing after this.", examples=["2026-04-01T06:00:00Z"]
+    )
+    model: ModelSettings = Field(
+        description="The model; `watchkeeper example` lists them.", examples=[{"type": "gru"}]
+    )
+    fit: FitSettings = Field(default_factory=_fit_defaults, description="How it is fitted.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError(f"until: got {self.until.isoformat()}, want a time after since")
+        return self
+
+
+class Kind(KindSettings):
+    """A kind of asset with its model."""
+
+    model: ModelUse | None = Field(
+        None, description="The trained model that scores it; without one, limits still work."
+    )
+    training: Training | None = Field(None, description="How `watchkeeper train` makes the model.")
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _bare_channels(cls, channels: Any) -> Any:
+        """A channel with nothing below its name has all defaults."""
+        if not isinstance(channels, dict):
+            return channels
+        return {name: {} if options is None else options for name, options in channels.items()}
+
+    @field_validator("channels")
+    @classmethod
+    def _names_can_be_shown(cls, channels: dict[str, ChannelSettings]) -> Any:
+        tags = [settings.tag for settings in channels.values() if settings.tag is not None]
+        for name in (*channels, *tags):
+            if name != name.strip() or not name or not name.isprintable():
+                raise ValueError(
+                    f"{name!r} cannot name a channel or a tag: want text in one line, "
+                    f"without blanks around it"
+                )
+        return channels
+
+    @field_validator("oldest", mode="before")
+    @classmethod
+    def _oldest_is_written_out(cls, oldest: Any) -> Any:
+        return _written_out(oldest)
+
+
+class StateSettings(Settings):
+    """How much is kept, and how often the state is saved."""
+
+    detail_hours: float = Field(
+        48.0, gt=0, description="Scores are kept at full rate for this long."
+    )
+    journal_hours: float = Field(24.0, gt=0, description="Inputs are kept for this long.")
+    snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")

@@ -1,0 +1,120 @@
+"""How the database came to its present tables: named steps, each run once, in order.
+
+A step and the row that says it ran are one transaction. A step is never changed once it was
+released: write the next.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from monitor.state.errors import SchemaError
+
+Step = tuple[str, Callable[[sqlite3.Connection], None]]
+
+
+def applied(connection: sqlite3.Connection) -> list[str]:
+    """Names of the steps that ran on this database, in order. Never writes."""
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migration'"
+    ).fetchone()
+    if known is None:
+        return []
+    return [name for (name,) in connection.execute("SELECT name FROM migration ORDER BY number")]
+
+
+def pending(connection: sqlite3.Connection, steps: Sequence[Step] | None = None) -> list[Step]:
+    """The steps that did not run yet. Never writes.
+
+    Raises SchemaError when the database knows steps that this program does not.
+    """
+    steps = STEPS if steps is None else steps
+    done = applied(connection)
+    names = [name for name, _ in steps]
+    if done != names[: len(done)]:
+        unknown = [name for name in done if name not in names] or done
+        raise SchemaError(
+            f"the state was written by a newer version: it has {', '.join(unknown)}, "
+            f"this version knows {', '.join(names)}. "
+            f"Install that version again, or start on an empty folder."
+        )
+    return list(steps[len(done) :])
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[Step] | None = None) -> list[str]:
+    """Run what is pending; names of what ran. Raises SchemaError as pending() does.
+
+    ``connection`` must be in autocommit mode (isolation_level None) and in no transaction.
+    """
+    todo = pending(connection, steps)
+    for name, step in todo:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS migration"
+                " (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)"
+            )
+            step(connection)
+            connection.execute("INSERT INTO migration (name) VALUES (?)", (name,))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return [name for name, _ in todo]
+
+
+def _first(connection: sqlite3.Connection) -> None:
+    """Every table of version 0.1. Times are ns since 1970 UTC, intervals (since, until]."""
+    for statement in (
+        # Numbers that tags, assets and cameras carry in arrays: given once, never to another.
+        """CREATE TABLE name (family TEXT NOT NULL, id INTEGER NOT NULL, name TEXT NOT NULL,
+            PRIMARY KEY (family, id), UNIQUE (family, name)) WITHOUT ROWID""",
+        """CREATE TABLE journal (number INTEGER PRIMARY KEY AUTOINCREMENT,
+            received INTEGER NOT NULL, kind TEXT NOT NULL, source TEXT, position TEXT,
+            body BLOB NOT NULL)""",
+        """CREATE TABLE position (source TEXT PRIMARY KEY, position TEXT NOT NULL,
+            number INTEGER NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE progress (name TEXT PRIMARY KEY, record INTEGER NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE score_block (id INTEGER PRIMARY KEY AUTOINCREMENT,
+            record INTEGER NOT NULL, kind TEXT NOT NULL, first_tick INTEGER NOT NULL,
+            last_tick INTEGER NOT NULL, first_asset INTEGER NOT NULL, last_asset INTEGER NOT NULL,
+            body BLOB NOT NULL)""",
+        "CREATE INDEX score_block_by_time ON score_block (last_tick)",
+        """CREATE TABLE alarm_event (number INTEGER PRIMARY KEY AUTOINCREMENT,
+            alarm TEXT NOT NULL, asset TEXT NOT NULL, class TEXT NOT NULL, point TEXT NOT NULL,
+            transition TEXT NOT NULL, tick INTEGER NOT NULL, raised INTEGER NOT NULL,
+            reason TEXT NOT NULL, value REAL, threshold REAL, blame TEXT NOT NULL,
+            who TEXT NOT NULL, UNIQUE (alarm, transition, tick))""",
+        "CREATE INDEX alarm_event_by_time ON alarm_event (tick)",
+        """CREATE TABLE alarm (alarm TEXT PRIMARY KEY, asset TEXT NOT NULL, class TEXT NOT NULL,
+            point TEXT NOT NULL, raised INTEGER NOT NULL, changed INTEGER NOT NULL,
+            reason TEXT NOT NULL, value REAL, threshold REAL, blame TEXT NOT NULL,
+            active INTEGER NOT NULL, acknowledged INTEGER NOT NULL, shelved INTEGER NOT NULL,
+            who TEXT NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX alarm_by_time ON alarm (raised)",
+        """CREATE TABLE gap (asset TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL,
+            PRIMARY KEY (asset, since, until)) WITHOUT ROWID""",
+        """CREATE TABLE late (number INTEGER PRIMARY KEY AUTOINCREMENT, record INTEGER NOT NULL,
+            body BLOB NOT NULL)""",
+        """CREATE TABLE status (only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+            body TEXT NOT NULL)""",
+        """CREATE TABLE rollup (width INTEGER NOT NULL, asset INTEGER NOT NULL,
+            span INTEGER NOT NULL, kind TEXT NOT NULL, channels TEXT NOT NULL, body BLOB NOT NULL,
+            PRIMARY KEY (width, asset, span, kind, channels))""",
+        "CREATE TABLE snapshot (record INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE)",
+        """CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,
+            type TEXT NOT NULL, time INTEGER, bytes INTEGER NOT NULL, body BLOB NOT NULL)""",
+        "CREATE INDEX outbox_by_type ON outbox (type, number)",
+        """CREATE TABLE sink (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL,
+            dropped INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID""",
+        """
+            CREATE TABLE sink_accepts (sink TEXT NOT NULL REFERENCES sink (name) ON DELETE CASCADE,
+            type TEXT NOT NULL, PRIMARY KEY (sink, type)) WITHOUT ROWID""",
+        """CREATE TABLE dead_letter (sink TEXT NOT NULL, number INTEGER NOT NULL,
+            type TEXT NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL,
+            PRIMARY KEY (sink, number))""",
+    ):
+        connection.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (("0001_first", _first),)

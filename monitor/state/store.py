@@ -1,0 +1,318 @@
+"""What the step found, and how far it had come: scores, alarms, gaps, late samples.
+
+Results and the number of the record they come from are stored together, so after a crash each
+record's results are in exactly once, or not at all and the record is stepped again.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.batch import Samples
+from monitor.core.digest import digest
+from monitor.core.records import AlarmClass, AlarmEvent, Gap, Results, Scores, Transition
+from monitor.state.columns import apart, pack, unpack
+from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
+from monitor.state.names import Family, Names
+
+
+class AlarmState(StrEnum):
+    """Where an alarm stands."""
+
+    ACTIVE = "active"
+    ACKNOWLEDGED = "acknowledged"  # and still active
+    RETURNED = "returned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One alarm as it stands now; reason, value and blame are those it was raised with."""
+
+    id: str
+    asset: str
+    alarm_class: AlarmClass
+    point: str
+    raised: int  # ns since 1970 UTC, event time
+    changed: int  # ns since 1970 UTC, event time of the last transition
+    reason: str
+    value: float
+    threshold: float
+    blame: Mapping[str, float]
+    active: bool
+    acknowledged: bool
+    shelved: bool
+    who: str  # the last person who did something to it, "" if nobody did
+
+    @property
+    def state(self) -> AlarmState:
+        """The one word for it."""
+        if not self.active:
+            return AlarmState.RETURNED
+        return AlarmState.ACKNOWLEDGED if self.acknowledged else AlarmState.ACTIVE
+
+
+# What a transition changes of a standing alarm: (column, value)
+_CHANGES = {
+    Transition.RAISED: {"active": 1},
+    Transition.RETURNED: {"active": 0},
+    Transition.ACKNOWLEDGED: {"acknowledged": 1},
+    Transition.SHELVED: {"shelved": 1},
+    Transition.UNSHELVED: {"shelved": 0},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The results kept in one database. Intervals are (since, until], ns since 1970 UTC."""
+
+    database: DatabaseReader
+
+    def write(self, tx: Transaction, results: Results, *, done: int) -> bool:
+        """Store the results of the records up to number ``done``.
+
+        False: they are in already, and nothing was written; then put nothing into the outbox.
+        """
+        moved = tx.execute(
+            "INSERT INTO progress (name, record) VALUES ('done', ?)"
+            " ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+            " WHERE excluded.record > record",
+            (done,),
+        ).rowcount
+        if not moved:
+            return False
+        for scores in results.scores:
+            _write_scores(tx, scores, done)
+        for event in results.alarms:
+            _write_alarm(tx, event)
+        tx.executemany(
+            "INSERT INTO gap (asset, since, until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            [(gap.asset, gap.since, gap.until) for gap in results.gaps],
+        )
+        tx.executemany(
+            "INSERT INTO late (record, body) VALUES (?, ?)",
+            [(done, pack(*apart(samples))) for samples in results.late],
+        )
+        return True
+
+    def done(self) -> int:
+        """The last record whose results are in; 0 at the start."""
+        rows = self.database.query("SELECT record FROM progress WHERE name = 'done'")
+        return int(rows[0][0]) if rows else 0
+
+    def scores(
+        self,
+        kind: str | None = None,
+        asset: int | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> Iterator[Scores]:
+        """Scores at full rate, block by block in order of time, with only the rows asked for.
+
+        Raises CorruptError with the number of a block that does not read back.
+        """
+        since, until = _bounds(since, until)
+        found = self.database.query(
+            "SELECT id FROM score_block WHERE last_tick > :since AND first_tick <= :until"
+            " AND (:kind IS NULL OR kind = :kind)"
+            " AND (:asset IS NULL OR :asset BETWEEN first_asset AND last_asset)"
+            " ORDER BY last_tick, id",
+            {"since": since, "until": until, "kind": kind, "asset": asset},
+        )
+        for (number,) in found:
+            rows = self.database.query("SELECT kind, body FROM score_block WHERE id = ?", (number,))
+            for name, body in rows:  # none: it became a rollup meanwhile
+                block = read_scores(number, name, body)
+                wanted = (block.tick > since) & (block.tick <= until)
+                if asset is not None:
+                    wanted &= block.asset == asset
+                if wanted.all():
+                    yield block
+                elif wanted.any():
+                    yield rows_of(block, wanted)
+
+    def digest(self, since: int | None = None, until: int | None = None) -> str:
+        """The digest of all scores at full rate: what a backfill or a replay must give, too."""
+        return digest(self.scores(since=since, until=until), Names(self.database).of(Family.ASSET))
+
+    def alarms(
+        self, *, active_only: bool = False, asset: str | None = None, since: int | None = None
+    ) -> list[Alarm]:
+        """Alarms raised after ``since``, the newest first; ``active_only``: that stand now."""
+        rows = self.database.query(
+            "SELECT alarm, asset, class, point, raised, changed, reason, value, threshold, blame,"
+            " active, acknowledged, shelved, who FROM alarm WHERE raised > :since"
+            " AND (:asset IS NULL OR asset = :asset) AND (active OR NOT :active)"
+            " ORDER BY raised DESC, alarm",
+            {"since": _bounds(since, None)[0], "asset": asset, "active": active_only},
+        )
+        return [
+            Alarm(
+                id=row[0],
+                asset=row[1],
+                alarm_class=AlarmClass(row[2]),
+                point=row[3],
+                raised=row[4],
+                changed=row[5],
+                reason=row[6],
+                value=_number(row[7]),
+                threshold=_number(row[8]),
+                blame=json.loads(row[9]),
+                active=bool(row[10]),
+                acknowledged=bool(row[11]),
+                shelved=bool(row[12]),
+                who=row[13],
+            )
+            for row in rows
+        ]
+
+    def alarm_events(
+        self, *, alarm: str | None = None, asset: str | None = None, since: int | None = None
+    ) -> list[AlarmEvent]:
+        """Every transition after ``since``, in the order in which they happened."""
+        rows = self.database.query(
+            "SELECT alarm, asset, class, point, transition, tick, raised, reason, value,"
+            " threshold, blame, who FROM alarm_event WHERE tick > :since"
+            " AND (:alarm IS NULL OR alarm = :alarm)"
+            " AND (:asset IS NULL OR asset = :asset) ORDER BY number",
+            {"since": _bounds(since, None)[0], "alarm": alarm, "asset": asset},
+        )
+        return [
+            AlarmEvent(
+                id=row[0],
+                asset=row[1],
+                alarm_class=AlarmClass(row[2]),
+                point=row[3],
+                transition=Transition(row[4]),
+                tick=row[5],
+                raised=row[6],
+                reason=row[7],
+                value=_number(row[8]),
+                threshold=_number(row[9]),
+                blame=json.loads(row[10]),
+                who=row[11],
+            )
+            for row in rows
+        ]
+
+    def gaps(self, asset: str | None = None) -> list[Gap]:
+        """Stretches that nobody scored, in order of time."""
+        rows = self.database.query(
+            "SELECT asset, since, until FROM gap WHERE (:asset IS NULL OR asset = :asset)"
+            " ORDER BY since, asset",
+            {"asset": asset},
+        )
+        return [Gap(asset=name, since=since, until=until) for name, since, until in rows]
+
+    def late(self, after: int = 0) -> Iterator[tuple[int, Samples]]:
+        """Late batches after number ``after``, as they came. Raises CorruptError with a number."""
+        for (number,) in self.database.query(
+            "SELECT number FROM late WHERE number > ? ORDER BY number", (after,)
+        ):
+            rows = self.database.query("SELECT body FROM late WHERE number = ?", (number,))
+            for (body,) in rows:  # none: forgotten meanwhile
+                columns, meta = unpack(body, what=f"late samples {number}", number=number)
+                yield number, Samples(**(columns | meta))
+
+    def forget_late(self, tx: Transaction, through: int) -> int:
+        """Delete late batches up to number ``through``, corrected or too old; how many went."""
+        return tx.execute("DELETE FROM late WHERE number <= ?", (through,)).rowcount
+
+    def write_status(self, tx: Transaction, status: Mapping[str, Any]) -> None:
+        """Keep the counters as they stand: one JSON value, the last one wins."""
+        tx.execute(
+            "INSERT INTO status (only_row, body) VALUES (1, ?)"
+            " ON CONFLICT (only_row) DO UPDATE SET body = excluded.body",
+            (json.dumps(dict(status)),),
+        )
+
+    def status(self) -> dict[str, Any] | None:
+        """The counters as they were last kept; None before."""
+        rows = self.database.query("SELECT body FROM status")
+        return json.loads(rows[0][0]) if rows else None
+
+
+def read_scores(number: int, kind: str, body: bytes) -> Scores:
+    """The scores of one stored block. Raises CorruptError with its number."""
+    columns, meta = unpack(
+        body, what=f"score block {number} of {kind}", number=number, bound_to=kind.encode()
+    )
+    return Scores(kind=kind, channels=tuple(meta["channels"]), **columns)
+
+
+def rows_of(scores: Scores, wanted: NDArray[np.bool_]) -> Scores:
+    """The rows of a block where ``wanted`` (bool [N]) is true."""
+    columns, meta = apart(scores)
+    return Scores(**(meta | {name: column[wanted] for name, column in columns.items()}))
+
+
+def _write_scores(tx: Transaction, scores: Scores, record: int) -> None:
+    if len(scores) == 0:
+        return
+    columns, meta = apart(scores, without=("kind",))
+    tx.execute(
+        "INSERT INTO score_block"
+        " (record, kind, first_tick, last_tick, first_asset, last_asset, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            record,
+            scores.kind,
+            int(scores.tick.min()),
+            int(scores.tick.max()),
+            int(scores.asset.min()),
+            int(scores.asset.max()),
+            pack(columns, meta, bound_to=scores.kind.encode()),
+        ),
+    )
+
+
+def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
+    """Keep the transition and move its alarm; a transition that is there changes nothing."""
+    row = {
+        "alarm": event.id,
+        "asset": event.asset,
+        "class": event.alarm_class,
+        "point": event.point,
+        "transition": event.transition,
+        "tick": event.tick,
+        "raised": event.raised,
+        "reason": event.reason,
+        "value": event.value,  # SQLite keeps NaN as NULL
+        "threshold": event.threshold,
+        "blame": json.dumps(dict(event.blame)),
+        "who": event.who,
+    }
+    new = tx.execute(
+        "INSERT INTO alarm_event (alarm, asset, class, point, transition, tick, raised, reason,"
+        " value, threshold, blame, who)"
+        " VALUES (:alarm, :asset, :class, :point, :transition, :tick, :raised, :reason,"
+        " :value, :threshold, :blame, :who) ON CONFLICT (alarm, transition, tick) DO NOTHING",
+        row,
+    ).rowcount
+    if not new:
+        return
+    changes: dict[str, int | None] = dict.fromkeys(("active", "acknowledged", "shelved"))
+    tx.execute(
+        "INSERT INTO alarm (alarm, asset, class, point, raised, changed, reason, value, threshold,"
+        " blame, active, acknowledged, shelved, who)"
+        " VALUES (:alarm, :asset, :class, :point, :raised, :tick, :reason, :value, :threshold,"
+        " :blame, coalesce(:active, 0), coalesce(:acknowledged, 0), coalesce(:shelved, 0), :who)"
+        " ON CONFLICT (alarm) DO UPDATE SET changed = :tick, active = coalesce(:active, active),"
+        " acknowledged = coalesce(:acknowledged, acknowledged),"
+        " shelved = coalesce(:shelved, shelved),"
+        " who = CASE WHEN :who = '' THEN who ELSE :who END",
+        row | changes | _CHANGES[event.transition],
+    )
+
+
+def _bounds(since: int | None, until: int | None) -> tuple[int, int]:
+    return (EARLIEST if since is None else since), (LATEST if until is None else until)
+
+
+def _number(stored: float | None) -> float:
+    return math.nan if stored is None else stored

@@ -1,0 +1,53 @@
+"""What the contracts of connectors share."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.rigs import rig
+
+_WATCHED = ("open", "os.", "socket.", "glob.", "pathlib.", "subprocess.")
+
+
+class _Watch:
+    """An audit hook: it cannot be taken back, only told not to listen."""
+
+    def __init__(self) -> None:
+        self._seen: list[str] | None = None
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, _: Any) -> None:
+        if self._seen is not None and event.startswith(_WATCHED):
+            self._seen.append(event)
+
+    @contextmanager
+    def __call__(self) -> Iterator[list[str]]:
+        self._seen = seen = []
+        try:
+            yield seen
+        finally:
+            self._seen = None
+
+
+@pytest.fixture(scope="session")
+def watching() -> Callable[[], Any]:
+    """Gives a context whose value fills with every look at a file or the network."""
+    return _Watch()
+
+
+@pytest.fixture
+def new_rig(tmp_path: Path) -> Callable[[str, str], Any]:
+    """Makes a rig of a connector, each in a folder of its own."""
+    made = 0
+
+    def make(connector: str, role: str) -> Any:
+        nonlocal made
+        made += 1
+        folder = tmp_path / str(made)
+        folder.mkdir()
+        return getattr(rig(connector), role)(folder)
+
+    return make

@@ -1,0 +1,159 @@
+"""Every source keeps the contract: whatever `connectors.discover()` finds, with its rig."""
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from support.recordings import samples
+from support.rigs import rig
+
+import connectors
+from connectors.batch import QUALITY_BAD, Notice, NoticeKind
+from connectors.contract import LostError, NotReadyError, Source
+from monitor.site import examples
+
+FOUND = connectors.discover()
+SOURCES = [name for name, found in FOUND.items() if found.source is not None]
+
+pytestmark = pytest.mark.parametrize("connector", SOURCES)
+
+
+@pytest.fixture
+def peer(connector, new_rig):
+    return new_rig(connector, "SourceRig")
+
+
+def made(connector, peer):
+    return FOUND[connector].source("rig", peer.settings, peer.tags)
+
+
+async def take(source, resume, *, batches=None, count=None):
+    """Open, take so many batches, or batches with so many samples, or all until it ended; close."""
+    taken = []
+    await source.open(resume=resume)
+    try:
+        async for batch in source.batches():
+            taken.append(batch)
+            ended = isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED
+            if ended or len(taken) == batches or (count and len(samples(taken)) >= count):
+                break
+    finally:
+        await source.close()
+    return taken
+
+
+async def test_it_is_a_source_and_carries_every_sample_with_its_quality(connector, peer):
+    source = made(connector, peer)
+    assert isinstance(source, Source)
+    assert source.name == "rig"
+    got = samples(await take(source, None, count=len(peer.samples)))
+    assert got == list(peer.samples)
+    assert any(status >> 30 >= QUALITY_BAD for _, _, _, status in got)
+    assert any(status >> 30 < QUALITY_BAD for _, _, _, status in got)
+
+
+def test_making_one_looks_at_nothing(connector, peer, watching):
+    made(connector, peer)  # whatever is imported is imported now
+    with watching() as seen:
+        made(connector, peer)
+    assert seen == []
+
+
+async def test_it_closes_twice_and_before_it_was_opened(connector, peer):
+    source = made(connector, peer)
+    await source.close()
+    await take(source, None, batches=1)
+    await source.close()
+
+
+async def test_it_opens_once_its_peer_is_there(connector, peer):
+    source = made(connector, peer)
+    peer.vanish()
+    with pytest.raises(NotReadyError) as error:
+        await source.open(resume=None)
+    assert error.value.connector == "rig"
+    peer.appear()
+    assert samples(await take(source, None, count=len(peer.samples))) == list(peer.samples)
+
+
+async def test_it_survives_a_dropped_link(connector, peer):
+    source = made(connector, peer)
+    taken = []
+    await source.open(resume=None)
+    try:
+        async for batch in source.batches():
+            if not taken:
+                peer.vanish()
+            taken.append(batch)
+            if len(samples(taken)) >= len(peer.samples):
+                break
+    except LostError:
+        pass  # what was taken stands
+    await source.close()
+    peer.appear()
+    missing = len(peer.samples) - len(samples(taken))
+    if missing:
+        taken += await take(made(connector, peer), taken[-1].position, count=missing)
+    assert samples(taken) == list(peer.samples)
+
+
+async def test_it_resumes_after_the_last_sample_wherever_it_is_cut(connector, new_rig):
+    peer = new_rig(connector, "SourceRig")
+    whole = await take(made(connector, peer), None, count=len(peer.samples))
+    assert len(whole) > 2, "the rig wants several batches"
+    for cut in range(1, len(whole)):
+        peer = new_rig(connector, "SourceRig")
+        source = made(connector, peer)
+        first = await take(source, None, batches=cut)
+        await source.accepted(first[-1].position)
+        missing = len(peer.samples) - len(samples(first))
+        rest = await take(made(connector, peer), first[-1].position, count=missing or None)
+        assert samples(first) + samples(rest) == list(peer.samples)
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+async def test_it_can_be_cancelled_within_a_second(connector, peer, batches):
+    source = made(connector, peer)
+    await source.open(resume=None)
+    running = source.batches()
+    for _ in range(batches):
+        await anext(running)
+    waiting = asyncio.ensure_future(anext(running))
+    await asyncio.sleep(0)
+    start = time.monotonic()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await source.close()
+    assert time.monotonic() - start < 1
+
+
+def test_its_client_is_imported_only_when_it_is_opened(connector):
+    clients = rig(connector).SourceRig.clients
+    code = "import sys, connectors; connectors.discover(); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(clients).isdisjoint(loaded.stdout.split())
+
+
+def _undescribed(settings: type[BaseModel]) -> list[str]:
+    return [name for name, field in settings.model_fields.items() if not field.description]
+
+
+def test_every_setting_says_what_it_means(connector):
+    found = FOUND[connector]
+    for settings in found.settings:
+        assert _undescribed(settings) == []
+        assert settings.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("switched_on", [False, True])
+def test_its_printed_example_is_right(connector, switched_on):
+    text = examples.example(connector)
+    tree = yaml.safe_load(examples.uncommented(text) if switched_on else text)
+    settings = FOUND[connector].source.Settings
+    assert settings.model_validate(tree["sources"][connector]).type == connector

@@ -1,0 +1,105 @@
+"""`watchkeeper check` as a user and as a script see it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from monitor.cli import app
+
+PLANT = """\
+config_version: 1
+site: {name: plant}
+sources: {rig: {type: files, path: "*.csv", layout: wide}}
+kinds:
+  pump:
+    channels:
+      flow: {limits: {low: 1}}
+assets: {pump_1: {kind: pump, source: rig}}
+sinks: {inbox: {type: files, folder: alarms}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plant.yaml").write_text(PLANT, encoding="utf-8")
+    return Path("plant.yaml")
+
+
+def change(file: Path, old: str, new: str) -> None:
+    assert old in PLANT
+    file.write_text(PLANT.replace(old, new), encoding="utf-8")
+
+
+def check(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["check", *words])
+    assert result.stderr == ""
+    return result.exit_code, result.stdout
+
+
+def test_a_right_configuration_is_summed_up(file: Path, tmp_path: Path) -> None:
+    assert check(str(file)) == (
+        0,
+        (
+            "ok: plant.yaml: 1 source, 1 kind, 1 asset, 1 tag, 1 channel, 1 sink.\n"
+            f"    site plant, data in {tmp_path}/watchkeeper-data\n"
+            "warning: kinds.pump: no model; only plain limits can raise alarms\n"
+        ),
+    )
+
+
+def test_a_wrong_configuration_is_shown_whole(file: Path) -> None:
+    change(file, "name: plant", "nam: [plant]")
+
+    assert check(str(file)) == (
+        2,
+        (
+            "plant.yaml:2:8: site.nam: no such setting. Did you mean 'name'?\n"
+            "  2 │ site: {nam: [plant]}\n"
+            "    │        ^\n"
+            "\n"
+            "not usable: plant.yaml: 1 problem.\n"
+        ),
+    )
+
+
+def test_a_script_gets_the_problems_as_json(file: Path) -> None:
+    change(file, "low: 1", "low: one")
+
+    code, text = check(str(file), "--json")
+
+    assert code == 2
+    assert json.loads(text) == {
+        "ok": False,
+        "problems": [
+            {
+                "file": "plant.yaml",
+                "line": 7,
+                "column": 28,
+                "path": "kinds.pump.channels.flow.limits.low",
+                "message": "got 'one', want a number",
+            }
+        ],
+    }
+
+
+def test_a_script_gets_the_summary_as_json(file: Path) -> None:
+    code, text = check(str(file), "--json")
+
+    found = json.loads(text)
+    assert code == 0
+    assert (found["ok"], found["site"], found["assets"], found["sinks"]) == (True, "plant", 1, 1)
+    assert len(found["hash"]) == 64
+    assert found["warnings"] == ["kinds.pump: no model; only plain limits can raise alarms"]
+
+
+def test_a_file_that_is_not_there_has_no_line(file: Path) -> None:
+    file.unlink()
+
+    code, text = check("plant.yaml", "--json")
+
+    assert code == 2
+    (problem,) = json.loads(text)["problems"]
+    assert (problem["line"], problem["column"]) == (None, None)

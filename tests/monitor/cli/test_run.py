@@ -1,0 +1,152 @@
+"""`watchkeeper run` as a user, a script and a process supervisor see it."""
+
+import os
+import shutil
+import signal
+
+import pytest
+from support import plants
+from support.commands import process, wait_for, watchkeeper
+from support.plants import CHANNELS, TICKS, Split
+
+from monitor.site.status import summary
+from monitor.state.database import Database, DatabaseReader
+from monitor.state.errors import StateError
+
+
+@pytest.fixture
+def made(tmp_path):
+    return plants.plant(tmp_path / "plant", assets=1)
+
+
+def test_a_run_over_recordings_ends_with_its_figures(made):
+    said = watchkeeper("run", made.file)
+    assert said.code == 0
+    count = TICKS * len(CHANNELS)
+    assert f"samples  {count:,} received = {count:,} stored" in said.out
+    assert f"frames   {TICKS:,} closed" in said.out
+    assert "sink     inbox: 0 waiting" in said.out
+    assert len(made.messages()) == 8
+
+
+def test_for_scripts_it_is_json(made):
+    found = watchkeeper("run", made.file, "--json").json
+    assert found["samples_received"] == TICKS * len(CHANNELS)
+    assert found["refused"] == {}
+    assert found["undelivered"] == {"inbox": 0}
+    assert found["alarms"] == {"m0": 4}
+
+
+def test_a_second_run_finds_nothing_new(made):
+    before = watchkeeper("run", made.file, "--json").json
+    messages = made.messages()
+    after = watchkeeper("run", made.file, "--json").json
+    for figure in ("samples_received", "frames", "alarms", "sources"):
+        assert after[figure] == before[figure]
+    assert made.messages() == messages
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_names_the_first(made):
+    with Database(made.data):
+        said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert f"process {os.getpid()} is running on this folder" in said.err
+    assert said.out == ""
+
+
+def test_a_source_that_was_given_up_is_named_at_the_end(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, split=Split.ASSET)
+    plants.write(made.folder / "rig_m0.csv", {"m0.flow": plants.values(0)[:, 0]})
+    said = watchkeeper("run", made.file, "--json")
+    assert said.code == 4
+    assert "given up: source rig_m0" in said.err
+    assert "no column 'm0.heat'" in said.err
+    assert list(said.json["refused"]) == ["rig_m0"]
+    assert said.json["frames"] == TICKS
+
+
+def test_a_model_that_was_not_trained_yet_is_said(made):
+    shutil.rmtree(made.folder / "model")
+    said = watchkeeper("run", made.file)
+    assert said.code == 3
+    assert "`watchkeeper train` makes it" in said.err
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "card.json"])
+def test_a_model_that_is_damaged_is_refused(file, made):
+    path = made.folder / "model" / file
+    path.write_bytes(path.read_bytes()[:-20])
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "kind pump: " in said.err
+    assert file in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_model_that_does_not_fit_is_refused(made):
+    made.settings["kinds"]["pump"]["tick_ms"] = 500
+    said = watchkeeper("run", made.save().file)
+    assert said.code == 4
+    assert "want tick_ms 1000, got 500" in said.err
+
+
+def test_data_that_is_no_database_is_refused(made):
+    made.data.mkdir()
+    (made.data / "state.db").write_bytes(b"something else" * 100)
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "this is not a database" in said.err
+
+
+def test_snapshots_that_do_not_read_back_are_refused(made):
+    watchkeeper("run", made.file)
+    for path in (made.data / "snapshots").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "reads back" in said.err
+
+
+def test_a_folder_that_is_a_file_is_said(made):
+    made.data.write_text("in the way")
+    said = watchkeeper("run", made.file)
+    assert said.code == 3
+    assert str(made.data) in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_gracefully_and_the_next_one_goes_on(number, tmp_path):
+    calm = plants.plant(tmp_path / "calm", assets=2, model="gru", batch_rows=10)
+    expected = plants.run(calm)
+    made = plants.plant(tmp_path / "plant", assets=2, model="gru", batch_rows=10, speed=30.0)
+
+    def frames():
+        try:
+            with DatabaseReader(made.data) as database:
+                return summary(database)["frames"]
+        except StateError:
+            return 0  # there is no database yet, or it is being made
+
+    with process("run", made.file, "--json") as running:
+        wait_for(lambda: running.poll() is not None or frames() > 20)
+        during = watchkeeper("status", made.file, "--json").json
+        running.send_signal(number)
+        out, err = running.communicate(timeout=20)
+    assert running.returncode == 0, err
+    assert 20 < during["frames"] < 2 * TICKS
+    assert during["samples_conserved"]
+    stopped = plants.outcome(made.data)
+    assert 20 < stopped.summary["frames"] < 2 * TICKS
+    assert f'"frames": {stopped.summary["frames"]}' in out
+    assert "Traceback" not in err
+
+    made.settings["sources"]["rig"].pop("speed")
+    made.save()
+    assert watchkeeper("run", made.file).code == 0
+    found = plants.outcome(made.data)
+    assert (found.digest, found.events) == (expected.digest, expected.events)
+    assert made.messages() == calm.messages()
+    assert found.summary["samples_received"] == 2 * TICKS * len(CHANNELS)

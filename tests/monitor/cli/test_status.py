@@ -1,0 +1,50 @@
+"""`watchkeeper status`: reads what is stored, while the service runs or after it."""
+
+import pytest
+from support import plants
+from support.commands import watchkeeper
+from support.plants import CHANNELS, TICKS
+
+from monitor.state.database import Database
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory):
+    """A plant that ran."""
+    made = plants.plant(tmp_path_factory.mktemp("lived") / "plant", assets=1)
+    plants.run(made)
+    return made
+
+
+def test_the_figures_are_those_of_the_run(lived):
+    said = watchkeeper("status", lived.file)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    count = TICKS * len(CHANNELS)
+    assert lines[0] == (
+        f"samples  {count:,} received = {count:,} stored + 0 duplicate + 0 late + 0 rejected"
+    )
+    assert any(line.startswith("alarms   m0: 4") for line in lines)
+    assert any(line.startswith("latency  ") for line in lines)
+
+
+def test_for_scripts_it_is_json_with_a_digest_where_asked_for(lived):
+    found = watchkeeper("status", lived.file, "--json").json
+    assert "digest" not in found
+    with_digest = watchkeeper("status", lived.file, "--json", "--digest").json
+    assert with_digest == found | {"digest": plants.outcome(lived.data).digest}
+    assert f"digest   {with_digest['digest']}" in watchkeeper("status", lived.file, "--digest").out
+
+
+def test_it_reads_beside_the_service(lived):
+    with Database(lived.data):
+        assert watchkeeper("status", lived.file).code == 0
+
+
+def test_a_plant_that_never_ran_says_what_to_do(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1)
+    for options, how in (((), "watchkeeper run"), (("--backfill",), "watchkeeper backfill")):
+        said = watchkeeper("status", made.file, *options)
+        assert said.code == 3
+        assert f"nothing is stored there yet; `{how}` makes it" in said.err
+    assert not made.data.exists(), "looking makes nothing"

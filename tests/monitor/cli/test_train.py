@@ -1,0 +1,124 @@
+"""`watchkeeper train` as a user and as a script see it."""
+
+import shutil
+import signal
+
+import pytest
+from support import plants
+from support.commands import process, watchkeeper
+
+from models.bundle import Bundle
+
+
+@pytest.fixture
+def made(tmp_path):
+    return plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+
+
+def kind_of(made):
+    return made.settings["kinds"]["pump"]
+
+
+def test_training_says_what_it_made_and_how_sure_it_is(made):
+    said = watchkeeper("train", made.file)
+    assert said.code == 0
+    assert "trained: pump on 600 frames of 1,800 samples" in said.out
+    assert "provisional" in said.out
+    assert Bundle.load(made.folder / "model").card.threshold is not None
+
+
+def test_for_scripts_it_is_json(made):
+    said = watchkeeper("train", made.file, "--kind", "pump", "--json")
+    (found,) = said.json
+    assert found["kind"] == "pump"
+    assert found["frames"] == 600
+    assert found["provisional"] is True
+    assert found["threshold"] == Bundle.load(found["path"]).card.threshold
+
+
+def test_a_kind_without_training_cannot_be_asked_for(made):
+    said = watchkeeper("train", made.file, "--kind", "press")
+    assert (said.code, said.out) == (2, "")
+    assert "no kind 'press' with `training`; there are: pump." in said.err
+    del kind_of(made)["training"]
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 2
+    assert "no kind has `training`" in said.err
+
+
+def test_a_kind_with_training_and_no_place_for_its_model_is_said(made):
+    del kind_of(made)["model"]
+    said = watchkeeper("train", made.save().file)
+    assert said.code in (2, 4)
+    assert "model" in said.err
+
+
+def test_a_history_that_will_not_do_is_refused_in_words(made):
+    plants.write(made.folder / "rig.csv", plants.columns(made.assets, 30))
+    said = watchkeeper("train", made.file)
+    assert said.code == 4
+    assert "kind pump: training: want at least" in said.err
+    assert not (made.folder / "model").exists()
+
+
+def test_a_history_that_is_not_there_may_come(made):
+    (made.folder / "rig.csv").unlink()
+    said = watchkeeper("train", made.file)
+    assert said.code == 3
+    assert "no file matches" in said.err
+
+
+def test_a_column_that_is_not_there_is_refused(made):
+    plants.write(made.folder / "rig.csv", {"m0.flow": plants.values(0)[:, 0]})
+    said = watchkeeper("train", made.file)
+    assert said.code == 4
+    assert "no column 'm0.heat'" in said.err
+
+
+def test_a_configuration_that_is_wrong_is_said_before_anything_is_read(made):
+    kind_of(made)["training"]["model"]["spans"] = "many"
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 2
+    assert "kinds.pump.training.model.spans" in said.err
+
+
+# Says when an epoch is done, so that the test knows when to interrupt.
+TELLING = """
+from models.gradient import GradientFit
+run = GradientFit.run_epoch
+def told(self, *given):
+    losses = run(self, *given)
+    print("epoch", flush=True)
+    return losses
+GradientFit.run_epoch = told
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on_to_the_same_model(tmp_path):
+    calm = plants.teaching(tmp_path / "calm", "gru", ticks=200, epochs=6, patience=6)
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=6, patience=6)
+    plants.learn(calm)
+    for epochs in (3, 5):
+        with process("train", made.file, before=TELLING) as training:
+            for _ in range(epochs):
+                assert training.stdout.readline() == "epoch\n"
+            training.send_signal(signal.SIGINT)
+            _, err = training.communicate(timeout=20)
+        assert training.returncode == 130, err
+        assert "the checkpoint is kept" in err
+        assert "the same training goes on from" in err
+        assert not (made.folder / "model").exists()
+    said = watchkeeper("train", made.file)
+    assert said.code == 0
+    assert Bundle.load(made.folder / "model").hash == Bundle.load(calm.folder / "model").hash
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200)
+    (made.folder / "model.checkpoint").mkdir()
+    said = watchkeeper("train", made.file)
+    assert said.code == 4
+    assert "no checkpoint of a training" in said.err
+    shutil.rmtree(made.folder / "model.checkpoint")

@@ -1,0 +1,327 @@
+"""When surprises and values become alarms, what the alarms say, and when they go away."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.building import NOW, SECOND, START, kind
+
+from monitor.core.alarms import Alarms, alarm_id
+from monitor.core.frames import Frames
+from monitor.core.plan import AlarmSettings, ChannelSettings, LimitSettings
+from monitor.core.records import Action, AlarmClass, Command, Scores, ScoreState, Transition
+
+NAN = float("nan")
+OK, WARMING, BLIND, OFF = ScoreState
+RAISED, RETURNED = Transition.RAISED, Transition.RETURNED
+
+
+def frames(values, *, fresh=(0,), start=0, row=0):
+    """One frame a second with these values in channel x; None is not valid."""
+    count = len(values)
+    x = np.array([NAN if value is None else value for value in values], np.float64)
+    value = np.stack([x, np.full(count, 1.0)], axis=1)
+    return Frames(
+        asset=np.full(count, row),
+        tick=START + (start + np.arange(count)) * SECOND,
+        value=value,
+        age=np.zeros((count, 2), np.float32),
+        valid=~np.isnan(value),
+        fresh=np.isin(np.arange(count), fresh),
+    )
+
+
+def scores(of, surprise, *, state=OK, coverage=1.0):
+    count = len(of)
+    blame = np.tile(np.array([0.25, 0.75], np.float32), (count, 1))
+    return Scores(
+        kind="k",
+        channels=("x", "y"),
+        asset=of.asset.astype(np.int32),
+        tick=of.tick,
+        raw=np.zeros(count, np.float32),
+        surprise=np.array(surprise, np.float32),
+        blame=blame,
+        coverage=np.broadcast_to(np.float32(coverage), count),
+        state=np.broadcast_to(np.uint8(state), count),
+        value=of.value.astype(np.float32),
+        expected=np.zeros((count, 2), np.float32),
+        spread=np.ones((count, 2), np.float32),
+    )
+
+
+def watch(*, assets=("a0",), threshold=4.0, limits=None, unit=None, tick_ms=1000, **alarm):
+    channels = {"x": ChannelSettings(limits=limits, unit=unit), "y": ChannelSettings()}
+    of = kind(tick_ms=tick_ms, channels=channels, alarm=AlarmSettings(**alarm))
+    return Alarms(of, assets, site="plant", threshold=threshold)
+
+
+def seen(events):
+    """(second, transition) of each event."""
+    return [((event.tick - START) / SECOND, str(event.transition)) for event in events]
+
+
+def surprises(alarms, surprise, **more):
+    of = frames([1.0] * len(surprise))
+    return alarms.step(of, scores(of, surprise, **more))
+
+
+# ---- process alarms -----------------------------------------------------------------------------
+
+
+def test_a_surprise_at_the_threshold_is_an_alarm_one_below_is_none():
+    assert seen(surprises(watch(), [3.9, 3.99, 4.0])) == [(2, "raised")]
+    assert seen(surprises(watch(), [3.9, 3.99])) == []
+
+
+def test_it_is_raised_only_after_the_on_delay_without_a_break():
+    assert seen(surprises(watch(on_delay_s=2), [5, 5, 0, 5, 5, 5, 5])) == [(5, "raised")]
+
+
+def test_it_returns_below_the_clear_ratio_for_the_off_delay():
+    surprise = [5, 3.5, 3.5, 3.1, 3.1, 5, 3.1, 3.1, 3.1]
+    found = surprises(watch(clear_ratio=0.8, off_delay_s=2), surprise)
+    assert seen(found) == [(0, "raised"), (8, "returned")]
+
+
+def test_just_under_the_threshold_does_not_flap():
+    assert seen(surprises(watch(clear_ratio=0.8), [4, 3.9, 4, 3.9, 3.2])) == [(0, "raised")]
+
+
+def test_with_little_evidence_nothing_is_raised_and_nothing_cleared():
+    assert surprises(watch(min_coverage=0.5), [9, 9], coverage=0.4) == []
+    alarms = watch(min_coverage=0.5)
+    assert seen(surprises(alarms, [9])) == [(0, "raised")]
+    low = frames([1.0] * 3, fresh=(), start=1)
+    assert alarms.step(low, scores(low, [0, 0, 0], coverage=0.4)) == []
+
+
+@pytest.mark.parametrize("state", [WARMING, BLIND, OFF])
+def test_what_does_not_count_raises_nothing_and_clears_nothing(state):
+    assert surprises(watch(), [9, 9], state=state) == []
+    alarms = watch()
+    surprises(alarms, [9])
+    rest = frames([1.0] * 5, fresh=(), start=1)
+    assert alarms.step(rest, scores(rest, [0] * 5, state=state)) == []
+    back = frames([1.0], fresh=(), start=9)
+    assert seen(alarms.step(back, scores(back, [0]))) == [(9, "returned")]
+
+
+@pytest.mark.parametrize("state", [WARMING, BLIND, OFF])
+def test_what_does_not_count_starts_the_timers_anew(state):
+    found = surprises(watch(on_delay_s=2), [5, 5, 5, 5, 5, 5], state=[OK, OK, state, OK, OK, OK])
+    assert seen(found) == [(5, "raised")]
+
+
+def test_a_gap_starts_the_timers_anew():
+    alarms = watch(on_delay_s=2)
+    of = frames([1.0] * 5, fresh=(0, 2))
+    assert seen(alarms.step(of, scores(of, [5] * 5))) == [(4, "raised")]
+
+
+def test_without_a_model_there_is_no_process_alarm():
+    assert surprises(watch(threshold=None), [9]) == []
+
+
+def test_the_reason_says_what_was_seen_against_what_for_how_long_and_where():
+    raised, returned = surprises(watch(), [6.25, 1])
+    assert raised.reason == ("surprise 6.2 at or over 4.0; most of it from y 75%, x 25%")
+    assert returned.reason == "surprise 1.0 below 3.2"
+    assert (raised.value, raised.threshold) == (6.25, 4.0)
+    assert raised.blame == {"y": 0.75, "x": 0.25}
+    assert list(raised.blame) == ["y", "x"]
+    assert (raised.asset, raised.alarm_class, raised.point) == (
+        "a0",
+        AlarmClass.PROCESS,
+        "surprise",
+    )
+
+
+def test_a_channel_without_blame_is_not_named():
+    of = frames([1.0])
+    given = replace(scores(of, [9]), blame=np.array([[0, 1]], np.float32))
+    (event,) = watch().step(of, given)
+    assert event.blame == {"y": 1.0}
+    assert event.reason.endswith("most of it from y 100%")
+
+
+# ---- names --------------------------------------------------------------------------------------
+
+
+def test_an_alarm_keeps_its_id_from_raise_to_return_and_wherever_it_is_worked_out():
+    raised, returned = surprises(watch(), [9, 0])
+    again, _ = surprises(watch(assets=("other", "a0")[1:]), [9, 0])
+    assert raised.id == returned.id == again.id
+    assert raised.id == alarm_id("plant", "a0", AlarmClass.PROCESS, "surprise", raised.tick)
+    assert returned.raised == raised.raised == raised.tick
+    assert raised.id == "1767f3a530cfdbda7f69c8bfad8fb859"  # kept in databases: never another
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("plan", "a0", AlarmClass.PROCESS, "surprise", 1),
+        ("plant", "a1", AlarmClass.PROCESS, "surprise", 1),
+        ("plant", "a0", AlarmClass.LIMIT, "surprise", 1),
+        ("plant", "a0", AlarmClass.PROCESS, "x high", 1),
+        ("plant", "a0", AlarmClass.PROCESS, "surprise", 2),
+    ],
+)
+def test_everything_an_alarm_names_is_in_its_id(other):
+    assert alarm_id(*other) != alarm_id("plant", "a0", AlarmClass.PROCESS, "surprise", 1)
+
+
+def test_the_next_raise_is_another_alarm():
+    events = surprises(watch(), [9, 0, 9])
+    assert [str(event.transition) for event in events] == ["raised", "returned", "raised"]
+    assert events[0].id != events[2].id
+
+
+# ---- limits -------------------------------------------------------------------------------------
+
+
+def limited(values, *, fresh=(0,), tick_ms=1000, unit=None, **limits):
+    alarms = watch(threshold=None, limits=LimitSettings(**limits), unit=unit, tick_ms=tick_ms)
+    of = frames(values, fresh=fresh)
+    return alarms.step(of, scores(of, [0] * len(values), state=BLIND))
+
+
+@pytest.mark.parametrize(
+    ("limit", "values"),
+    [
+        ("high", [10, 10.1, 10]),
+        ("high_high", [10, 10.1, 10]),
+        ("low", [10, 9.9, 10]),
+        ("low_low", [10, 9.9, 10]),
+    ],
+)
+def test_a_limit_alarms_beyond_it_and_returns_at_it_without_any_model(limit, values):
+    events = limited(values, **{limit: 10})
+    assert seen(events) == [(1, "raised"), (2, "returned")]
+    assert {event.point for event in events} == {f"x {limit}"}
+    assert {event.alarm_class for event in events} == {AlarmClass.LIMIT}
+    assert events[0].value == values[1]
+
+
+def test_the_first_sample_can_alarm():
+    assert seen(limited([11], high=10)) == [(0, "raised")]
+    assert seen(limited([11, 11], high=10, on_delay_s=1)) == [(1, "raised")]
+
+
+def test_samples_further_apart_than_a_gap_alarm_one_by_one():
+    events = limited([9, 11, 11, 9], fresh=(0, 1, 2, 3), high=10)
+    assert seen(events) == [(1, "raised"), (3, "returned")]
+
+
+def test_a_deadband_is_how_far_back_it_must_come():
+    assert seen(limited([0, 11, 9, 8.1, 8], high=10, deadband=2)) == [
+        (1, "raised"),
+        (4, "returned"),
+    ]
+    assert seen(limited([0, -11, -9, -8.1, -8], low=-10, deadband=2)) == [
+        (1, "raised"),
+        (4, "returned"),
+    ]
+
+
+def test_limits_have_delays():
+    values = [0, 11, 11, 0, 11, 11, 11, 0, 0, 11, 0, 0, 0]
+    events = limited(values, high=10, on_delay_s=2, off_delay_s=2)
+    assert seen(events) == [(6, "raised"), (12, "returned")]
+
+
+def test_a_rate_is_units_per_second_up_or_down():
+    assert seen(limited([0, 4, 9, 9], rate=4)) == [(2, "raised"), (3, "returned")]
+    assert seen(limited([9, 4, 0, 0], rate=4)) == [(1, "raised"), (2, "returned")]
+    assert seen(limited([0, 4, 4], rate=7, tick_ms=500)) == [(1, "raised"), (2, "returned")]
+
+
+def test_a_rate_is_not_taken_across_a_gap_or_a_hole():
+    assert seen(limited([0, 1, 99, 99], fresh=(0, 2), rate=4)) == []
+    assert seen(limited([0, None, 99, 99], rate=4)) == []
+
+
+def test_a_value_that_is_not_valid_neither_raises_nor_clears():
+    assert seen(limited([0, 11, None, None, 0], high=10)) == [(1, "raised"), (4, "returned")]
+    assert seen(limited([0, 11, 11, None, 11, 11], high=10, on_delay_s=2)) == []
+
+
+def test_the_reason_of_a_limit_is_in_its_unit():
+    raised, returned = limited([0, 12.5, 9.5], high=10, unit="bar")
+    assert raised.reason == "x 12.5 bar, above high 10"
+    assert returned.reason == "x 9.5 bar, back below high 10"
+    raised, returned = limited([0, -3.0, 1], low=-2)
+    assert raised.reason == "x -3, below low -2"
+    assert returned.reason == "x 1, back above low -2"
+    raised, _ = limited([0, 12.5, 12.5], rate=10, unit="bar")
+    assert raised.reason == "x 12.5 bar/s, above rate 10"
+
+
+def test_each_limit_of_a_channel_alarms_by_itself():
+    events = limited([0, 11, 21, 11, 0], high=10, high_high=20)
+    assert sorted((*moment, e.point) for moment, e in zip(seen(events), events, strict=True)) == [
+        (1, "raised", "x high"),
+        (2, "raised", "x high_high"),
+        (3, "returned", "x high_high"),
+        (4, "returned", "x high"),
+    ]
+
+
+def test_assets_do_not_share_their_limits_timers():
+    alarms = watch(assets=("a0", "a1"), threshold=None, limits=LimitSettings(high=10, rate=99))
+    parts = [frames([0, 11, 11], row=0), frames([0, 0, 11], row=1)]
+    of = Frames.join(parts)
+    events = alarms.step(of, scores(of, [0] * 6))
+    assert [(e.asset, moment) for e, moment in zip(events, seen(events), strict=True)] == [
+        ("a0", (1, "raised")),
+        ("a1", (2, "raised")),
+    ]
+
+
+# ---- acknowledging, saving ----------------------------------------------------------------------
+
+
+def acknowledge(alarms, target):
+    command = Command(action=Action.ACKNOWLEDGE, target=target, who="ann", why="seen")
+    return [str(event.transition) for event in alarms.acknowledge(command, now=NOW)]
+
+
+def test_an_alarm_is_acknowledged_once_active_or_returned():
+    alarms = watch()
+    (raised,) = surprises(alarms, [9])
+    assert acknowledge(alarms, raised.id) == ["acknowledged"]
+    assert acknowledge(alarms, raised.id) == []
+    back = frames([1.0], fresh=(), start=1)
+    alarms.step(back, scores(back, [0]))
+    assert acknowledge(alarms, raised.id) == []  # it was seen while it was active
+    again = frames([1.0], fresh=(), start=2)
+    (second,) = alarms.step(again, scores(again, [9]))
+    assert acknowledge(alarms, raised.id) == []  # over: there is a newer one
+    assert acknowledge(alarms, second.id) == ["acknowledged"]
+
+
+def test_one_that_returned_unseen_can_still_be_acknowledged():
+    alarms = watch()
+    raised, _ = surprises(alarms, [9, 0])
+    assert acknowledge(alarms, raised.id) == ["acknowledged"]
+
+
+def test_alarms_go_on_where_they_were_saved_for_the_assets_and_limits_that_stay():
+    limits = LimitSettings(high=10, rate=99, on_delay_s=2)
+    first = watch(assets=("a0", "a1"), limits=limits)
+    of = Frames.join([frames([0, 11, 11], row=0), frames([0, 0, 11], row=1)])
+    raised = first.step(of, scores(of, [0, 9, 9, 0, 0, 0]))
+    assert seen(raised) == [(1, "raised")]
+
+    second = watch(assets=("a2", "a0"), limits=LimitSettings(low=-1, high=10, on_delay_s=2))
+    second.restore(first.snapshot(), ("a0", "a1"))
+    rest = frames([11, 0], fresh=(), start=3, row=1)
+    events = second.step(rest, scores(rest, [0, 0]))
+    assert [
+        (e.asset, e.point, *moment) for e, moment in zip(events, seen(events), strict=True)
+    ] == [
+        ("a0", "surprise", 3, "returned"),
+        ("a0", "x high", 3, "raised"),
+        ("a0", "x high", 4, "returned"),
+    ]
+    assert acknowledge(second, raised[0].id) == ["acknowledged"]

@@ -1,0 +1,294 @@
+"""The step as a whole: what must hold whatever is sent, and single cases in plain sight."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import checks
+from support.building import (
+    BAD,
+    NOW,
+    SECOND,
+    START,
+    assets,
+    kind,
+    plan,
+    rich_kind,
+    samples,
+)
+from support.checks import Case, assert_conserved, run
+
+from connectors.batch import Notice, NoticeKind, Waveforms
+from monitor.core.pipeline import Pipeline
+from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
+from monitor.core.records import (
+    Action,
+    Beat,
+    Command,
+    Epoch,
+    Record,
+    Results,
+    ScoreState,
+    Transition,
+)
+
+MODELS = ("ewma", "gru", "lstm")
+seen = {name: channel for name, channel in rich_kind().channels.items() if channel.model}
+SITES = {
+    "one asset": plan(rich_kind()),
+    "two sources": plan(rich_kind(), 3, sources=("s", "t")),
+    "all seen by the model": plan(rich_kind(channels=seen, running=None), 2),
+    "two sources an asset": plan(rich_kind(), 3, sources=("s", "t"), spread=True),
+}
+seeds = st.integers(0, 2**32 - 1)
+
+OF_MODELS = (checks.check_any_delivery, checks.check_scores, checks.check_restore)
+OF_SAMPLES = (
+    checks.check_frames,
+    checks.check_late_sample,
+    checks.check_clock,
+    checks.check_mess,
+)
+
+
+# ---- properties ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", OF_MODELS)
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("model", MODELS)
+@given(seed=seeds)
+@settings(max_examples=2, deadline=None)
+def test_it_holds_for_every_model(check, site, model, bundles, seed):
+    check(Case(plan=SITES[site], bundle=bundles[model], seed=seed))
+
+
+@pytest.mark.parametrize("check", OF_SAMPLES)
+@pytest.mark.parametrize("site", SITES)
+@given(seed=seeds)
+@settings(max_examples=5, deadline=None)
+def test_it_holds_for_whatever_is_sent(check, site, bundles, seed):
+    check(Case(plan=SITES[site], bundle=bundles["ewma"], seed=seed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("check", [*OF_MODELS, *OF_SAMPLES])
+@given(seed=seeds, site=st.sampled_from(list(SITES)), model=st.sampled_from(MODELS))
+@settings(max_examples=15, deadline=None)
+def test_it_holds_for_many_streams(check, site, model, bundles, seed):
+    check(Case(plan=SITES[site], bundle=bundles[model], seed=seed, ticks=100))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(seed=seeds)
+@settings(max_examples=1, deadline=None)
+def test_any_delivery_of_twenty_assets_gives_the_same(model, bundles, seed):
+    twenty = plan(rich_kind(), 20, sources=("s", "t"))
+    checks.check_any_delivery(Case(plan=twenty, bundle=bundles[model], seed=seed, ticks=15))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(seed=seeds, kept=st.permutations(range(5)), dropped=st.integers(0, 4))
+@settings(max_examples=4, deadline=None)
+def test_assets_come_go_and_change_places_without_touching_the_others(
+    model, bundles, seed, kept, dropped
+):
+    before = plan(rich_kind(), 3, sources=("s", "t"))
+    five = plan(rich_kind(), 5, sources=("s", "t"))
+    after = replace(five, assets=tuple(five.assets[row] for row in kept[dropped:]))
+    checks.check_another_plan(Case(plan=before, bundle=bundles[model], seed=seed), after)
+
+
+def test_the_streams_hold_what_the_properties_speak_of(bundles):
+    states, transitions, gaps, repeats = set(), set(), 0, 0
+    for seed in range(10):
+        case = Case(plan=SITES["two sources"], bundle=bundles["ewma"], seed=seed, ticks=60)
+        pipeline = case.pipeline()
+        results = run(pipeline, case.records())
+        states |= {state for block in results.scores for state in block.state.tolist()}
+        transitions |= {(event.alarm_class, event.transition) for event in results.alarms}
+        gaps += len(results.gaps)
+        repeats += sum(counts.duplicate for counts in pipeline.conservation.values())
+    assert states == {state.value for state in ScoreState}
+    assert len(transitions) == 4
+    assert gaps
+    assert repeats
+
+
+def test_a_frame_closes_as_soon_as_it_is_complete():
+    checks.check_promptness()
+
+
+def test_a_source_alive_between_two_ticks_vouches_for_neither():
+    checks.check_a_span_between_ticks()
+
+
+def test_what_was_before_a_gap_counts_for_no_delay():
+    checks.check_timers_after_a_gap()
+
+
+# ---- single cases -------------------------------------------------------------------------------
+
+
+def stepped(pipeline, *bodies, received=NOW):
+    return Results.join([pipeline.step(Record(received, body)) for body in bodies])
+
+
+def seconds(results):
+    ticks = np.concatenate([block.tick for block in results.scores]) if results.scores else []
+    return [(int(tick) - START) / SECOND for tick in ticks]
+
+
+def alive(since, until, source="s"):
+    return Notice(
+        source=source,
+        kind=NoticeKind.ALIVE,
+        since=START + round(since * SECOND),
+        until=START + round(until * SECOND),
+    )
+
+
+def test_alive_notices_make_no_frame_before_the_first_sample():
+    pipeline = Pipeline(plan(kind()), {})
+    assert seconds(stepped(pipeline, alive(0, 5), alive(5, 10), Beat())) == []
+    assert seconds(stepped(pipeline, samples((0, 10.5, 1.0)), alive(10, 12))) == [11, 12]
+
+
+def test_a_source_alive_until_the_far_future_makes_nothing_late():
+    pipeline = Pipeline(plan(kind()), {})
+    stepped(pipeline, samples((0, 1.0, 1.0)), received=START + SECOND)
+    stepped(pipeline, alive(1, 10**8), alive(10**7, 10**8), received=START + SECOND)
+    results = stepped(
+        pipeline, samples((0, 62.0, 2.0), (0, 62.1, 2.0)), received=START + 62 * SECOND
+    )
+    assert not results.late
+    assert seconds(results) == [62]
+
+
+def test_silence_is_counted_in_beats_not_by_how_far_the_clock_was_set():
+    def results(wall):
+        pipeline = Pipeline(plan(kind(), 2, sources=("s", "t"), spread=True), {})
+        stepped(pipeline, samples((0, 1.0, 1.0)), samples((1, 0.9, 1.0), source="t"))
+        return seconds(Results.join([pipeline.step(Record(NOW + t, Beat())) for t in wall]))
+
+    assert results([t * SECOND for t in range(31)]) == []
+    assert results([t * SECOND for t in range(32)]) == [1]
+    assert results([10**6 * SECOND, 0, 10**6 * SECOND]) == []
+    assert results([10**6 * SECOND, *(t * SECOND for t in range(28))]) == [1]
+
+
+def test_nobody_was_heard_before_a_start():
+    pipeline = Pipeline(plan(kind(), 1, sources=("s", "t"), spread=True), {})
+    stepped(pipeline, samples((0, 1.0, 1.0)), samples((1, 0.9, 1.0), source="t"))
+    for t in range(29):
+        stepped(pipeline, Beat(), received=NOW + t * SECOND)
+    found = stepped(pipeline, Epoch(config="", bundles={}), received=NOW + 30 * SECOND)
+    assert seconds(found) == []
+    assert seconds(stepped(pipeline, Beat(), received=NOW + 40 * SECOND)) == []
+
+
+def test_samples_of_a_source_that_the_tag_no_longer_has_are_refused_not_mixed_in():
+    pipeline = Pipeline(plan(kind(), 2, sources=("s", "t")), {})
+    stepped(
+        pipeline,
+        samples((0, 1.0, 1.0), (2, 1.0, 1.0)),  # tag 2 is of source t
+        samples((0, 1.0, 1.0), source="stranger"),
+    )
+    counts = pipeline.conservation
+    assert counts["s"].rejected == {"unknown_tag": 1}
+    assert counts["stranger"].rejected == {"unknown_tag": 1}
+    assert_conserved(pipeline)
+
+
+def test_rejected_notices_and_waveforms_are_counted():
+    pipeline = Pipeline(plan(kind()), {})
+    block = Waveforms(
+        source="s",
+        tag=np.zeros(2, np.int32),
+        time=np.full(2, START),
+        rate=np.full(2, 1e3),
+        speed=np.full(2, np.nan, np.float32),
+        status=np.zeros(2, np.uint32),
+        block=np.zeros((2, 4), np.float32),
+    )
+    stepped(
+        pipeline,
+        Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3),
+        block,
+    )
+    counts = pipeline.conservation["s"]
+    assert (counts.received, counts.rejected) == (5, {"no number": 3, "waveform": 2})
+
+
+def test_two_kinds_stand_side_by_side(bundles):
+    fan = kind(tick_ms=2000, channels={"flow": ChannelSettings()})
+    pumps = assets(1, rich_kind())
+    fans = [replace(assets(1, fan)[0], name="f", id=9, kind="fan", tags={"flow": (50, "s")})]
+    site = Plan(site="plant", kinds={"k": rich_kind(), "fan": fan}, assets=(*pumps, *fans))
+    pipeline = Pipeline(site, {"k": bundles["ewma"]})
+    points = [(tag, second, 50.0) for second in (1, 2, 3) for tag in range(5)]
+    found = run(
+        pipeline,
+        [Record(NOW, samples((50, 2, 1.0), *points, (50, 4, 2.0), (50, 4.1, 2.0), (0, 6, 1.0)))],
+    )
+    assert [(block.kind, block.asset.tolist()) for block in found.scores] == [
+        ("k", [0, 0, 0]),
+        ("fan", [9, 9]),
+    ]
+    assert found.scores[1].tick.tolist() == [START + 2 * SECOND, START + 4 * SECOND]
+
+
+def test_status_counts_frames_by_their_state():
+    pipeline = Pipeline(plan(kind()), {})
+    stepped(pipeline, samples((0, 1.0, 1.0), (0, 3.0, 1.0), (0, 3.1, 1.0)))
+    assert pipeline.status()["frames"] == {"ok": 0, "warming": 0, "blind": 3, "off": 0}
+
+
+def test_a_snapshot_does_not_change_when_the_step_goes_on(bundles):
+    case = Case(plan=SITES["two sources"], bundle=bundles["gru"], seed=3)
+    records, pipeline = case.records(), case.pipeline()
+    run(pipeline, records[: len(records) // 2])
+    tree = pipeline.snapshot()
+    before = pickle.dumps(tree)
+    run(pipeline, records[len(records) // 2 :])
+    assert pickle.dumps(tree) == before
+    other = case.pipeline()
+    other.restore(tree)
+    run(other, records[len(records) // 2 :])
+    assert pickle.dumps(tree) == before
+
+
+def test_a_kind_that_is_gone_stays_in_the_count():
+    pipeline = Pipeline(plan(kind()), {})
+    stepped(pipeline, samples((0, 1.0, 1.0), (0, 1.0, 1.0), (0, 3.0, 1.0)))
+    other = Pipeline(Plan(site="plant", kinds={}, assets=()), {})
+    other.restore(pipeline.snapshot())
+    assert other.conservation == pipeline.conservation
+    again = Pipeline(plan(kind()), {})
+    again.restore(other.snapshot())
+    stepped(again, samples((0, 4.0, 1.0)))
+    assert (again.conservation["s"].stored, again.conservation["s"].duplicate) == (3, 1)
+    assert_conserved(again)
+
+
+def test_an_alarm_at_the_models_own_threshold_needs_a_model_that_has_one(bundles):
+    without = bundles["ewma"].with_threshold(None, provisional=True)
+    with pytest.raises(ValueError, match=r"alarm\.threshold is auto.*Train it again"):
+        Pipeline(plan(rich_kind()), {"k": without})
+    given_by_hand = rich_kind(alarm=AlarmSettings(threshold=4))
+    Pipeline(plan(given_by_hand), {"k": without})
+
+
+def test_a_person_acknowledges_once():
+    limited = kind(channels={"x": ChannelSettings(limits={"high": 5})})
+    pipeline = Pipeline(plan(limited), {})
+    (raised,) = stepped(pipeline, samples((0, 1.0, 9.0, 0), (0, 2.0, 9.0), (0, 2.5, 0, BAD))).alarms
+    seen = Command(action=Action.ACKNOWLEDGE, target=raised.id, who="ann", why="checked")
+    (event,) = stepped(pipeline, seen).alarms
+    assert (event.id, event.transition, event.who) == (raised.id, Transition.ACKNOWLEDGED, "ann")
+    assert (event.tick, event.reason, event.raised) == (NOW, "checked", raised.tick)
+    assert stepped(pipeline, seen, replace(seen, target="another")).alarms == ()

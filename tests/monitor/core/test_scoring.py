@@ -1,0 +1,143 @@
+"""Which scores count, and that each asset's are its own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.building import START, rich_kind
+
+from monitor.core.frames import Frames
+from monitor.core.modes import RunState
+from monitor.core.records import ScoreState
+from monitor.core.scoring import Scorer
+
+OK, WARMING, BLIND, OFF = ScoreState
+NAN = float("nan")
+SECOND = 1_000_000_000
+KIND = rich_kind()
+SEEN = [channel.model for channel in KIND.channels.values()]
+
+
+def frames(letters, *, rows=None, seed=0):
+    """A frame a letter: r runs, s starts, o is off, f is fresh, b blind, h half valid."""
+    random = np.random.default_rng(seed)
+    count, letters = len(letters), list(letters)
+    valid = np.ones((count, len(SEEN)), bool)
+    valid[[letter == "b" for letter in letters], :-1] = False  # the running tag stays
+    valid[[letter == "h" for letter in letters], :2] = False
+    made = Frames(
+        asset=np.zeros(count, np.intp) if rows is None else np.array(rows, np.intp),
+        tick=START + np.arange(count) * SECOND,
+        value=np.where(valid, 50 + random.normal(size=valid.shape), NAN),
+        age=np.zeros(valid.shape, np.float32),
+        valid=valid,
+        fresh=np.array([letter == "f" for letter in letters]),
+    )
+    modes = {"s": RunState.STARTING, "o": RunState.OFF}
+    running = np.array([modes.get(letter, RunState.RUNNING) for letter in letters], np.uint8)
+    return made, running
+
+
+@pytest.fixture
+def scorer(bundles):
+    return lambda assets=1, model="gru": Scorer(
+        "k", KIND, np.arange(assets, dtype=np.int32) + 7, bundles[model]
+    )
+
+
+def states(scorer, letters):
+    return scorer.score(*frames(letters)).state.tolist()
+
+
+def test_scores_count_once_the_model_is_warm(scorer):
+    assert states(scorer(), "frrrr") == [WARMING] * 3 + [OK] * 2
+
+
+def test_warming_begins_anew_after_a_gap(scorer):
+    assert states(scorer(), "frrrfrrrr") == [WARMING] * 3 + [OK] + [WARMING] * 3 + [OK] * 2
+
+
+@pytest.mark.parametrize("letter", ["o", "s"])
+def test_a_machine_that_does_not_run_is_off_and_warms_up_when_it_does(scorer, letter):
+    expected = [WARMING] * 3 + [OK, OFF, OFF] + [WARMING] * 3 + [OK]
+    assert states(scorer(), f"frrr{letter}{letter}rrrr") == expected
+
+
+def test_nothing_valid_is_blind_and_says_nothing(scorer):
+    scores = scorer().score(*frames("frrrbr"))
+    assert scores.state.tolist() == [WARMING] * 3 + [OK, BLIND, OK]
+    assert (scores.raw[4], scores.surprise[4]) == (0, 0)
+    assert scores.blame[4].tolist() == [0] * len(SEEN)
+    assert scores.coverage[4] == 0
+
+
+def test_coverage_is_the_share_of_the_models_channels_that_is_valid(scorer):
+    assert scorer().score(*frames("frrh")).coverage.tolist() == pytest.approx([1, 1, 1, 0.6])
+
+
+def test_without_a_model_everything_is_blind_but_off_stays_off():
+    scorer = Scorer("k", KIND, np.array([7], np.int32), None)
+    scores = scorer.score(*frames("frrso"))
+    assert scores.state.tolist() == [BLIND, BLIND, BLIND, OFF, OFF]
+    assert np.isnan(scores.expected).all()
+    assert np.isfinite(scores.value).all()
+    assert scores.coverage.tolist() == [0] * 5
+
+
+def test_a_channel_the_model_does_not_see_has_no_expectation_and_no_blame(scorer):
+    scores = scorer().score(*frames("frrrr"))
+    assert np.isnan(scores.expected[:, -1]).all()
+    assert scores.blame[:, -1].tolist() == [0] * 5
+    assert np.isfinite(scores.expected[:, :-1]).all()
+    assert scores.blame[-1].sum() == pytest.approx(1)
+
+
+def test_scores_carry_the_assets_own_numbers(scorer):
+    assert scorer(3).score(*frames("ffrr", rows=[0, 2, 2, 2])).asset.tolist() == [7, 9, 9, 9]
+
+
+@pytest.mark.parametrize("model", ["ewma", "gru", "lstm"])
+@pytest.mark.parametrize("others", [1, 2, 7, 30])
+def test_the_bits_of_an_asset_do_not_depend_on_who_else_is_there(scorer, model, others):
+    mine, running = frames("frrrorrrr", seed=1)
+    alone = scorer(model=model).score(mine, running)
+    parts = [frames("frrrorrrr", seed=1 if row == others // 2 else row) for row in range(others)]
+    together = Frames.join(
+        [replace(part, asset=np.full(9, row)) for row, (part, _) in enumerate(parts)]
+    )
+    scores = scorer(others, model).score(together, np.tile(running, others))
+    at = slice(others // 2 * 9, others // 2 * 9 + 9)
+    for name in ("raw", "surprise", "blame", "expected", "spread", "coverage", "state"):
+        whole = getattr(scores, name)[at]
+        assert np.array_equal(whole, getattr(alone, name), equal_nan=whole.dtype.kind == "f"), name
+
+
+@pytest.mark.parametrize("model", ["ewma", "gru", "lstm"])
+def test_a_state_saved_mid_stream_and_taken_back_gives_the_same_rest(scorer, model):
+    made, running = frames("frrrrrrr")
+    whole = scorer(model=model).score(made, running)
+    first, second = scorer(model=model), scorer(2, model)
+    first.score(made.rows(np.arange(8) < 5), running[:5])
+    second.restore(first.snapshot(), np.array([0]), np.array([1]))
+    rest = made.rows(np.arange(8) >= 5)
+    found = second.score(replace(rest, asset=np.ones(3, np.intp)), running[5:])
+    assert found.surprise.tolist() == whole.surprise[5:].tolist()
+    assert found.state.tolist() == whole.state[5:].tolist()
+
+
+def test_states_of_another_model_are_left_behind(scorer, bundles):
+    first, second = scorer(model="gru"), scorer(model="lstm")
+    first.score(*frames("frrrr"))
+    second.restore(first.snapshot(), np.array([0]), np.array([0]))
+    assert states(second, "rrrr") == [WARMING] * 3 + [OK]
+    without = Scorer("k", KIND, np.array([7], np.int32), None)
+    without.restore(first.snapshot(), np.array([0]), np.array([0]))
+    assert states(without, "r") == [BLIND]
+    threshold = Scorer(
+        "k",
+        KIND,
+        np.array([7], np.int32),
+        bundles["gru"].with_threshold(9.0, provisional=False),
+    )
+    threshold.restore(first.snapshot(), np.array([0]), np.array([0]))
+    assert states(threshold, "r") == [WARMING]  # another card: another bundle

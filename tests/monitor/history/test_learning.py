@@ -1,0 +1,151 @@
+"""From history to stretches of healthy frames, and to a threshold."""
+
+import numpy as np
+import pytest
+from support.building import BAD, NOW, START, assets, kind, samples
+
+from connectors.batch import Notice, NoticeKind
+from models.training import HeldOut
+from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
+from monitor.history.learning import channels_of, choose_threshold, stretches
+
+SECOND = 1_000_000_000
+
+
+def learnt(of, batches, *, count=1):
+    plan = Plan(site="works", kinds={"k": of}, assets=tuple(assets(count, of)))
+    return stretches(plan, batches, received=NOW)
+
+
+def rows(*seconds, x=1.0, y=2.0, asset=0):
+    """Both channels of an asset at these seconds."""
+    return samples(
+        *(point for s in seconds for point in ((2 * asset, s, x), (2 * asset + 1, s, y)))
+    )
+
+
+def spans(found):
+    """Each stretch as (asset, first second, last second)."""
+    return [
+        (one.asset, (int(one.tick[0]) - START) / SECOND, (int(one.tick[-1]) - START) / SECOND)
+        for one in found
+    ]
+
+
+ENDED = Notice(source="s", kind=NoticeKind.ENDED)
+
+
+def test_a_recording_without_gaps_is_one_stretch_however_it_is_cut():
+    whole, count = learnt(kind(), [rows(*range(1, 11)), ENDED])
+    assert spans(whole) == [("a0", 1, 10)]
+    assert count == 20
+    cut, _ = learnt(kind(), [rows(1, 2, 3), rows(4), rows(*range(5, 11)), ENDED])
+    assert spans(cut) == spans(whole)
+    assert np.array_equal(cut[0].value, whole[0].value)
+
+
+def test_a_stretch_ends_at_a_gap():
+    found, _ = learnt(kind(gap_ticks=3), [rows(1, 2, 3), rows(20, 21, 22), ENDED])
+    assert spans(found) == [("a0", 1, 3), ("a0", 20, 22)]
+
+
+def test_a_short_hole_is_held_and_does_not_end_a_stretch():
+    found, _ = learnt(kind(gap_ticks=10), [rows(1, 2), rows(6, 7), ENDED])
+    assert spans(found) == [("a0", 1, 7)]
+
+
+def test_a_stretch_ends_where_the_machine_stops_and_begins_after_its_start():
+    of = kind(running={"channel": "x", "above": 0.5, "startup_s": 2.0, "coastdown_s": 1.0})
+    batches = [rows(*range(1, 8)), rows(8, 9, 10, x=0.0), rows(*range(11, 18)), ENDED]
+    found, count = learnt(of, batches)
+    assert spans(found) == [("a0", 3, 7), ("a0", 13, 17)]
+    assert count == 34, "samples are counted whether or not the machine ran"
+
+
+def test_a_machine_that_never_ran_teaches_nothing():
+    of = kind(running={"channel": "x", "above": 5.0})
+    assert learnt(of, [rows(*range(1, 8)), ENDED])[0] == []
+
+
+def test_assets_are_kept_apart_in_their_order():
+    batches = [rows(1, 2, 3, asset=1), rows(1, 2, 3, asset=0), ENDED]
+    found, _ = learnt(kind(), batches, count=2)
+    assert spans(found) == [("a0", 1, 3), ("a1", 1, 3)]
+
+
+def test_only_the_channels_of_the_model_are_in_a_stretch_and_bad_ones_not_valid():
+    channels = {"x": ChannelSettings(model=False), "y": ChannelSettings(unit="bar")}
+    of = kind(channels=channels)
+    batch = samples((0, 1, 1.0), (1, 1, 2.0), (0, 2, 1.0), (1, 2, 9.0, BAD))
+    (found,), _ = learnt(of, [batch, ENDED])
+    assert found.value.shape == (2, 1)
+    assert found.valid[:, 0].tolist() == [True, False]
+    (channel,) = channels_of(of)
+    assert (channel.name, channel.unit, channel.aggregate) == ("y", "bar", "last")
+
+
+def test_tags_of_other_machines_are_not_counted():
+    foreign = samples((40, 1, 1.0), (41, 1, 1.0))
+    found, count = learnt(kind(), [rows(1, 2), foreign, ENDED])
+    assert (spans(found), count) == ([("a0", 1, 2)], 4)
+
+
+def test_no_history_is_no_stretch():
+    assert learnt(kind(), []) == ([], 0)
+
+
+# ---- thresholds ---------------------------------------------------------------------------------
+
+
+def held_out(*surprise, warming=(), coverage=None, start=0):
+    count = len(surprise)
+    marks = np.zeros(count, np.bool_)
+    marks[list(warming)] = True
+    return HeldOut(
+        asset="a",
+        tick=START + (start + np.arange(count, dtype=np.int64)) * SECOND,
+        surprise=np.array(surprise, np.float32),
+        coverage=np.ones(count, np.float32) if coverage is None else np.float32(coverage),
+        warming=marks,
+    )
+
+
+def chosen(*stretches_, **alarm):
+    return choose_threshold(stretches_, AlarmSettings(**alarm), tick_ms=1000)
+
+
+def test_the_threshold_is_one_decade_beyond_the_worst_healthy_score():
+    found = chosen(held_out(1.0, 3.5, 2.0), held_out(0.5, 1.5))
+    assert found.value == 4.5
+    assert found.healthy_s == 5.0
+
+
+def test_a_spike_shorter_than_the_on_delay_does_not_count():
+    assert chosen(held_out(1.0, 9.0, 1.0, 2.0, 2.0, 2.0, 1.0), on_delay_s=2.0).value == 3.0
+
+
+def test_an_episode_counts_with_the_level_it_kept_for_the_on_delay():
+    assert chosen(held_out(1.0, 5.0, 4.0, 6.0, 1.0), on_delay_s=2.0).value == 5.0
+
+
+def test_an_episode_does_not_go_on_in_another_stretch():
+    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 1.0, 1.0, start=3)
+    assert chosen(first, second, on_delay_s=2.0).value == 2.0
+
+
+def test_what_is_warming_or_seen_too_little_is_no_evidence():
+    warming = held_out(9.0, 9.0, 2.0, warming=(0, 1))
+    blind = held_out(8.0, 2.0, 2.0, 0.0, coverage=[0.4, 1.0, 1.0, 0.0])
+    found = chosen(warming, blind, min_coverage=0.5)
+    assert found.value == 3.0
+    assert found.healthy_s == 4.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_is_the_least_above_which_no_alarm_is_raised(seed):
+    chance = np.random.default_rng(seed)
+    stretch = held_out(*chance.exponential(1.0, 60).round(1))
+    delay = int(chance.integers(0, 5))
+    surprise = stretch.surprise
+    sustained = [surprise[n : n + delay + 1].min() for n in range(60 - delay)]
+    assert chosen(stretch, on_delay_s=delay).value == pytest.approx(max(sustained) + 1.0)

@@ -1,0 +1,205 @@
+"""The picture of an asset: what is in it, and what is said where there is nothing to draw."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from support.keeping import SECOND, START, event, scores
+
+from monitor.core.plan import KindSettings
+from monitor.core.records import AlarmClass, Results, ScoreState, Transition
+from monitor.history.plot import NothingToDrawError, draw, figure_of
+from monitor.state.database import Database
+from monitor.state.names import Names
+from monitor.state.store import Store
+
+CARD = SimpleNamespace(card=SimpleNamespace(threshold=4.5, provisional=True))
+KIND = {"tick_ms": 1000, "channels": {"flow": {"unit": "m3/h"}, "heat": {"unit": "K"}}}
+RAISED, RETURNED = Transition.RAISED, Transition.RETURNED
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Any:
+    with Database(tmp_path / "state") as opened:
+        with opened.atomic() as tx:
+            assert Names(opened).asset_ids(tx, ("p1", "p2")) == {"p1": 0, "p2": 1}
+        yield opened
+
+
+def keep(database: Database, *blocks: Any, alarms: tuple[Any, ...] = ()) -> None:
+    store = Store(database)
+    for block in blocks:
+        with database.atomic() as tx:
+            store.write(tx, Results(scores=(block,)), done=store.done() + 1)
+    with database.atomic() as tx:
+        store.write(tx, Results(alarms=alarms), done=store.done() + 1)
+
+
+def figure(database: Database, bundle: Any = CARD, kind: Any = KIND, **given: Any) -> Figure:
+    return figure_of(database, "p1", kind=KindSettings.model_validate(kind), bundle=bundle, **given)
+
+
+def panels(drawn: Figure) -> dict[str, Axes]:
+    return {str(panel.get_label()): panel for panel in drawn.axes}
+
+
+def words(panel: Axes) -> list[str]:
+    return [text.get_text() for text in panel.texts]
+
+
+def measured(panel: Axes) -> np.ndarray:
+    """The values of the line that lies above the others; thresholds have two ends only."""
+    lines = [np.asarray(line.get_ydata(), float) for line in panel.lines]
+    return [line for line in lines if len(line) > 2][-1]
+
+
+def test_the_picture_is_a_png_of_1600_pixels_with_a_panel_for_each_thing(
+    database: Database, tmp_path: Path
+) -> None:
+    keep(database, scores(range(1, 50), asset=0))
+    path = tmp_path / "p1.png"
+    kind = KindSettings.model_validate(KIND)
+    draw(database, "p1", path, kind=kind, bundle=CARD)  # type: ignore[arg-type] # all it reads
+
+    assert imread(path).shape[1] == 1600
+    assert list(panels(figure(database))) == [
+        "alarms",
+        "surprise",
+        "blame",
+        "channel flow",
+        "channel heat",
+    ]
+
+
+def test_a_threshold_of_the_model_is_called_provisional_where_the_card_says_so(
+    database: Database,
+) -> None:
+    keep(database, scores(range(1, 9), asset=0))
+
+    assert "threshold 4.5 (provisional)" in words(panels(figure(database))["surprise"])
+    settled = SimpleNamespace(card=SimpleNamespace(threshold=4.5, provisional=False))
+    assert "threshold 4.5" in words(panels(figure(database, settled))["surprise"])
+
+
+def test_a_threshold_of_the_configuration_is_drawn_instead_of_the_models(
+    database: Database,
+) -> None:
+    keep(database, scores(range(1, 9), asset=0))
+    drawn = figure(database, kind=KIND | {"alarm": {"threshold": 3.25}})
+
+    assert "threshold 3.2" in words(panels(drawn)["surprise"])
+
+
+def test_surprise_and_blame_are_drawn_only_where_the_score_counts(database: Database) -> None:
+    state = [ScoreState.WARMING, ScoreState.OK, ScoreState.BLIND, ScoreState.OK, ScoreState.OFF]
+    keep(database, scores(range(1, 6), asset=0, surprise=[9, 1, 9, 2, 9], state=state))
+    drawn = panels(figure(database))
+
+    surprise = measured(drawn["surprise"])
+    assert surprise[np.isfinite(surprise)].tolist() == [1, 1, 2, 2]
+    shares = drawn["blame"].collections[-1].get_array()
+    assert np.isfinite(np.ma.filled(shares, np.nan)).any(axis=0).tolist() == [
+        kind is ScoreState.OK for kind in state
+    ]
+
+
+def test_a_value_that_is_not_valid_leaves_a_gap_and_is_marked(database: Database) -> None:
+    keep(database, scores(range(1, 6), asset=0, value=[5, 6, float("nan"), 6, 5]))
+    drawn = figure(database)
+
+    assert np.isnan(measured(panels(drawn)["channel flow"])).tolist() == [
+        *[False] * 4,
+        *[True] * 2,
+        *[False] * 4,
+    ]
+    assert "not valid" in [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
+def test_blocks_that_are_stored_out_of_order_are_drawn_in_order(database: Database) -> None:
+    # A block counts by its latest asset: here p2 is far ahead in the one that was first for p1.
+    keep(
+        database,
+        scores([1, 2, 99], asset=[0, 0, 1], value=[1, 2, 0]),
+        scores([3, 4], asset=0, value=[3, 4]),
+    )
+    drawn = panels(figure(database))
+
+    assert measured(drawn["channel flow"]).tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_an_alarm_stands_from_when_it_was_raised_until_it_returned(database: Database) -> None:
+    alarms = (
+        event(RAISED, 20, raised=START + 20 * SECOND),
+        event(RETURNED, 60, raised=START + 20 * SECOND),
+        event(RAISED, 80, id="a2", alarm_class=AlarmClass.LIMIT, point="heat high"),
+        event(RAISED, 50, id="elsewhere", asset="p2"),
+    )
+    keep(database, scores(range(1, 101), asset=0), alarms=alarms)
+    strip = panels(figure(database))["alarms"]
+
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in strip.patches]
+    assert spans == [pytest.approx((0.2, 0.6)), pytest.approx((0.8, 1.0))]
+    assert [label.get_text() for label in strip.get_yticklabels()] == ["process", "heat high"]
+
+
+def test_an_alarm_from_before_the_picture_is_drawn_from_its_left_edge(database: Database) -> None:
+    keep(database, scores(range(1, 101), asset=0), alarms=(event(RAISED, 20),))
+    strip = panels(figure(database, since=START + 50 * SECOND))["alarms"]
+
+    assert [bar.get_x() for bar in strip.patches] == [0]
+    returned = event(RETURNED, 40)
+    keep(database, alarms=(returned,))
+    assert words(panels(figure(database, since=START + 50 * SECOND))["alarms"])[-1] == "none"
+
+
+def test_a_day_is_drawn_with_few_points_and_its_one_spike(database: Database) -> None:
+    value = np.full(86_400, 5.0)
+    value[40_000] = 50
+    keep(database, scores(range(1, 86_401), asset=0, value=value))
+    line = measured(panels(figure(database))["channel flow"])
+
+    assert len(line) <= 4000
+    assert line.max() == 50
+
+
+def test_without_a_model_there_are_only_channels_and_their_limits(database: Database) -> None:
+    block = scores(range(1, 9), asset=0, state=ScoreState.BLIND)
+    block.expected[:], block.spread[:] = np.nan, np.nan
+    keep(database, block)
+    flow = {"unit": "m3/h", "limits": {"high": 5.2, "rate": 3}}
+    drawn = panels(figure(database, None, KIND | {"channels": KIND["channels"] | {"flow": flow}}))
+
+    assert list(drawn) == ["alarms", "channel flow", "channel heat"]
+    assert [5.2, 5.2] in [list(line.get_ydata()) for line in drawn["channel flow"].lines]
+
+
+def test_what_an_asset_had_before_its_channels_changed_is_left_out(database: Database) -> None:
+    keep(
+        database,
+        scores([1, 2], asset=0, channels=("flow",)),
+        scores([3, 4], asset=0, channels=("flow", "heat")),
+    )
+
+    assert "channel heat" in panels(figure(database))
+    assert len(measured(panels(figure(database))["channel flow"])) == 4
+
+
+def test_the_words_say_which_range_there_is_in_the_zone_of_the_site(database: Database) -> None:
+    keep(database, scores(range(1, 9), asset=0))
+
+    with pytest.raises(NothingToDrawError) as caught:
+        figure(database, since=START + 3600 * SECOND, timezone="Europe/Berlin")
+
+    assert "from 2023-11-14 23:00:01+01:00 to 2023-11-14 23:00:08+01:00" in str(caught.value)
+
+
+def test_an_asset_that_nothing_is_stored_of_is_said_to_be_so(database: Database) -> None:
+    with pytest.raises(NothingToDrawError, match="no frames are stored of it yet"):
+        figure(database)
+    with pytest.raises(NothingToDrawError, match="nothing is stored of it; there are p1, p2"):
+        figure_of(database, "p9", kind=KindSettings.model_validate(KIND), bundle=None)

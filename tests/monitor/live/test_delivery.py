@@ -1,0 +1,215 @@
+"""From the outbox to a sink: in order, all of it, whatever the sink does."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from support.keeping import message
+from support.plants import until
+
+from connectors.contract import NotReadyError, RefusedError
+from connectors.points import Message
+from monitor.live import delivery as delivery_room
+from monitor.live.delivery import Delivery
+from monitor.state.database import Database
+from monitor.state.outbox import Outbox
+from monitor.state.writer import Writer
+
+
+class Peer:
+    """A sink that does what it is told to, one answer after the other, and then takes all."""
+
+    accepts = (Message,)
+    name = "peer"
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.opening = []  # answers at the door
+        self.taken = []
+        self.tries = []  # monotonic s
+        self.opened = self.closed = 0
+
+    async def open(self):
+        if self.opening:
+            raise self.opening.pop(0)
+        self.opened += 1
+
+    async def deliver(self, items):
+        self.tries.append(time.monotonic())
+        if self.answers and (answer := self.answers.pop(0)) is not None:
+            if isinstance(answer, RefusedError) and answer.items:
+                self.taken += [x.id for n, x in enumerate(items) if n not in answer.items]
+            raise answer
+        self.taken += [item.id for item in items]
+
+    async def close(self):
+        self.closed += 1
+
+
+class Post:
+    """A delivery at work on an outbox of its own."""
+
+    def __init__(self, database, writer, peer):
+        self.database, self.writer, self.peer = database, writer, peer
+        self.outbox = Outbox(database)
+        self.delivery = Delivery(peer, outbox=self.outbox, writer=writer)
+        with database.atomic() as tx:
+            self.outbox.register(tx, {"peer": (Message,)})
+
+    def put(self, *names):
+        with self.database.atomic() as tx:
+            self.outbox.put(tx, [message(name) for name in names])
+        self.delivery.wake()
+
+    def waits(self):
+        return self.outbox.backlog("peer").items
+
+    @contextlib.asynccontextmanager
+    async def at_work(self):
+        task = asyncio.create_task(self.delivery.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def post(tmp_path, monkeypatch):
+    monkeypatch.setattr("monitor.live.backoff.random.uniform", lambda _low, high: high / 25)
+    with Database(tmp_path / "state") as database, Writer(database, group_s=0.001) as writer:
+        yield lambda *answers: Post(database, writer, Peer(*answers))
+
+
+def away(retry_after_s=None):
+    return NotReadyError("nobody answers", connector="peer", retry_after_s=retry_after_s)
+
+
+def refuses(*items):
+    return RefusedError("will not have it", connector="peer", items=items)
+
+
+async def test_items_arrive_in_their_order_and_only_once(post):
+    one = post()
+    names = [f"m{n}" for n in range(1200)]  # more than one delivery takes
+    async with one.at_work():
+        one.put(*names[:700])
+        await one.delivery.idle.wait()
+        one.put(*names[700:])
+        await until(lambda: not one.waits())
+    assert one.peer.taken == names
+    assert one.peer.closed >= 1
+
+
+async def test_the_next_delivery_goes_on_where_the_last_one_was(post):
+    one = post()
+    one.put("a", "b")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    one.put("c")
+    async with one.at_work():
+        await until(lambda: not one.waits())
+    assert one.peer.taken == ["a", "b", "c"]
+
+
+async def test_a_sink_that_is_away_gets_all_in_order_when_it_is_back(post, caplog):
+    one = post(away(), away(), None, away())
+    one.put("a", "b")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+        one.put("c")
+        await until(lambda: not one.waits())
+    assert one.peer.taken == ["a", "b", "c"]
+    assert one.peer.opened == one.peer.closed == 4
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["Sink peer is away: nobody answers"] * 2  # each outage once
+
+
+async def test_a_sink_that_cannot_be_opened_is_tried_again(post):
+    one = post()
+    one.peer.opening = [away(), away()]
+    one.put("a")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a"]
+
+
+async def test_the_time_a_sink_asks_for_is_honoured(post):
+    one = post(away(retry_after_s=0.7))
+    one.put("a")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    first, second = one.peer.tries
+    assert second - first >= 0.7
+    assert one.peer.taken == ["a"]
+
+
+async def test_a_refused_item_is_put_aside_and_the_others_are_not_sent_again(post):
+    one = post(refuses(1))
+    one.put("a", "poison", "c")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a", "c"]
+    ((letter, reason),) = [(x.item, x.reason) for x in one.outbox.dead_letters()]
+    assert (letter.id, reason) == ("poison", "will not have it")
+    assert one.waits() == 0
+
+
+class Picky(Peer):
+    """Refuses whole deliveries that hold what it dislikes, without saying which it is."""
+
+    def __init__(self, *disliked):
+        super().__init__()
+        self.disliked = set(disliked)
+
+    async def deliver(self, items):
+        if self.disliked & {item.id for item in items}:
+            raise RefusedError("something is wrong with it", connector="peer")
+        await super().deliver(items)
+
+
+@pytest.mark.parametrize("disliked", [["m0"], ["m6"], ["m2", "m3"], [f"m{n}" for n in range(7)]])
+async def test_a_refused_delivery_is_halved_until_the_poison_is_found(disliked, post):
+    one = post()
+    one.delivery.sink = one.peer = Picky(*disliked)
+    names = [f"m{n}" for n in range(7)]
+    one.put(*names)
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == [name for name in names if name not in disliked]
+    assert [letter.item.id for letter in one.outbox.dead_letters()] == disliked
+
+
+async def test_a_sink_that_goes_away_in_the_middle_of_a_search_loses_nothing(post):
+    one = post(RefusedError("one of these", connector="peer"), None, away())
+    one.put("a", "b", "c", "d")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert set(one.peer.taken) == {"a", "b", "c", "d"}
+    assert one.outbox.dead_letters() == []
+
+
+async def test_an_item_that_does_not_read_back_blocks_no_other(post):
+    one = post()
+    one.put("a", "b", "c")
+    with one.database.atomic() as tx:
+        tx.execute("UPDATE outbox SET body = zeroblob(100) WHERE id = 'b'")
+    async with one.at_work():
+        await until(lambda: not one.waits())
+    assert one.peer.taken == ["a", "c"]
+    ((number, reason),) = [(x.number, x.reason) for x in one.outbox.dead_letters()]
+    assert number == 2
+    assert "outbox item 2" in reason
+
+
+async def test_a_sink_that_refuses_at_the_door_is_left_alone_for_long(post, monkeypatch):
+    monkeypatch.setattr(delivery_room, "LONGEST_S", 0.3)
+    one = post()
+    one.peer.opening = [refuses()]
+    one.put("a")
+    started = time.monotonic()
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a"]
+    assert time.monotonic() - started >= 0.3

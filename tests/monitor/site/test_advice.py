@@ -1,0 +1,37 @@
+"""What is odd though right."""
+
+from collections.abc import Callable
+
+import pytest
+
+from monitor.site.advice import advice
+from monitor.site.config import Config
+
+Plant = Callable[..., Config]
+MODEL = "    model: {bundle: models/pump}\n"
+
+
+def test_a_plant_with_its_model_is_not_odd(plant: Plant, tmp_path: object) -> None:
+    assert advice(plant(("models/pump", str(tmp_path)))) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ([], "kinds.pump.model.bundle: no model at /plants/north/models/pump yet"),
+        ([(MODEL, "")], "kinds.pump: no model; only plain limits can raise alarms"),
+        ([(MODEL, "")], "neither limits nor a model judge temp, temp_max; shown only"),
+        (
+            [("temp: {unit: degC}", "temp: {unit: degC, model: false}")],
+            "neither limits nor a model judge temp; shown only",
+        ),
+        ([("tick_ms: 1000", "tick_ms: 90000")], "kinds.pump.channels: stale_s is shorter"),
+        ([("tick_ms: 1000", "tick_ms: 90000")], "kinds.pump.idle_s: 30 s is shorter"),
+        ([("tick_ms: 1000", "tick_ms: 90000")], "kinds.pump.remember_s: 60 s is shorter"),
+        ([("{source: line, address: plant/T1}", "T1")], "sources.line: no asset takes anything"),
+        ([("sinks:\n  inbox: {type: recorder, folder: alarms}\n", "")], "sinks: none;"),
+        ([("assets:\n", "  fan: {channels: {speed: }}\nassets:\n")], "kinds.fan: no asset is of"),
+    ],
+)
+def test_what_is_odd_is_said(plant: Plant, changes: list[tuple[str, str]], wanted: str) -> None:
+    assert any(wanted in line for line in advice(plant(*changes)))

@@ -1,0 +1,268 @@
+"""The rooms put together: what can be worked with, and what is said of what cannot."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+from support import plants
+from support.plants import CHANNELS, TICKS
+
+from connectors.contract import NotReadyError, RefusedError
+from models.bundle import Bundle
+from models.training import Interrupted
+from monitor.site import plant as rooms
+from monitor.site.problems import ModelMissingError, PlantError
+from monitor.state.errors import LockedError
+
+
+@pytest.fixture
+def made(tmp_path):
+    return plants.plant(tmp_path / "plant", assets=1)
+
+
+def kind_of(made):
+    return made.settings["kinds"]["pump"]
+
+
+def problem(made):
+    """What is said when its model is asked for."""
+    made.save()
+    with pytest.raises(PlantError) as caught:
+        rooms.bundles(made.config())
+    return str(caught.value)
+
+
+# ---- models -------------------------------------------------------------------------------------
+
+
+def test_a_model_that_fits_is_loaded(made):
+    (bundle,) = rooms.bundles(made.config()).values()
+    assert [channel.name for channel in bundle.card.channels] == list(CHANNELS)
+
+
+def test_a_kind_may_do_without_a_model(made):
+    del kind_of(made)["model"], kind_of(made)["training"]
+    assert rooms.bundles(made.save().config()) == {}
+
+
+def test_a_model_that_was_not_made_yet_says_how_to_make_it(made):
+    shutil.rmtree(made.folder / "model")
+    with pytest.raises(ModelMissingError, match=r"kind pump: no model in .*`watchkeeper train`"):
+        rooms.bundles(made.config())
+
+
+def test_a_model_of_another_tick_does_not_fit(made):
+    kind_of(made)["tick_ms"] = 500
+    assert "kind pump: this ewma model does not fit: want tick_ms 1000, got 500" in problem(made)
+
+
+def test_a_model_of_other_channels_does_not_fit(made):
+    channels = kind_of(made)["channels"]
+    channels["speed"] = channels.pop("heat")
+    channels["flow"]["unit"] = "mbar"
+    tags = made.settings["assets"]["m0"]["tags"]
+    tags["speed"] = tags.pop("heat")
+    said = problem(made)
+    assert "channel 'heat' is missing" in said
+    assert "channel 'speed' is not one of the model's" in said
+    assert "channel 'flow': want unit 'bar', got 'mbar'" in said
+    assert said.endswith("train a model for it.")
+
+
+def test_a_channel_the_model_does_not_see_may_be_anything(made):
+    kind_of(made)["channels"]["speed"] = {"unit": "Hz", "model": False}
+    made.save()
+    assert list(rooms.bundles(made.config())) == ["pump"]
+
+
+@pytest.mark.parametrize("model", ["gru", "ewma"])
+def test_weights_that_were_cut_short_are_refused(model, tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1, model=model)
+    weights = made.folder / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert "weights.safetensors: not the weights of this card" in problem(made)
+
+
+def test_the_weights_of_another_model_are_refused(made):
+    shutil.copy(plants.trained("lstm") / "weights.safetensors", made.folder / "model")
+    assert "not the weights of this card" in problem(made)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[]", b'{"kind": "gru"}', b'{"schema_version": 99}']
+)
+def test_a_card_that_is_none_is_refused(content, made):
+    (made.folder / "model" / "card.json").write_bytes(content)
+    assert str(made.folder / "model" / "card.json") in problem(made)
+
+
+def test_a_card_of_an_unknown_kind_is_refused(made):
+    path = made.folder / "model" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "oracle"}))
+    assert "oracle" in problem(made)
+
+
+def test_a_model_without_a_threshold_needs_one_in_the_configuration(made):
+    folder = made.folder / "model"
+    bundle = Bundle.load(folder)
+    shutil.rmtree(folder)
+    Bundle(bundle.card.model_copy(update={"threshold": None}), bundle.detector).save(folder)
+    with pytest.raises(PlantError, match=r"alarm\.threshold is auto"):
+        plants.run(made)
+    with pytest.raises(PlantError, match=r"alarm\.threshold is auto"):
+        plants.backfill(made)
+    kind_of(made)["alarm"]["threshold"] = 4.0
+    assert plants.run(made.save()).summary["frames"] == TICKS
+
+
+# ---- training -----------------------------------------------------------------------------------
+
+
+def test_training_says_what_it_was_made_from(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+    learnt = plants.learn(made)
+    assert learnt.samples == 3 * 200 * len(CHANNELS)
+    assert learnt.frames == 3 * 200
+    assert 0 < learnt.healthy_s <= 600
+    card = Bundle.load(learnt.path).card
+    assert card.threshold == learnt.threshold
+    assert card.provisional
+    assert sorted(card.data) == ["m0", "m1", "m2"]
+
+
+def test_only_the_assets_and_the_time_that_were_named_are_learnt(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma")
+    since = datetime.fromtimestamp(plants.START + 99, UTC)
+    until = datetime.fromtimestamp(plants.START + 299, UTC)
+    kind_of(made)["training"] |= {
+        "assets": ["m0", "m2"],
+        "since": since.isoformat(),
+        "until": until.isoformat(),
+    }
+    learnt = plants.learn(made.save())
+    assert learnt.frames == 2 * 200
+    card = Bundle.load(learnt.path).card
+    assert sorted(card.data) == ["m0", "m2"]
+    assert {data.first for data in card.data.values()} == {(plants.START + 100) * plants.SECOND}
+
+
+def test_a_time_of_the_configuration_is_exact():
+    moment = datetime(2026, 3, 1, 6, 0, 0, 7_001, UTC)
+    assert rooms._ns(moment) == 1_772_344_800_007_001_000
+
+
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_a_training_that_was_stopped_goes_on_to_the_same_model(model, tmp_path):
+    calm = plants.teaching(tmp_path / "calm", model, ticks=200)
+    made = plants.teaching(tmp_path / "plant", model, ticks=200)
+    plants.learn(calm)
+    stops = 0
+    for patience in (3, 40, 90, 10_000):
+        asked = iter(range(10_000))
+        try:
+            plants.learn(made, should_stop=lambda a=asked, p=patience: next(a) >= p)
+        except Interrupted:
+            stops += 1
+            assert (made.folder / "model.checkpoint").is_dir()
+            assert not (made.folder / "model").exists()
+    assert stops >= 2
+    assert Bundle.load(made.folder / "model").hash == Bundle.load(calm.folder / "model").hash
+    assert not (made.folder / "model.checkpoint").exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200)
+    with pytest.raises(Interrupted):
+        plants.learn(made, should_stop=lambda: True)
+    kind_of(made)["training"]["fit"]["seed"] = 7
+    with pytest.raises(PlantError, match="a checkpoint of another training"):
+        plants.learn(made.save())
+
+
+@pytest.mark.parametrize("missing", ["model", "training"])
+def test_a_kind_that_cannot_be_trained_says_what_it_lacks(missing, tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+    del kind_of(made)[missing]
+    with pytest.raises(PlantError, match=r"kind pump: wants `training` and `model\.bundle`"):
+        plants.learn(made.save())
+
+
+def test_a_history_that_is_too_short_is_said(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=30)
+    with pytest.raises(PlantError, match="kind pump: training: want at least"):
+        plants.learn(made)
+
+
+def test_a_history_in_which_the_machine_never_ran_is_said(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+    kind_of(made)["running"] = {"channel": "flow", "above": 1e6}
+    with pytest.raises(PlantError, match="kind pump: training: no stretch is longer"):
+        plants.learn(made.save())
+
+
+def test_a_history_that_is_not_there_or_not_right_is_the_connectors_word(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+    plants.write(made.folder / "rig.csv", {"m0.flow": plants.values(0)[:, 0]})
+    with pytest.raises(RefusedError, match="no column"):
+        plants.learn(made)
+    (made.folder / "rig.csv").unlink()
+    with pytest.raises(NotReadyError, match="no file matches"):
+        plants.learn(made)
+
+
+# ---- backfill and replay ------------------------------------------------------------------------
+
+
+def test_a_backfill_replaces_the_one_before(made):
+    first = plants.backfill(made)
+    assert plants.backfill(made) == first
+
+
+def test_a_backfill_leaves_the_live_store_alone(made):
+    before = plants.run(made)
+    plants.backfill(made, until=(plants.START + 10) * plants.SECOND)
+    after = plants.outcome(made.data)
+    assert (after.digest, after.events, after.summary) == (
+        before.digest,
+        before.events,
+        before.summary,
+    )
+
+
+def test_a_database_that_is_being_filled_is_not_wiped(tmp_path):
+    folder = tmp_path / "data"
+    with rooms.replacing_database(folder):
+        with pytest.raises(LockedError), rooms.replacing_database(folder):
+            raise AssertionError("it was handed out")
+        assert not folder.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_database_that_was_not_filled_leaves_the_one_before(tmp_path):
+    with rooms.replacing_database(tmp_path / "data"):
+        (tmp_path / "data.unfinished" / "mark").touch()
+    with pytest.raises(KeyError), rooms.replacing_database(tmp_path / "data"):
+        raise KeyError("in the middle")
+    assert (tmp_path / "data" / "mark").exists()
+    with rooms.replacing_database(tmp_path / "data"):
+        pass
+    assert not (tmp_path / "data" / "mark").exists()
+
+
+def test_a_fresh_database_takes_the_place_of_the_one_before_at_once(tmp_path):
+    with rooms.fresh_database(tmp_path / "data"):
+        (tmp_path / "data" / "mark").touch()
+        with pytest.raises(LockedError), rooms.fresh_database(tmp_path / "data"):
+            raise AssertionError("it was handed out")
+        assert (tmp_path / "data" / "mark").exists(), "not while it is in use"
+    with rooms.fresh_database(tmp_path / "data"):
+        assert not (tmp_path / "data" / "mark").exists()
+
+
+def test_a_journal_of_another_configuration_is_refused(made):
+    plants.run(made)
+    kind_of(made)["channels"]["speed"] = {"model": False}
+    made.settings["assets"]["m0"]["tags"]["speed"] = "m0.speed"
+    with pytest.raises(PlantError, match=r"no tag m0/speed in its journal"):
+        plants.replay(made.save())

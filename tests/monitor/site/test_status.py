@@ -1,0 +1,58 @@
+"""How a plant stands, from what is stored."""
+
+import json
+
+from support import plants
+from support.plants import CHANNELS, TICKS, Split
+
+from monitor.site.status import summary
+from monitor.state.database import Database, DatabaseReader
+
+
+def test_a_plant_that_never_ran_has_nothing_to_say(tmp_path):
+    with Database(tmp_path) as database:
+        found = summary(database)
+    assert found["samples_received"] == found["frames"] == found["alarms_active"] == 0
+    assert found["samples_conserved"]
+    assert found["score_latency_ms"] == {"p50": None, "p99": None}
+    assert found["updated_ns"] is None
+
+
+def test_the_figures_of_a_run_add_up(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, split=Split.ASSET)
+    columns = plants.columns(["m1"])
+    plants.write(
+        made.folder / "rig_m1.csv", columns, order=[*range(250), 100, 100, *range(250, TICKS)]
+    )
+    found = plants.run(made).summary
+    count = TICKS * len(CHANNELS)
+    assert found["samples_received"] == 2 * count + 2 * len(CHANNELS)
+    assert found["samples_duplicated"] == 2 * len(CHANNELS) - found["samples_late"]
+    assert found["samples_conserved"]
+    assert found["sources"]["rig_m0"] == {
+        "received": count,
+        "stored": count,
+        "duplicate": 0,
+        "late": 0,
+        "rejected": {},
+    }
+    assert found["frames"] == 2 * TICKS
+    assert found["alarms"] == {"m0": 0, "m1": 4}
+    assert found["alarms_active"] == 0
+    assert 0 < found["score_latency_ms"]["p50"] <= found["score_latency_ms"]["p99"]
+    assert found["backlog"] == {"inbox": 0}
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_could_not_be_taken_is_counted_by_its_reason(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1)
+    path = made.folder / "rig.csv"
+    lines = path.read_text().splitlines()
+    lines[5] = lines[5].replace(lines[5].split(",")[1], "oops", 1)
+    lines[9] = "1," + lines[9].partition(",")[2]  # 1970
+    path.write_text("\n".join(lines) + "\n")
+    found = plants.run(made).summary
+    assert found["samples_rejected"] == {"value not a number": 1, "ancient": len(CHANNELS)}
+    assert found["samples_conserved"]
+    with DatabaseReader(made.data) as database:
+        assert summary(database) == found

@@ -1,0 +1,182 @@
+import math
+
+import numpy as np
+import pytest
+from support.keeping import SECOND, START, batch, event, same, scores
+
+from monitor.core.digest import digest
+from monitor.core.records import Gap, Results, Scores, Transition
+from monitor.state.database import Database, DatabaseReader
+from monitor.state.errors import CorruptError
+from monitor.state.names import Names
+from monitor.state.store import AlarmState, Store
+
+RAISED, RETURNED = Transition.RAISED, Transition.RETURNED
+
+
+@pytest.fixture
+def store(database):
+    return Store(database)
+
+
+def write(store, *, done, **results):
+    with store.database.atomic() as tx:
+        return store.write(tx, Results(**{k: tuple(v) for k, v in results.items()}), done=done)
+
+
+def seconds(found):
+    return [(tick - START) / SECOND for block in found for tick in block.tick.tolist()]
+
+
+def test_scores_read_back_bit_for_bit_after_a_restart(tmp_path):
+    odd = scores([0, 1], surprise=[math.nan, -0.0], value=[math.nan, math.inf])
+    with Database(tmp_path) as database:
+        write(Store(database), done=1, scores=[odd])
+    with Database(tmp_path) as database:
+        (found,) = Store(database).scores()
+        assert same(found, odd)
+        assert Store(database).done() == 1
+
+
+def test_results_and_done_are_stored_together_or_not_at_all(store):
+    broken = Results(scores=(scores([0]),), alarms=(event(RAISED, 0, blame={"x": object()}),))
+    with pytest.raises(TypeError), store.database.atomic() as tx:
+        store.write(tx, broken, done=1)
+    assert store.done() == 0
+    assert list(store.scores()) == []
+
+
+def test_results_of_a_record_that_is_done_are_not_stored_again(store):
+    late = batch(1).body
+    first = {"scores": [scores([0])], "alarms": [event(RAISED, 0)], "late": [late]}
+    assert write(store, done=5, **first)
+    for done in (5, 4):
+        assert not write(store, done=done, **first)
+    assert store.done() == 5
+    assert seconds(store.scores()) == [0]
+    assert len(list(store.late())) == 1
+
+
+def test_scores_are_found_by_kind_asset_and_time(store):
+    write(store, done=1, scores=[scores([0, 1, 0, 1], asset=[0, 0, 3, 3])])
+    write(store, done=2, scores=[scores([2, 3], asset=3), scores([2], asset=1, kind="fan")])
+    assert seconds(store.scores("pump")) == [0, 1, 0, 1, 2, 3]
+    assert seconds(store.scores("fan")) == [2]
+    assert seconds(store.scores(asset=3)) == [0, 1, 2, 3]
+    assert seconds(store.scores(asset=2)) == []
+    within = store.scores(asset=3, since=START, until=START + 2 * SECOND)
+    assert seconds(within) == [1, 2]  # (since, until]
+
+
+def test_a_damaged_block_is_named(store):
+    write(store, done=1, scores=[scores([0])])
+    with store.database.atomic() as tx:
+        tx.execute("UPDATE score_block SET kind = 'fan'")
+    with pytest.raises(CorruptError, match="score block 1 of fan") as caught:
+        list(store.scores())
+    assert caught.value.number == 1
+
+
+def test_the_digest_is_that_of_the_scores_under_their_names(store):
+    with store.database.atomic() as tx:
+        Names(store.database).asset_ids(tx, ["p1", "p2"])
+    write(store, done=1, scores=[scores([0, 0], asset=[0, 1])])
+    write(store, done=2, scores=[scores([1, 1], asset=[0, 1])])
+    whole = Scores.join([scores([0, 0], asset=[0, 1]), scores([1, 1], asset=[0, 1])])
+    assert store.digest() == digest([whole], {0: "p1", 1: "p2"})
+    assert store.digest(until=START) != store.digest()
+
+
+def test_an_alarm_goes_from_active_to_acknowledged_to_returned(store):
+    story = [
+        (event(RAISED, 0), AlarmState.ACTIVE),
+        (event(Transition.ACKNOWLEDGED, 5, who="ann"), AlarmState.ACKNOWLEDGED),
+        (event(RETURNED, 9, value=1.0, reason="below 2.4"), AlarmState.RETURNED),
+    ]
+    for done, (happened, state) in enumerate(story, start=1):
+        write(store, done=done, alarms=[happened])
+        (alarm,) = store.alarms()
+        assert alarm.state is state
+        assert alarm.changed == happened.tick
+    assert (alarm.reason, alarm.value, alarm.who) == ("surprise 4.0 over 3.0", 4.0, "ann")
+    assert alarm.blame == {"flow": 0.75, "heat": 0.25}
+    assert store.alarm_events() == [happened for happened, _ in story]
+
+
+def test_shelving_hides_an_alarm_and_does_not_change_it(store):
+    write(store, done=1, alarms=[event(RAISED, 0), event(Transition.SHELVED, 1, who="ann")])
+    (alarm,) = store.alarms(active_only=True)
+    assert alarm.shelved
+    assert alarm.state is AlarmState.ACTIVE
+    write(store, done=2, alarms=[event(Transition.UNSHELVED, 2), event(RETURNED, 3)])
+    (alarm,) = store.alarms()
+    assert (alarm.shelved, alarm.state) == (False, AlarmState.RETURNED)
+
+
+def test_a_transition_that_comes_again_changes_nothing(store):
+    write(store, done=1, alarms=[event(RAISED, 0), event(RETURNED, 3)])
+    write(store, done=2, alarms=[event(RAISED, 0)])
+    (alarm,) = store.alarms()
+    assert alarm.state is AlarmState.RETURNED
+    assert len(store.alarm_events()) == 2
+
+
+def test_alarms_are_found_by_asset_time_and_whether_they_stand(store):
+    write(
+        store,
+        done=1,
+        alarms=[
+            event(RAISED, 0),
+            event(RETURNED, 2),
+            event(RAISED, 5, id="b", asset="p2", raised=START + 5 * SECOND),
+        ],
+    )
+    assert [alarm.id for alarm in store.alarms()] == ["b", "a1"]
+    assert [alarm.id for alarm in store.alarms(active_only=True)] == ["b"]
+    assert [alarm.id for alarm in store.alarms(asset="p1")] == ["a1"]
+    assert [alarm.id for alarm in store.alarms(since=START)] == ["b"]
+    assert [found.tick for found in store.alarm_events(alarm="a1", since=START)] == [
+        START + 2 * SECOND
+    ]
+
+
+def test_a_value_that_is_no_number_stays_one(store):
+    write(store, done=1, alarms=[event(RAISED, 0, value=math.nan, threshold=math.inf)])
+    assert math.isnan(store.alarms()[0].value)
+    assert math.isnan(store.alarm_events()[0].value)
+    assert store.alarms()[0].threshold == math.inf
+
+
+def test_gaps_are_kept_once(store):
+    gaps = [Gap(asset="p1", since=START, until=START + 60 * SECOND)]
+    write(store, done=1, gaps=gaps)
+    write(store, done=2, gaps=gaps)
+    assert store.gaps() == gaps
+    assert store.gaps("p2") == []
+
+
+def test_late_samples_are_kept_until_they_are_forgotten(store):
+    write(store, done=1, late=[batch(1, size=3).body, batch(2).body])
+    found = list(store.late())
+    assert [number for number, _ in found] == [1, 2]
+    assert same(found[0][1], batch(1, size=3).body)
+    with store.database.atomic() as tx:
+        assert store.forget_late(tx, 1) == 1
+    assert [number for number, _ in store.late()] == [2]
+    assert list(store.late(after=2)) == []
+
+
+def test_the_last_status_written_is_the_status(store):
+    assert store.status() is None
+    for count in (1, 2):
+        with store.database.atomic() as tx:
+            store.write_status(tx, {"received": count, "by": {"press": 1.5}})
+    with DatabaseReader(store.database.folder) as reader:
+        assert Store(reader).status() == {"received": 2, "by": {"press": 1.5}}
+
+
+def test_a_result_without_rows_moves_done_alone(store):
+    empty = scores([])
+    assert isinstance(empty.tick, np.ndarray)
+    assert write(store, done=1, scores=[empty])
+    assert list(store.scores()) == []

@@ -1,0 +1,211 @@
+"""Services that are killed at a named point: ``python killing.py`` reads orders from stdin.
+
+An order is one line of JSON: a configuration, a point (or null), and at which pass of it the
+service is to be killed. The answer, one line of JSON too, says how it ended and how often each
+point was passed. Every service is a fork of this process, which has imported everything: a start
+takes milliseconds, so a test can afford many. Nothing in the program knows of this: the points are
+functions of it, wrapped from outside.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from support.plants import Plant
+
+from connectors.files import Sink, Source
+from monitor.core.pipeline import Pipeline
+from monitor.live.clock import SystemClock
+from monitor.site.plant import serve
+from monitor.state.database import Database
+from monitor.state.journal import Journal
+from monitor.state.outbox import Outbox
+from monitor.state.snapshot import Snapshots
+from monitor.state.store import Store
+from monitor.state.writer import Writer
+
+SNAPSHOT_S = 0.05  # so that snapshots are taken, and used, within a run of a second
+
+# Inside a transaction: what it wrote is not on the disk yet.
+WRITES: dict[str, tuple[type[Any], str]] = {
+    "journal": (Journal, "append"),
+    "results": (Store, "write"),
+    "outbox": (Outbox, "put"),
+    "snapshot row": (Snapshots, "keep"),
+    "cursor": (Outbox, "advance"),
+}
+CALLS: dict[str, tuple[type[Any], str]] = {
+    "acknowledgement": (Source, "accepted"),
+    "step": (Pipeline, "step"),
+    "snapshot": (Snapshots, "write"),
+    "delivery": (Sink, "deliver"),
+}
+RENAMES = {"snapshot rename": ".snapshot", "message rename": ".json"}
+POINTS = (
+    *(f"{name} {when}" for name in WRITES for when in ("written", "committed")),
+    *(f"{when} {name}" for name in (*CALLS, *RENAMES) for when in ("before", "after")),
+)
+
+
+class Fate:
+    """Counts the passes of every point, and ends the process at one of them."""
+
+    def __init__(self, point: str | None, at: int) -> None:
+        self.passed: Counter[str] = Counter()
+        self._point, self._at = point, at
+
+    def passes(self, point: str) -> None:
+        self.passed[point] += 1
+        if point == self._point and self.passed[point] == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(self) -> None:
+        """Put every point in place."""
+        written: set[str] = set()
+        for name, (owner, method) in WRITES.items():
+            self._wrap_write(name, owner, method, written)
+        for name, (owner, method) in CALLS.items():
+            self._wrap_call(name, owner, method)
+        together, replace = Writer._together, Path.replace
+
+        def committed(writer: Writer, group: Any) -> bool:
+            written.clear()
+            done = together(writer, group)
+            for name in sorted(written):
+                self.passes(f"{name} committed")
+            return done
+
+        def renamed(path: Path, target: Any) -> Path:
+            point = next((p for p, end in RENAMES.items() if str(target).endswith(end)), None)
+            if point is None:
+                return replace(path, target)
+            self.passes(f"before {point}")
+            found = replace(path, target)
+            self.passes(f"after {point}")
+            return found
+
+        Writer._together = committed  # type: ignore[method-assign]
+        Path.replace = renamed  # type: ignore[assignment, method-assign]
+
+    def _wrap_write(self, name: str, owner: type[Any], method: str, written: set[str]) -> None:
+        original = getattr(owner, method)
+
+        def call(*given: Any, **named: Any) -> Any:
+            found = original(*given, **named)
+            if found != 0:  # nothing was written: a group without messages
+                written.add(name)
+                self.passes(f"{name} written")
+            return found
+
+        setattr(owner, method, call)
+
+    def _wrap_call(self, name: str, owner: type[Any], method: str) -> None:
+        original = getattr(owner, method)
+        if asyncio.iscoroutinefunction(original):
+
+            async def wait(*given: Any, **named: Any) -> Any:
+                self.passes(f"before {name}")
+                found = await original(*given, **named)
+                self.passes(f"after {name}")
+                return found
+
+            setattr(owner, method, wait)
+            return
+
+        def call(*given: Any, **named: Any) -> Any:
+            self.passes(f"before {name}")
+            found = original(*given, **named)
+            self.passes(f"after {name}")
+            return found
+
+        setattr(owner, method, call)
+
+
+def serve_until(file: str, fate: Fate) -> None:
+    """Run the service of a configuration to its end, or to that of this process."""
+    fate.wrap()
+    config = Plant(Path(file).parent, {}).config(snapshot_s=SNAPSHOT_S)
+    database = Database(config.data_dir)
+    asyncio.run(serve(config, database, clock=SystemClock()))
+    database.close()
+
+
+def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:
+    """Do one order in a process of its own."""
+    fate = Fate(order["point"], order["at"])
+    here, there = os.pipe()
+    child = os.fork()
+    if not child:
+        alone()
+        code = 1
+        try:
+            serve_until(order["file"], fate)
+            os.write(there, json.dumps(fate.passed).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(there)
+    if order["after_s"] is not None:
+        signal.setitimer(signal.ITIMER_REAL, order["after_s"])
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+    _, status = os.waitpid(child, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    with os.fdopen(here, "rb") as pipe:
+        told = pipe.read()
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "passed": json.loads(told) if told and not code else {}}
+
+
+class Executioner:
+    """The process that starts services and kills them."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(
+        self, file: Path, point: str | None = None, at: int = 0, *, after_s: float | None = None
+    ) -> tuple[bool, dict[str, int]]:
+        """Whether the service was killed, and how often it passed each point if it was not."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"file": str(file), "point": point, "at": at, "after_s": after_s}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        assert answer["code"] in (0, -signal.SIGKILL), f"the service failed: {answer}"
+        return answer["code"] != 0, answer["passed"]
+
+
+@contextlib.contextmanager
+def executioner() -> Iterator[Executioner]:
+    """Start the process; it ends with the block."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+    }
+    with subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            yield Executioner(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(10)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(fork(json.loads(line), sys.stdin.close)), flush=True)  # noqa: T201 - read by the parent
