@@ -41,7 +41,7 @@ test: checks ## all of it
 	@$(RUN)/python -m pytest --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 bench: .venv/.ready ## run every benchmark that needs no data of its own
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script; done
+	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(RUN)/python $$script; done
 
 clean: ## remove the environment and everything made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO)

@@ -61,7 +61,7 @@ def race(contestants: Mapping[str, Callable[[], Callable[[], object]]], rounds: 
 def machine() -> dict[str, Any]:
     """The CPU, its cores, and the versions that shape the figures."""
     return {
-        "cpu": _cpu_model(),
+        **_cpu(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in LIBRARIES},
@@ -82,11 +82,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _cpu_model() -> str:
-    """As Linux has it; elsewhere what Python knows."""
+def _cpu() -> dict[str, str]:
+    """Model and widest vectors, as Linux has them; elsewhere what Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
+        return {"cpu": platform.processor() or platform.machine()}
+    known = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = known.get("flags", "").split()
+    vectors = [width for width in ("avx512f", "avx2", "avx") if width in flags]
+    return {
+        "cpu": known.get("model name", platform.machine()),
+        "vectors": vectors[0] if vectors else "",
+    }

@@ -502,8 +502,13 @@ def figures(mine: Times, other: Times, mine_count: int, other_count: int) -> Fou
 
 def line(name: str, found: Found) -> list[str]:
     """One row of a table."""
-    cells = [f"{found[key]:.3g} to {found[key + '_worst']:.3g}" for key in ("us", "peer_us")]
+    cells = [f"{brief(found[key])} to {brief(found[f'{key}_worst'])}" for key in ("us", "peer_us")]
     return [name, *cells, f"{found['ratio']:.1f}"]
+
+
+def brief(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
 
 
 def main() -> None:

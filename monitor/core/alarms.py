@@ -79,7 +79,7 @@ class Alarms:
 
     def step(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         """The transitions of these frames and their scores, row for row the same."""
-        events = [*self._step_surprise(frames, scores), *self._step_limits(frames)]
+        events = [*self._step_surprise(frames, scores), *self._step_limits(frames, scores)]
         events.sort(key=lambda event: (event.tick, event.id, event.transition))
         for event in events:
             self._board[event.asset, event.point] = {
@@ -153,7 +153,7 @@ class Alarms:
             )
         return events
 
-    def _step_limits(self, frames: Frames) -> list[AlarmEvent]:
+    def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:
             return []
         starts = changes(frames.asset)
@@ -173,7 +173,7 @@ class Alarms:
                 frames.asset + number * count,
                 frames.tick,
                 entered=beyond > 0,
-                left=beyond <= -limit.settings.deadband,
+                left=(beyond <= -limit.settings.deadband) & (scores.state != ScoreState.OFF),
                 fresh=frames.fresh,
             )
             channel = self._channels[limit.channel]

@@ -37,6 +37,9 @@ from monitor.core.records import Gap
 # one tick)
 
 
+LEAST_KEPT = 4096  # samples remembered before it is worth looking for old ones
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
     """Closed frames of one kind, in order of asset and tick."""
@@ -178,6 +181,7 @@ class FrameBuilder:
             fresh=np.empty(0, np.bool_),
         )
         self._closed: list[tuple[Index, I64]] = []  # slots and times of samples that came to stay
+        self._kept = LEAST_KEPT  # of them, when those too old were last dropped
         self._stored_S = np.zeros(count_S, np.int64)
         self._duplicate_S = np.zeros(count_S, np.int64)
 
@@ -322,13 +326,17 @@ class FrameBuilder:
         return repeat
 
     def _forget(self) -> None:
-        """Drop the oldest remembered samples once all of them are older than remember_s."""
-        while self._closed:
-            slot, time = self._closed[0]
-            frontier = self._last_A[slot // len(self.tags)] * self._tick
-            if bool(np.any(time > frontier - self._remember)):
-                return
-            del self._closed[0]
+        """Drop what is older than remember_s before its asset's last frame, now and then."""
+        if sum(len(slot) for slot, _ in self._closed) <= 2 * self._kept:
+            return
+        kept = []
+        for slot, time in self._closed:
+            floor = self._last_A[slot // len(self.tags)] * self._tick - self._remember
+            recent = time > floor
+            if bool(recent.any()):
+                kept.append((slot[recent], time[recent]))
+        self._closed = kept
+        self._kept = max(sum(len(slot) for slot, _ in kept), LEAST_KEPT)
 
     def _prune_alive(self, limit_A: I64) -> None:
         """Drop what sources vouched for, but for the latest, once every frame of theirs is past it.

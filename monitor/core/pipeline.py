@@ -156,6 +156,7 @@ class Pipeline:
             case Notice():
                 self._notice(record.body)
             case Epoch():
+                self._latest = record.received  # a clock that was once wrong is believed no longer
                 self._listen()
             case Command(action=Action.ACKNOWLEDGE):
                 for kind in self._kinds.values():

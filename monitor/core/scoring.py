@@ -30,6 +30,7 @@ class Scorer:
         self, name: str, kind: KindSettings, ids: NDArray[np.int32], bundle: Bundle | None
     ) -> None:
         self._name, self._ids, self._bundle = name, ids, bundle
+        self._device = bundle.detector.device if bundle is not None else "cpu"
         self._channels = tuple(kind.channels)
         self._model_C = np.flatnonzero([c.model for c in kind.channels.values()])
         self._sees_all = len(self._model_C) == len(self._channels)
@@ -91,17 +92,18 @@ class Scorer:
 
     def _states(self, bundle: Bundle, runs: "_Runs") -> State:
         """What each run starts from: its asset's row of the table, or nothing seen."""
-        index = torch.from_numpy(runs.asset)
+        index = torch.from_numpy(runs.asset).to(self._device)
         states = {name: tensor.index_select(0, index) for name, tensor in self._table.items()}
         if bool(runs.anew.any()):
-            anew = torch.from_numpy(np.flatnonzero(runs.anew))
+            anew = torch.from_numpy(np.flatnonzero(runs.anew)).to(self._device)
             for name, tensor in bundle.initial(len(anew)).items():
                 states[name][anew] = tensor
         return states
 
     def _keep(self, asset: Index, states: State, rows: Index) -> None:
         """Put these rows of the states into the table."""
-        index, chosen = torch.from_numpy(asset), torch.from_numpy(rows)
+        index = torch.from_numpy(asset).to(self._device)
+        chosen = torch.from_numpy(rows).to(self._device)
         for name, tensor in states.items():
             self._table[name].index_copy_(0, index, tensor.index_select(0, chosen))
 

@@ -72,7 +72,8 @@ class Delivery:
                 await self._settle(None, {error.number: str(error)})
                 continue
             if not waiting:
-                self.idle.set()
+                if not self._news.is_set():  # else something came while we looked
+                    self.idle.set()
                 return
             numbers, items = zip(*waiting, strict=True)
             refused = await self._deliver(items)

@@ -49,24 +49,33 @@ class Behind:
     def __init__(self, reached: Callable[[], int], *, bound: int = BEHIND_BYTES) -> None:
         """``reached`` tells the record up to which the step has come."""
         self._reached, self._bound = reached, bound
-        self._rows: deque[tuple[int, int]] = deque()  # number and bytes of what is not stepped
+        self._rows: deque[tuple[Future[int], int]] = deque()  # number and bytes of each
         self._bytes = 0
 
-    def add(self, number: int, size: int) -> None:
-        """A record of ``size`` bytes is in the journal."""
+    def add(self, number: Future[int], size: int) -> None:
+        """A record of ``size`` bytes is on its way into the journal."""
         self._rows.append((number, size))
         self._bytes += size
 
     async def room(self) -> None:
         """Wait until the step is near enough."""
-        while self._left() > self._bound:  # noqa: ASYNC110 - the step is a thread, and does not call
+        while self.too_far:  # noqa: ASYNC110 - the step is a thread, and does not call
             await asyncio.sleep(LOOK_S)
 
-    def _left(self) -> int:
+    @property
+    def too_far(self) -> bool:
+        """Whether more is to be stepped than the bound."""
         reached = self._reached()
-        while self._rows and self._rows[0][0] <= reached:
+        while self._rows and _is_past(self._rows[0][0], reached):
             self._bytes -= self._rows.popleft()[1]
-        return self._bytes
+        return self._bytes > self._bound
+
+
+def _is_past(number: Future[int], reached: int) -> bool:
+    """Whether a record was stepped, or will never be: it was not stored."""
+    if not number.done():
+        return False
+    return number.cancelled() or number.exception() is not None or number.result() <= reached
 
 
 @dataclass(slots=True)
@@ -119,18 +128,29 @@ class Intake:
     async def _take_in(self, backoff: Backoff) -> None:
         """Commit batch after batch, in order, and acknowledge each once it is safe."""
         waiting: deque[_InFlight] = deque()
-        async for batch in self.source.batches():
-            assert not isinstance(batch, Pictures)  # noqa: S101 - pictures have a lane of their own
-            await self._behind.room()
-            row = encode(Record(self._clock.now(), batch))
-            before = waiting[-1].future if waiting else None
-            waiting.append(_InFlight(batch, row, await self._submit(row, before)))
-            while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].future.done()):
+        try:
+            async for batch in self.source.batches():
+                await self._take(batch, waiting)
+                backoff.reset()
+                if isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED:
+                    break
+            while waiting:
                 await self._acknowledge(waiting)
-            backoff.reset()
-            if isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED:
-                break
-        while waiting:
+        finally:
+            # What is on its way gets there, or fails, before anyone asks where the journal ends.
+            on_the_way = [asyncio.wrap_future(one.future) for one in waiting]
+            await asyncio.gather(*on_the_way, return_exceptions=True)
+
+    async def _take(self, batch: Batch, waiting: deque[_InFlight]) -> None:
+        """Send a batch on its way, once there is room, and acknowledge those that arrived."""
+        assert not isinstance(batch, Pictures)  # noqa: S101 - pictures have a lane of their own
+        while waiting and self._behind.too_far:
+            await self._acknowledge(waiting)
+        await self._behind.room()
+        row = encode(Record(self._clock.now(), batch))
+        before = waiting[-1].future if waiting else None
+        waiting.append(_InFlight(batch, row, await self._submit(row, before)))
+        while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].future.done()):
             await self._acknowledge(waiting)
 
     async def _submit(self, row: Row, before: Future[int] | None) -> Future[int]:
@@ -142,7 +162,10 @@ class Intake:
             return self._journal.append(tx, row)
 
         # The queue's bound holds the source back: a thread waits, so that the loop need not.
-        return await asyncio.to_thread(self._writer.submit, append, size=len(row.body), wait_s=None)
+        size = len(row.body)
+        future = await asyncio.to_thread(self._writer.submit, append, size=size, wait_s=None)
+        self._behind.add(future, size)
+        return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
         """Wait until the first is committed, then tell; while the disk is full, try again."""
@@ -150,7 +173,7 @@ class Intake:
         while True:
             first = waiting[0]
             try:
-                number = await asyncio.wrap_future(first.future)
+                await asyncio.wrap_future(first.future)
                 break
             except StorageFullError as error:
                 self._turn(SourceState.WAITING, str(error))
@@ -160,7 +183,6 @@ class Intake:
                 one.future = before = await self._submit(one.row, before)
         self._turn(SourceState.RUNNING)
         waiting.popleft()
-        self._behind.add(number, len(first.row.body))
         self._committed()
         if first.batch.position is not None:
             await self.source.accepted(first.batch.position)
@@ -176,6 +198,6 @@ class Intake:
         if state is SourceState.REFUSED:
             logger.error("Source %s is given up: %s", self.source.name, reason)
         elif reason:
-            logger.warning("Source %s is not there: %s", self.source.name, reason)
+            logger.warning("Source %s waits: %s", self.source.name, reason)
         else:
             logger.info("Source %s is %s.", self.source.name, state)

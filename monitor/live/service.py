@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from connectors.contract import Sink, Source
 from models.bundle import Bundle
@@ -124,9 +125,10 @@ class Service:
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             everything = asyncio.create_task(_all(reading), name="sources")
-            await asyncio.wait([stopping, beating, everything], return_when=asyncio.FIRST_COMPLETED)
-            if everything.done():
-                everything.result()  # a bug in a source is a bug, not an outage
+            ending: list[asyncio.Task[Any]] = [stopping, beating, everything, *delivering]
+            done, _ = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task  # a bug in a source or a sink is a bug, not an outage
             everything.cancel()
             stopping.cancel()
             await _cancelled(*reading)

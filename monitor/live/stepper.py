@@ -127,8 +127,7 @@ class Stepper:
                 if now_s - saved_s >= self._retention.snapshot_s:
                     self._save()
                     saved_s = now_s
-                if now_s - tidied_s >= TIDY_S:
-                    self._tidy()
+                if now_s - tidied_s >= TIDY_S and not self._tidy():
                     tidied_s = now_s
                 if not moved:
                     if stopping:
@@ -204,8 +203,8 @@ class Stepper:
         rows = self._database.query("SELECT MAX(record) FROM snapshot")
         return int(rows[0][0] or 0)
 
-    def _tidy(self) -> None:
-        """Let go of what is older than it must be kept."""
+    def _tidy(self) -> bool:
+        """Let go of some of what is older than it must be kept; whether there may be more."""
         now = self._clock.now()
         kept = self._database.query(
             "SELECT MIN(number) FROM journal WHERE received > ?",
@@ -216,18 +215,20 @@ class Stepper:
         newest = self._database.query("SELECT MAX(last_tick) FROM score_block")[0][0] or 0
         detail = newest - round(self._retention.detail_hours * HOUR)
 
-        def work(tx: Transaction) -> int:
+        def work(tx: Transaction) -> bool:
             self._outbox.prune(tx)
-            return self._journal.forget(tx, before) + self._rollups.step(tx, before=detail)
+            forgotten = self._journal.forget(tx, before)
+            return self._rollups.step(tx, before=detail) > 0 or forgotten > 0
 
-        self._finish(lambda: self._writer.submit(work, size=1024, wait_s=None))
+        more: bool = self._finish(lambda: self._writer.submit(work, size=1024, wait_s=None))
+        return more
 
-    def _finish(self, submit: Callable[[], Future[Any]]) -> None:
-        """Have it committed; while the disk is full, say so once and try again."""
+    def _finish(self, submit: Callable[[], Future[Any]]) -> Any:
+        """Have it committed, and its result; while the disk is full, say so once and try again."""
         said = False
         while True:
             try:
-                submit().result()
+                result = submit().result()
             except StorageFullError as error:
                 if not said:
                     logger.error("Results wait for room: %s", error)  # noqa: TRY400 - said in full
@@ -237,7 +238,7 @@ class Stepper:
             else:
                 if said:
                     logger.info("There is room again.")
-                return
+                return result
 
     def status(self) -> dict[str, Any]:
         """The counters as they stand, as JSON values."""

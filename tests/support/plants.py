@@ -1,6 +1,7 @@
 """Tiny plants on disk: recordings, a configuration, a trained model; and what became of them."""
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import shutil
@@ -206,6 +207,7 @@ def plant(
 def trained(model: str) -> Path:
     """The folder of a model trained on three healthy machines; made once a test session."""
     folder = Path(tempfile.mkdtemp(prefix="watchkeeper-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = teaching(folder / "school", model)
     learn(made)
     return made.folder / "model"

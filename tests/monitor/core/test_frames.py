@@ -220,6 +220,13 @@ def test_one_tag_can_feed_several_channels():
     assert grid.close().value[0].tolist() == pytest.approx([np.sqrt(12.5), 4.0])
 
 
+def test_two_channels_of_one_tag_and_one_aggregate_both_show_it():
+    channels = {name: ChannelSettings(tag="t", aggregate="max") for name in ("x", "y")}
+    grid = Grid(kind(channels=channels))
+    grid.push((0, 0.5, 1.0), (0, 1.0, 3.0), (0, 1.5, 2.0))
+    assert grid.rest().value.tolist() == [[3.0, 3.0], [2.0, 2.0]]
+
+
 def test_what_is_held_survives_being_cut_into_many_closes():
     whole, cut = (
         Grid(kind(**only(aggregate="time_mean"))),
