@@ -34,6 +34,7 @@ SECOND = 1_000_000_000  # ns
 HOUR = 3600 * SECOND
 GROUP_S = 0.02  # how long records are stepped through before their results are committed
 POLL_S = 0.5  # how long to wait for news before looking anyway
+TIDY_RECORDS, TIDY_BLOCKS = 10_000, 2048  # at once: others wait for the writer meanwhile
 TIDY_S = 30.0  # how often old records and scores are looked for
 LATENCIES = 4096  # the last so many records: enough for a 99th percentile
 
@@ -217,8 +218,9 @@ class Stepper:
 
         def work(tx: Transaction) -> bool:
             self._outbox.prune(tx)
-            forgotten = self._journal.forget(tx, before)
-            return self._rollups.step(tx, before=detail) > 0 or forgotten > 0
+            forgotten = self._journal.forget(tx, before, limit=TIDY_RECORDS)
+            rolled_up = self._rollups.step(tx, before=detail, limit=TIDY_BLOCKS)
+            return forgotten == TIDY_RECORDS or rolled_up == TIDY_BLOCKS
 
         more: bool = self._finish(lambda: self._writer.submit(work, size=1024, wait_s=None))
         return more
