@@ -84,7 +84,7 @@ class KindPipeline:
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
-        self.alarms = Alarms(kind, self.assets, site=site, threshold=_threshold(kind, bundle))
+        self.alarms = Alarms(kind, self.assets, site=site, threshold=threshold_of(kind, bundle))
 
     def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
         """Everything that follows from the frames that are complete by now."""
@@ -287,8 +287,8 @@ class Pipeline:
             kind.frames.listen(self._now)
 
 
-def _threshold(kind: KindSettings, bundle: Bundle | None) -> float | None:
-    """The surprise to alarm at, or None without a model."""
+def threshold_of(kind: KindSettings, bundle: Bundle | None) -> float | None:
+    """The surprise to alarm at, or None without a model. Raises ValueError where none is known."""
     if bundle is None:
         return None
     threshold = bundle.card.threshold if kind.alarm.threshold == "auto" else kind.alarm.threshold

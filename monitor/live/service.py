@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.contract import Sink, Source
+from connectors.points import Points
 from models.bundle import Bundle
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import Plan
@@ -19,11 +20,13 @@ from monitor.core.records import Beat, Body, Epoch, Record
 from monitor.live.clock import Clock
 from monitor.live.delivery import Delivery
 from monitor.live.intake import Behind, Intake, SourceState
+from monitor.live.points import PointMaker
 from monitor.live.stepper import Retention, Stepper
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode
 from monitor.state.outbox import Outbox
+from monitor.state.store import Store
 from monitor.state.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class Service:
         sources: Sequence[Source],
         sinks: Sequence[Sink],
         clock: Clock,
+        channel_score_s: float,
         retention: Retention,
     ) -> None:
         self._database, self._clock = database, clock
@@ -64,6 +68,10 @@ class Service:
         self._writer = Writer(database)
         self._deliveries: list[Delivery] = []
         self._stop = asyncio.Event()
+        points = None
+        if any(Points in sink.accepts for sink in sinks):
+            standing = [(one.asset, one.id) for one in Store(database).alarms(active_only=True)]
+            points = PointMaker(plan, bundles, channel_s=channel_score_s, standing=standing)
         self.stepper = Stepper(
             database,
             self._writer,
@@ -72,6 +80,7 @@ class Service:
             site=plan.site,
             clock=clock,
             retention=retention,
+            points=points,
             announce=self._announce,
         )
         self._loop: asyncio.AbstractEventLoop | None = None

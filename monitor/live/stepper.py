@@ -19,6 +19,7 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.records import Epoch, Record, Results
 from monitor.live.clock import Clock
 from monitor.live.messages import message
+from monitor.live.points import PointMaker
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal
@@ -46,6 +47,7 @@ class Retention:
     journal_hours: float
     detail_hours: float
     snapshot_s: float
+    outbox_bytes: int
 
 
 class Stepper:
@@ -64,14 +66,18 @@ class Stepper:
         site: str,
         clock: Clock,
         retention: Retention,
+        points: PointMaker | None,
         announce: Callable[[], None],
     ) -> None:
-        """``announce`` is called, in the step's thread, when there may be something to deliver."""
+        """``announce`` is called, in the step's thread, when there may be something to deliver.
+
+        ``points`` is None where no sink wants any.
+        """
         self.failed: BaseException | None = None
         self._database, self._writer, self._pipeline = database, writer, pipeline
         self._epoch, self._site = epoch, site
         self._clock, self._retention = clock, retention
-        self._announce = announce
+        self._points, self._announce = points, announce
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._rollups = Outbox(database), Rollups(database)
         self._snapshots = Snapshots(database)
@@ -167,6 +173,8 @@ class Stepper:
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""
         outgoing: list[Outgoing] = [message(event, site=self._site) for event in results.alarms]
+        if self._points is not None:
+            outgoing += self._points.of(results)
         status, done = self.status(), self._at
 
         def work(tx: Transaction) -> None:
@@ -218,6 +226,7 @@ class Stepper:
 
         def work(tx: Transaction) -> bool:
             self._outbox.prune(tx)
+            self._outbox.trim(tx, limit_bytes=self._retention.outbox_bytes)
             forgotten = self._journal.forget(tx, before, limit=TIDY_RECORDS)
             rolled_up = self._rollups.step(tx, before=detail, limit=TIDY_BLOCKS)
             return forgotten == TIDY_RECORDS or rolled_up == TIDY_BLOCKS

@@ -117,6 +117,7 @@ class Config(Settings):
                 tags={
                     bound.tag: (tag_ids[bound.name], bound.source) for bound in self.tags_of(name)
                 },
+                area=settings.area,
             )
             for name, settings in self.assets.items()
         )

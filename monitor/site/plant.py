@@ -152,10 +152,12 @@ async def serve(
             sources=[config.make_source(name, tag_ids) for name in used],
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
+            channel_score_s=config.state.channel_score_s,
             retention=Retention(
                 journal_hours=config.state.journal_hours,
                 detail_hours=config.state.detail_hours,
                 snapshot_s=config.state.snapshot_s,
+                outbox_bytes=round(config.state.outbox_mb * 1e6),
             ),
         )
     except ValueError as error:

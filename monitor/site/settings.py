@@ -125,6 +125,9 @@ class AssetSettings(Settings):
 
     kind: str = Field(description="Its kind.", examples=["pump"])
     source: str = Field(description="The source of its tags.", examples=["rig"])
+    area: Name | None = Field(
+        None, description="The part of the plant it stands in, as results say.", examples=["hall_2"]
+    )
     address: str | None = Field(
         None,
         description="How its tags' addresses are made from {asset} and {tag}; the tag's own name "
@@ -213,3 +216,15 @@ class StateSettings(Settings):
     )
     journal_hours: float = Field(24.0, gt=0, description="Inputs are kept for this long.")
     snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")
+    channel_score_s: float = Field(
+        10.0,
+        ge=0,
+        description="How often databases are told of each channel; each tick while an alarm of "
+        "its asset stands. 0: always each tick.",
+    )
+    outbox_mb: float = Field(
+        1000.0,
+        gt=0,
+        description="How much may wait for databases that are away; beyond it the oldest points "
+        "are dropped and counted, never a message.",
+    )
