@@ -226,6 +226,26 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def say_running(running: dict[str, Any] | None, updated: int | None, zone: str) -> None:
+    """How the service itself stands, for people; where none runs, of when the figures are."""
+    if running is None:
+        when = f", of {local(updated, zone)}" if updated is not None else ""
+        say("service  ", ("not running", "bold"), f"; these are the figures it stored last{when}")
+        return
+    since = local(running["started"], zone)
+    say("service  ", ("running", "bold green"), f", process {running['pid']}, since {since}")
+    for reason in running["not_ready"]:
+        say("         ", ("not ready", "bold yellow"), f": {reason}")
+    for name, source in running["sources"].items():
+        age = source["sample_age_s"]
+        heard = f", last sample {duration(age)} ago" if age is not None else ""
+        reason = f": {source['reason']}" if source["reason"] else ""
+        say(f"source   {name}: {source['state']}{heard}{reason}")
+    for name, sink in running["sinks"].items():
+        if sink["reason"]:
+            say(f"sink     {name}: ", ("away", "bold yellow"), f": {sink['reason']}")
+
+
 def say_summary(found: dict[str, Any]) -> None:
     """What `status` knows, for people."""
     rejected = sum(found["samples_rejected"].values())

@@ -25,18 +25,24 @@ def command(
 ) -> None:
     """Show what came in, what became of it, what was scored and what alarms.
 
-    Reads what the service stored last; the service may be running.
+    Asks the running service how its sources and sinks stand; where none runs, says so, and shows
+    what was stored last.
     """
-    from monitor.cli.stored import stored  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.stored import running, stored  # noqa: PLC0415 - commands import when they run
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
     from monitor.state.store import Store  # noqa: PLC0415 - as above
 
-    with stored(load(file), backfill=backfill) as database:
+    config = load(file)
+    with stored(config, backfill=backfill) as database:
         found = summary(database)
+        if not backfill:
+            found["running"] = running(config)
         if digest:
             found["digest"] = Store(database).digest()
     if as_json:
         console.say_json(found)
-    else:
-        console.say_summary(found)
+        return
+    if not backfill:
+        console.say_running(found["running"], found["updated_ns"], config.site.timezone)
+    console.say_summary(found)

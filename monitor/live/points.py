@@ -19,7 +19,10 @@ from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes
 from monitor.core.pipeline import threshold_of
 from monitor.core.plan import MILLISECOND, SECOND, Asset, Plan
 from monitor.core.records import AlarmEvent, Results, Scores, ScoreState, Transition
+from monitor.live.intake import SourceState
+from monitor.live.standing import Standing
 
+HEALTH_NS = 10 * SECOND  # health is stamped with multiples of it
 NO_MODEL = "none"  # the tag `model` of a kind without one
 
 # N rows of one asset
@@ -142,6 +145,60 @@ class PointMaker:
             },
             texts={"alarm_id": (event.id,), "reason": (event.reason,), "who": (event.who,)},
         )
+
+
+def health_points(standing: Standing, *, site: str, ready: bool) -> list[Points]:
+    """How the service stands as ``pipeline_health``: one row of it, and one a source.
+
+    An age that is not known yet is 0, with ``sampled`` 0 beside it.
+    """
+    time = np.array([standing.now // HEALTH_NS * HEALTH_NS], np.int64)
+
+    def row(tags: dict[str, str], fields: Mapping[str, float | None]) -> Points:
+        return Points(
+            measurement="pipeline_health",
+            tags={"site": site} | tags,
+            time=time,
+            fields={name: np.array([value or 0], np.float64) for name, value in fields.items()},
+        )
+
+    sinks = standing.sinks.values()
+    scored = standing.frames.get("ok", 0)
+    service = row(
+        {},
+        {
+            "ready": ready,
+            "frames_scored": scored,
+            "frames_skipped": sum(standing.frames.values()) - scored,
+            "latency_p50_ms": standing.latency_ms["p50"],
+            "latency_p99_ms": standing.latency_ms["p99"],
+            "behind_s": standing.behind_s,
+            "journal_bytes": standing.journal_bytes,
+            "alarms_open": sum(standing.alarms_open.values()),
+            "backlog": sum(sink.items for sink in sinks),
+            "oldest_age_s": max((sink.oldest_age_s or 0 for sink in sinks), default=0),
+            "dropped": sum(sink.dropped for sink in sinks),
+            "dead_letters": sum(sink.dead_letters for sink in sinks),
+        },
+    )
+    sources = [
+        row(
+            {"source": name},
+            {
+                "connected": source.state is SourceState.RUNNING,
+                "fresh": source.fresh,
+                "sampled": source.sample_age_s is not None,
+                "sample_age_s": source.sample_age_s,
+                "received": source.counts.received,
+                "stored": source.counts.stored,
+                "duplicate": source.counts.duplicate,
+                "late": source.counts.late,
+                "rejected": sum(source.counts.rejected.values()),
+            },
+        )
+        for name, source in standing.sources.items()
+    ]
+    return [service, *sources]
 
 
 def _tags(site: str, asset: Asset) -> dict[str, str]:

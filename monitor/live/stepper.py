@@ -18,6 +18,7 @@ from connectors.points import Outgoing
 from monitor.core.pipeline import Pipeline
 from monitor.core.records import Epoch, Record, Results
 from monitor.live.clock import Clock
+from monitor.live.latency import Latency
 from monitor.live.messages import message
 from monitor.live.points import PointMaker
 from monitor.state.database import Database, Transaction
@@ -83,6 +84,7 @@ class Stepper:
         self._snapshots = Snapshots(database)
         self._news, self._stopping = threading.Event(), threading.Event()
         self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
+        self.latency = Latency()  # of every record stepped since the start
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
         self._at = 0  # the pipeline has seen up to this record
@@ -92,6 +94,7 @@ class Stepper:
     def start(self) -> None:
         """Restore the state, then step. Raises what a snapshot that does not fit raises."""
         self._done = self._store.done()
+        self.shown = self._store.status() or {}
         if (snapshot := self._snapshots.latest()) is not None:
             self._pipeline.restore(snapshot.tree)
             self._at = snapshot.record
@@ -122,6 +125,11 @@ class Stepper:
     def at(self) -> int:
         """The last record that was stepped."""
         return self._at
+
+    @property
+    def done(self) -> int:
+        """The last record whose results are stored."""
+        return self._done
 
     def _run(self) -> None:
         try:
@@ -166,7 +174,9 @@ class Stepper:
         if found:
             self._commit(Results.join(found))
             now = self._clock.now()
-            self._latency_ms.extend((now - moment) / 1e6 for moment in received)
+            seconds = [(now - moment) / 1e9 for moment in received]
+            self.latency = self.latency.plus(seconds)
+            self._latency_ms.extend(1000 * one for one in seconds)
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before
 

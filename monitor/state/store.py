@@ -141,15 +141,29 @@ class Store:
         return digest(self.scores(since=since, until=until), Names(self.database).of(Family.ASSET))
 
     def alarms(
-        self, *, active_only: bool = False, asset: str | None = None, since: int | None = None
+        self,
+        *,
+        active_only: bool = False,
+        asset: str | None = None,
+        since: int | None = None,
+        beginning: str = "",
     ) -> list[Alarm]:
-        """Alarms raised after ``since``, the newest first; ``active_only``: that stand now."""
+        """Alarms raised after ``since``, the newest first; ``active_only``: that stand now.
+
+        ``beginning`` is how their ids begin.
+        """
         rows = self.database.query(
             "SELECT alarm, asset, class, point, raised, changed, reason, value, threshold, blame,"
             " active, acknowledged, shelved, who FROM alarm WHERE raised > :since"
             " AND (:asset IS NULL OR asset = :asset) AND (active OR NOT :active)"
+            " AND substr(alarm, 1, length(:beginning)) = :beginning"
             " ORDER BY raised DESC, alarm",
-            {"since": _bounds(since, None)[0], "asset": asset, "active": active_only},
+            {
+                "since": _bounds(since, None)[0],
+                "asset": asset,
+                "active": active_only,
+                "beginning": beginning,
+            },
         )
         return [
             Alarm(
@@ -170,6 +184,11 @@ class Store:
             )
             for row in rows
         ]
+
+    def alarms_open(self) -> dict[AlarmClass, int]:
+        """How many alarms of each class stand."""
+        rows = self.database.query("SELECT class, COUNT(*) FROM alarm WHERE active GROUP BY class")
+        return dict.fromkeys(AlarmClass, 0) | {AlarmClass(name): count for name, count in rows}
 
     def alarm_events(
         self, *, alarm: str | None = None, asset: str | None = None, since: int | None = None

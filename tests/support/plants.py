@@ -86,6 +86,13 @@ class Plant:
         return sorted(path.stem for path in self.inbox.glob("*.json"))
 
 
+def never_ending(made: Plant) -> Plant:
+    """The same with another machine whose recording never comes: its service waits for it."""
+    made.settings["sources"]["other"] = {"type": "files", "path": "never.csv", "layout": "wide"}
+    made.settings["assets"]["m9"] = {"kind": "pump", "source": "other"}
+    return made.save()
+
+
 def values(asset: int, ticks: int = TICKS, *, faulty: bool = False) -> np.ndarray:
     """What a machine shows, [ticks, channels]; a faulty one has two stretches off the rails."""
     found = healthy(ticks, asset, channels=len(CHANNELS))

@@ -1,11 +1,13 @@
-"""`watchkeeper alarms list` as a user and as a script see it."""
+"""`watchkeeper alarms` as a user and as a script see it."""
 
+import asyncio
+import getpass
 import re
 
 import pytest
 from support import plants
 from support.commands import watchkeeper
-from support.plants import FAULTS, SECOND, START
+from support.plants import FAULTS, SECOND, START, until
 
 from monitor.state.database import Database
 
@@ -88,3 +90,65 @@ def test_a_plant_that_never_ran_has_no_list(tmp_path):
     said = watchkeeper("alarms", "list", made.file)
     assert said.code == 3
     assert "nothing is stored there yet" in said.err
+
+
+# What a person does
+
+
+@pytest.fixture
+async def running(tmp_path):
+    """A service that runs on, with all its alarms raised: two, of which none stands."""
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1, model=None))
+    async with plants.serving(made) as found:
+        await until(lambda: found.status["samples_received"] == 900)
+        await until(lambda: len(made.messages()) == 2 * len(FAULTS))
+        yield found, made
+
+
+async def run(*words):
+    """A command, while the service goes on in this thread."""
+    return await asyncio.to_thread(watchkeeper, *words)
+
+
+async def test_a_person_acknowledges_by_the_beginning_of_an_id(running):
+    service, made = running
+    alarm = (await run("alarms", "list", made.file, "--json")).json[0]
+    said = await run("alarms", "ack", made.file, alarm["id"][:8], "--why", "seen", "--who", "ann")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == f"{alarm['id'][:8]}  acknowledged\n"
+    (event,) = [one for one in service.store.alarm_events() if one.transition == "acknowledged"]
+    assert (event.id, event.who, event.reason) == (alarm["id"], "ann", "seen")
+    await until(lambda: len(made.messages()) == 2 * len(FAULTS) + 1)
+    assert alarm["id"][:8] in (await run("alarms", "list", made.file)).out
+
+    again = await run("alarms", "ack", made.file, alarm["id"][:8])
+    assert again.code == 4
+    assert "was acknowledged before, by ann" in again.err
+
+
+async def test_who_is_the_login_name_if_nobody_else_is_named(running):
+    service, made = running
+    alarm = (await run("alarms", "list", made.file, "--json")).json[0]["id"]
+    found = (await run("alarms", "ack", made.file, alarm, "--json")).json
+    assert found == {"alarm": alarm, "stepped": True, "transitions": ["acknowledged"]}
+    assert service.store.alarms(beginning=alarm)[0].who == getpass.getuser()
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("", "target: "), ("zz", "no alarm 'zz'"), (" ", "target: ")]
+)
+async def test_an_alarm_that_is_not_there_reaches_no_journal(target, words, running):
+    service, made = running
+    said = await run("alarms", "ack", made.file, target)
+    assert said.code == 4
+    assert words in said.err
+    assert not service.database.query("SELECT 1 FROM journal WHERE kind = 'command'")
+
+
+def test_without_a_service_nothing_is_done_and_that_is_said(lived):
+    alarm = listed(lived, "--json").json[0]["id"]
+    said = watchkeeper("alarms", "ack", lived.file, alarm)
+    assert said.code == 3
+    assert "no service runs here; `watchkeeper run` starts it" in said.err
+    with Database(lived.data) as database:
+        assert not database.query("SELECT 1 FROM journal WHERE kind = 'command'")

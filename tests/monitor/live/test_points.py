@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import keeping, plants
 from support.keeping import event
-from support.plants import FAULTS, SECOND, START, TICKS, until
+from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, until
 
 from connectors.contract import NotReadyError
 from connectors.points import Message, Points
@@ -139,10 +139,14 @@ def test_channels_are_told_each_ten_seconds_and_each_tick_of_an_alarm(tmp_path, 
         }
 
 
+def without_health(base):
+    return {key: rows for key, rows in base.points.items() if key[0] != "pipeline_health"}
+
+
 async def test_after_a_stop_in_an_alarm_its_channels_are_told_on(tmp_path, base):
     calm = plants.plant(tmp_path / "calm", assets=1, batch_rows=5)
     await asyncio.to_thread(plants.run, calm)
-    expected, count = dict(base.points), base.count
+    expected, count = without_health(base), base.count
     base.points.clear()
     base.count = 0
     made = plants.plant(tmp_path / "plant", assets=1, batch_rows=5)
@@ -155,7 +159,7 @@ async def test_after_a_stop_in_an_alarm_its_channels_are_told_on(tmp_path, base)
     plants.write(made.folder / "rig.csv", columns)
     async with plants.serving(made) as running:
         await until(running.task.done)
-    assert dict(base.points) == expected
+    assert without_health(base) == expected
     assert base.count == count, "nothing came twice"
 
 
@@ -181,6 +185,36 @@ def test_alarms_at_the_same_moment_are_points_of_their_own(tmp_path, base):
         assert len(fields["alarm_id"]) == 32
         assert fields["value"] > fields["threshold"] >= 70
         assert fields["valid"] == 1
+
+
+async def test_how_the_service_stands_is_told_too(tmp_path, base, monkeypatch):
+    monkeypatch.setattr(service, "HEALTH_S", 0.02)
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1, model=None))
+    clock = HeldClock(TICKS + 7)
+    async with plants.serving(made, clock=clock):
+        await until(lambda: base.of("pipeline_health", source="other"))
+        await until(lambda: last(base, source="rig")["received"] == TICKS * len(CHANNELS))
+    stamps = {time for time, _ in base.of("pipeline_health")}
+    assert stamps == {(START + TICKS) * SECOND}, "multiples of ten seconds"
+    assert last(base, source="rig") == {
+        "connected": 0,
+        "fresh": 1,
+        "sampled": 1,
+        "sample_age_s": 0,
+        "received": TICKS * len(CHANNELS),
+        "stored": TICKS * len(CHANNELS),
+        "duplicate": 0,
+        "late": 0,
+        "rejected": 0,
+    }
+    assert last(base, source="other")["sampled"] == 0
+    whole = base.of("pipeline_health", site="works")
+    assert [len(dict(key)) for _, key in whole].count(1) == 1, "one row is of the service itself"
+
+
+def last(base, **tags):
+    """The newest row of health with these tags."""
+    return list(base.of("pipeline_health", **tags).values())[-1]
 
 
 # By themselves, without a plant
