@@ -23,15 +23,16 @@ class Health:
 
 def judge(standing: Standing) -> Health:
     """What a supervisor may ask."""
-    alive = standing.stepping or standing.stopping
-    return Health(alive=alive, reasons=tuple(_reasons(standing)))
+    return Health(alive=not standing.failed, reasons=tuple(_reasons(standing)))
 
 
 def _reasons(standing: Standing) -> Iterator[str]:
-    if standing.stopping:
+    if standing.failed:
+        yield "the step has failed; the log says why"
+    elif standing.stopping:
         yield "it is being stopped"
     elif not standing.stepping:
-        yield "the step has ended"
+        yield "it is starting"
     if standing.journal_trouble:
         yield f"nothing goes into the journal: {standing.journal_trouble}"
     if standing.behind_s > BEHIND_S:

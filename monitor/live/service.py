@@ -281,6 +281,7 @@ class Service:
             config=self._epoch.config,
             stopping=self._stop.is_set(),
             stepping=self.stepper.alive,
+            failed=self.stepper.failed is not None,
             record=done,
             behind_s=_age_s(now, self._journal.received(done)) or 0.0,
             journal_trouble=self._trouble,

@@ -53,6 +53,7 @@ class Standing:
     config: str  # SHA-256
     stopping: bool
     stepping: bool  # the step's thread is at work
+    failed: bool  # the step has ended with an error, and so will the service
     record: int  # results are stored up to this one
     behind_s: float  # age of the oldest record that is not stepped yet
     journal_trouble: str  # why nothing goes into the journal; "": it does

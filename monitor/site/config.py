@@ -28,6 +28,7 @@ from monitor.site.settings import (
     SourceSettings,
     StateSettings,
     TagSettings,
+    WebSettings,
 )
 from monitor.site.yaml_places import Node, Place, YamlError, place_at, read
 
@@ -60,6 +61,11 @@ class Config(Settings):
     sinks: dict[Name, SinkSettings] = Field({}, description="Where results go, by name.")
     state: StateSettings = Field(
         StateSettings(), description="How much is kept, and how often the state is saved."
+    )
+    web: WebSettings | None = Field(
+        None,
+        description="Where health and metrics are answered; no port is opened without it.",
+        examples=[{"port": 9188}],
     )
     _hash: str = PrivateAttr("")
 

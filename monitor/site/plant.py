@@ -22,8 +22,8 @@ from monitor.history.backfill import backfill
 from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
-from monitor.live.service import Ended, Service
-from monitor.live.stepper import Retention, Stepper
+from monitor.live.service import Service
+from monitor.live.stepper import Retention
 from monitor.site.config import Config
 from monitor.site.problems import ModelMissingError, PlantError
 from monitor.state.database import Database, DatabaseReader
@@ -131,20 +131,13 @@ def learn(
     )
 
 
-async def serve(
-    config: Config,
-    database: Database,
-    *,
-    clock: Clock,
-    started: Callable[[Service], None] = lambda _: None,
-    watch: Callable[[Stepper], None] | None = None,
-) -> Ended:
-    """Run the service until its sources end; ``started`` gets it, to stop it. Raises PlantError."""
+def service(config: Config, database: Database, *, clock: Clock) -> Service:
+    """The service, ready to run, in the event loop only. Raises ModelMissingError, PlantError."""
     tag_ids, asset_ids = _registered(config, database)
     used = _sources(config)
     models = bundles(config)
     try:
-        service = Service(
+        return Service(
             database,
             config.plan(tag_ids, asset_ids),
             models,
@@ -162,8 +155,6 @@ async def serve(
         )
     except ValueError as error:
         raise PlantError(str(error)) from error
-    started(service)
-    return await service.run(watch)
 
 
 @contextmanager

@@ -208,6 +208,17 @@ class Kind(KindSettings):
         return _written_out(oldest)
 
 
+class WebSettings(Settings):
+    """Where /healthz, /readyz and /metrics are answered; without it, no port is opened."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address to listen on; 0.0.0.0 lets every machine of the network read.",
+    )
+    port: int = Field(ge=1, le=65_535, description="The port.", examples=[9188])
+
+
 class StateSettings(Settings):
     """How much is kept, and how often the state is saved."""
 

@@ -49,6 +49,7 @@ def standing(**changed: object) -> Standing:
         config="c0ffee",
         stopping=False,
         stepping=True,
+        failed=False,
         record=100,
         behind_s=0.0,
         journal_trouble="",

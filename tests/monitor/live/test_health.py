@@ -16,6 +16,7 @@ def test_a_service_in_which_data_flows_is_alive_and_ready():
     ("changed", "words"),
     [
         ({"stopping": True, "stepping": False}, "it is being stopped"),
+        ({"stepping": False}, "it is starting"),
         (
             {"journal_trouble": "the disk is full"},
             "nothing goes into the journal: the disk is full",
@@ -34,10 +35,10 @@ def test_a_service_in_which_data_flows_is_alive_and_ready():
             {
                 "sources": {
                     "rig": source(state=SourceState.WAITING, reason="no answer", heard_age_s=None),
-                    "line": source(state=SourceState.WAITING, heard_age_s=None),
+                    "line": source(state=SourceState.ENDED, heard_age_s=None),
                 }
             },
-            "no source gives data: rig is waiting: no answer; line is waiting, and gave nothing yet",
+            "no source gives data: rig is waiting: no answer; line is ended, and gave nothing yet",
         ),
     ],
 )
@@ -57,8 +58,8 @@ def test_silence_that_a_source_vouches_for_is_not_silence():
     assert judge(standing(sources={"rig": source(sample_age_s=4000.0, heard_age_s=2.0)})).ready
 
 
-def test_a_service_whose_step_has_ended_is_dead():
-    found = judge(standing(stepping=False))
+def test_a_service_whose_step_has_failed_is_dead():
+    found = judge(standing(stepping=False, failed=True))
     assert not found.alive
     assert not found.ready
-    assert "the step has ended" in found.reasons
+    assert found.reasons == ("the step has failed; the log says why",)

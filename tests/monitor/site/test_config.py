@@ -161,7 +161,10 @@ SAID = {
     ),
     "an unknown key lists the few there are": (
         ("{detail_hours: 12}", "{zzz: 12}"),
-        "38:9: state.zzz: no such setting. There are detail_hours, journal_hours, snapshot_s",
+        (
+            "38:9: state.zzz: no such setting. There are detail_hours, journal_hours, snapshot_s, "
+            "channel_score_s, outbox_mb"
+        ),
     ),
     "an unknown key of a connector is compared with that connector's": (
         ("    layout: wide", "    layout: wide\n    colums: [a]"),
@@ -328,7 +331,7 @@ SAID = {
         (
             "25:1: unknown: no such setting. There are config_version, site, sources, kinds, "
             "assets, "
-            "sinks, state"
+            "sinks, state, web"
         ),
     ),
     # What one part says about another.
