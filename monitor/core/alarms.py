@@ -122,6 +122,7 @@ class Alarms:
         found = self._surprise.step(
             frames.asset,
             frames.tick,
+            says=counts,
             entered=counts & (scores.surprise >= self._threshold),
             left=counts & (scores.surprise < self._threshold * alarm.clear_ratio),
             fresh=frames.fresh,
@@ -169,11 +170,13 @@ class Alarms:
         for number, limit in enumerate(self._limits):  # a loop over limits: each for all assets
             seen = (rate if limit.name == "rate" else frames.value)[:, limit.channel]
             beyond = (seen - limit.at) * limit.sign  # NaN, where not valid, compares as False
+            entered, runs = beyond > 0, scores.state != ScoreState.OFF
             found = self._beyond.step(
                 frames.asset + number * count,
                 frames.tick,
-                entered=beyond > 0,
-                left=(beyond <= -limit.settings.deadband) & (scores.state != ScoreState.OFF),
+                says=entered | (runs & ~np.isnan(beyond)),
+                entered=entered,
+                left=runs & (beyond <= -limit.settings.deadband),
                 fresh=frames.fresh,
             )
             channel = self._channels[limit.channel]

@@ -108,15 +108,21 @@ def test_what_does_not_count_raises_nothing_and_clears_nothing(state):
 
 
 @pytest.mark.parametrize("state", [WARMING, BLIND, OFF])
-def test_what_does_not_count_starts_the_timers_anew(state):
+def test_what_does_not_count_pauses_the_timers(state):
     found = surprises(watch(on_delay_s=2), [5, 5, 5, 5, 5, 5], state=[OK, OK, state, OK, OK, OK])
-    assert seen(found) == [(5, "raised")]
+    assert seen(found) == [(4, "raised")]
 
 
-def test_a_gap_starts_the_timers_anew():
+def test_little_evidence_pauses_the_timers():
+    coverage = np.array([1, 1, 0.4, 1, 1], np.float32)
+    found = surprises(watch(on_delay_s=2, min_coverage=0.5), [5] * 5, coverage=coverage)
+    assert seen(found) == [(4, "raised")]
+
+
+def test_a_gap_pauses_the_timers():
     alarms = watch(on_delay_s=2)
     of = frames([1.0] * 5, fresh=(0, 2))
-    assert seen(alarms.step(of, scores(of, [5] * 5))) == [(4, "raised")]
+    assert seen(alarms.step(of, scores(of, [5] * 5))) == [(3, "raised")]
 
 
 def test_without_a_model_there_is_no_process_alarm():
@@ -243,7 +249,27 @@ def test_a_rate_is_not_taken_across_a_gap_or_a_hole():
 
 def test_a_value_that_is_not_valid_neither_raises_nor_clears():
     assert seen(limited([0, 11, None, None, 0], high=10)) == [(1, "raised"), (4, "returned")]
-    assert seen(limited([0, 11, 11, None, 11, 11], high=10, on_delay_s=2)) == []
+
+
+def test_a_value_that_is_not_valid_pauses_the_delays():
+    values = [0, 11, 11, None, 11, 11, 0, 0, None, 0, 0]
+    events = limited(values, high=10, on_delay_s=2, off_delay_s=2)
+    assert seen(events) == [(5, "raised"), (10, "returned")]
+
+
+def test_a_machine_that_stands_still_pauses_a_delay_unless_its_value_is_beyond_the_limit():
+    def events(values, states):
+        alarms = watch(limits=LimitSettings(high=10, on_delay_s=2, off_delay_s=2), threshold=None)
+        of = frames(values)
+        return seen(alarms.step(of, scores(of, [0] * len(values), state=states)))
+
+    assert events([11, 11, 0, 0, 11, 11], [OK, OK, OFF, OFF, OK, OK]) == [(5, "raised")]
+    assert events([11, 11, 11], [OFF, OFF, OFF]) == [(2, "raised")]
+    on = [11, 11, 11]
+    back = [0, 0, 0, 0, 0]
+    assert events(on + back, [OK] * 5 + [OFF, OK, OK]) == [(2, "raised"), (7, "returned")]
+    again = [0, 0, 11, 0, 0, 0]
+    assert events(on + again, [OK] * 5 + [OFF, OK, OK, OK]) == [(2, "raised"), (8, "returned")]
 
 
 def test_the_reason_of_a_limit_is_in_its_unit():

@@ -127,8 +127,8 @@ def test_a_source_alive_between_two_ticks_vouches_for_neither():
     checks.check_a_span_between_ticks()
 
 
-def test_what_was_before_a_gap_counts_for_no_delay():
-    checks.check_timers_after_a_gap()
+def test_a_gap_counts_for_no_delay_but_what_was_before_it_does():
+    checks.check_timers_over_a_gap()
 
 
 # ---- single cases -------------------------------------------------------------------------------

@@ -131,11 +131,17 @@ FAULTS = {
         "tensor[: len(rows)]",
         checks.check_scores,
     ),
-    "timers survive a gap": Fault(
+    "timers run on over a gap": Fault(
         Conditions.step,
-        "if fresh[row] or not moves:",
-        "if not moves:",
-        checks.check_timers_after_a_gap,
+        "if last != NEVER and not fresh[row]:",
+        "if last != NEVER:",
+        checks.check_timers_over_a_gap,
+    ),
+    "timers start anew at a gap": Fault(
+        Conditions.step,
+        "last, self._last_P[p] = self._last_P[p], NEVER",
+        "last, self._last_P[p], self._ran_P[p] = NEVER, NEVER, self._ran_P[p] * (not fresh[row])",
+        checks.check_timers_over_a_gap,
     ),
     "silence is what the clock was set by": Fault(
         Pipeline.step,

@@ -1,5 +1,7 @@
 """From history to stretches of healthy frames, and to a threshold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.building import BAD, NOW, START, assets, kind, samples
@@ -128,9 +130,21 @@ def test_an_episode_counts_with_the_level_it_kept_for_the_on_delay():
     assert chosen(held_out(1.0, 5.0, 4.0, 6.0, 1.0), on_delay_s=2.0).value == 5.0
 
 
-def test_an_episode_does_not_go_on_in_another_stretch():
+def test_an_episode_goes_on_in_the_next_stretch_of_its_machine_as_live():
+    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 5.0, 1.0, start=90)
+    assert chosen(first, second, on_delay_s=2.0).value == 6.0
+    assert chosen(second, first, on_delay_s=2.0).value == 6.0, "whatever the order they come in"
+    assert chosen(first, replace(second, asset="b"), on_delay_s=2.0).value == 2.0
+
+
+def test_the_time_between_two_stretches_does_not_count():
     first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 1.0, 1.0, start=3)
     assert chosen(first, second, on_delay_s=2.0).value == 2.0
+
+
+def test_frames_with_nothing_valid_pause_an_episode_however_little_coverage_is_asked_for():
+    stretch = held_out(1.0, 5.0, 5.0, 0.0, 5.0, 5.0, coverage=[1, 1, 1, 0, 1, 1])
+    assert chosen(stretch, on_delay_s=2.0, min_coverage=0.0).value == 6.0
 
 
 def test_what_is_warming_or_seen_too_little_is_no_evidence():
