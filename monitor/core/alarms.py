@@ -15,13 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.aggregate import changes, common, ends
+from monitor.core.aggregate import NEVER, changes, common, ends
 from monitor.core.conditions import Change, Conditions
 from monitor.core.frames import Frames
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
-from monitor.core.records import AlarmClass, AlarmEvent, Command, Scores, ScoreState, Transition
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Command,
+    Scores,
+    ScoreState,
+    Standing,
+    Transition,
+)
 
 # A assets, C channels, R frames, L limits of a kind
+
+CLASSES = (AlarmClass.PROCESS, AlarmClass.LIMIT)  # that are raised here, and end here
 
 
 def alarm_id(site: str, asset: str, alarm_class: AlarmClass, point: str, raised: int) -> str:
@@ -113,6 +123,41 @@ class Alarms:
                     )
                 ]
         return []
+
+    def settle(self, standing: Sequence[Standing]) -> list[Standing]:
+        """Let exactly these be active; gives back those that nothing here can end.
+
+        Their limit, model, channel or asset is not configured, or the site had another name.
+        """
+        count = len(self._assets)
+        surprise = np.full(count, NEVER, np.int64)
+        beyond = np.full(len(self._limits) * count, NEVER, np.int64)
+        places = {
+            (asset, f"{channel} {name}"): (beyond, number * count + row)
+            for number, (channel, name) in enumerate(self._limit_names())
+            for row, asset in enumerate(self._assets)
+        }
+        if self._threshold is not None:
+            places |= {(asset, "surprise"): (surprise, p) for p, asset in enumerate(self._assets)}
+        rest = []
+        for alarm in standing:
+            named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
+            place = places.pop((alarm.asset, alarm.point), None)
+            if place is None or alarm.id != alarm_id(self._site, *named):
+                rest.append(alarm)
+                continue
+            raised_P, p = place
+            raised_P[p] = alarm.raised
+            self._board[alarm.asset, alarm.point] = {
+                "id": alarm.id,
+                "class": str(alarm.alarm_class),
+                "raised": alarm.raised,
+                "threshold": alarm.threshold,
+                "acknowledged": alarm.acknowledged,
+            }
+        self._surprise.settle(surprise)
+        self._beyond.settle(beyond)
+        return rest
 
     def _step_surprise(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if self._threshold is None:

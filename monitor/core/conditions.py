@@ -85,6 +85,15 @@ class Conditions:
             changes.append(Change(row, p, not active, raised))
         return changes
 
+    def settle(self, raised_P: I64) -> None:
+        """Let exactly these be active, since then [P]; NEVER is normal.
+
+        Where that is news the timer starts anew.
+        """
+        news = self._raised_P != raised_P
+        self._raised_P[news] = raised_P[news]
+        self._ran_P[news], self._last_P[news] = 0, NEVER
+
     def snapshot(self) -> dict[str, Any]:
         """What the next changes depend on."""
         return {

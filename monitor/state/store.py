@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from connectors.batch import Samples
 from monitor.core.digest import digest
-from monitor.core.records import AlarmClass, AlarmEvent, Gap, Results, Scores, Transition
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Gap,
+    Results,
+    Scores,
+    Standing,
+    Transition,
+)
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 from monitor.state.names import Family, Names
@@ -169,6 +177,21 @@ class Store:
                 who=row[13],
             )
             for row in rows
+        ]
+
+    def standing(self) -> list[Standing]:
+        """The alarms that have not returned, the newest first."""
+        return [
+            Standing(
+                id=alarm.id,
+                asset=alarm.asset,
+                alarm_class=alarm.alarm_class,
+                point=alarm.point,
+                raised=alarm.raised,
+                threshold=alarm.threshold,
+                acknowledged=alarm.acknowledged,
+            )
+            for alarm in self.alarms(active_only=True)
         ]
 
     def alarm_events(
