@@ -70,6 +70,19 @@ class SlotMap:
         return np.where(known, self._kind[within], -1), self._slot[within]
 
 
+def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
+    """What a source said of itself, as far as it matters to frames; times as in FrameBuilder."""
+    match notice:
+        case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
+            for frames in builders:
+                frames.alive(notice.source, since, until, received=received, now=now)
+        case Notice(kind=NoticeKind.ENDED):
+            for frames in builders:
+                frames.ended(notice.source)
+        case _:
+            pass  # kept by the journal alone
+
+
 class KindPipeline:
     """Frames, run states, scores and alarms of all assets of one kind."""
 
@@ -285,21 +298,12 @@ class Pipeline:
         return tuple(late), touched
 
     def _notice(self, notice: Notice) -> None:
-        """What a source said of itself. What changes no frame is kept by the journal alone."""
-        match notice:
-            case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
-                for kind in self._kinds.values():
-                    kind.frames.alive(
-                        notice.source, since, until, received=self._latest, now=self._now
-                    )
-            case Notice(kind=NoticeKind.ENDED):
-                for kind in self._kinds.values():
-                    kind.frames.ended(notice.source)
-            case Notice(kind=NoticeKind.REJECTED):
-                self._received[notice.source] += notice.count
-                self._reject(notice.source, notice.reason, notice.count)
-            case _:
-                pass
+        """What a source said of itself."""
+        builders = [kind.frames for kind in self._kinds.values()]
+        hear(notice, builders, received=self._latest, now=self._now)
+        if notice.kind is NoticeKind.REJECTED:
+            self._received[notice.source] += notice.count
+            self._reject(notice.source, notice.reason, notice.count)
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import Notice, NoticeKind, Samples
+from connectors.batch import Notice, Samples
 from models.bundle import Channel
 from models.contract import Stretch
 from models.training import HeldOut
@@ -19,7 +19,7 @@ from monitor.core.aggregate import changes
 from monitor.core.conditions import Conditions
 from monitor.core.frames import FrameBuilder, Frames
 from monitor.core.modes import RunStates, scored
-from monitor.core.pipeline import SlotMap
+from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, Plan
 
 # R frames, C channels of the kind that the model sees
@@ -72,8 +72,8 @@ def stretches(
                 received=received,
                 now=received,
             )
-        elif batch.kind is NoticeKind.ENDED:
-            builder.ended(batch.source)
+        else:
+            hear(batch, [builder], received=received, now=received)
         close()
     close()
 

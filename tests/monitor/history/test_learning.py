@@ -8,7 +8,9 @@ from support.building import BAD, NOW, START, assets, kind, samples
 
 from connectors.batch import Notice, NoticeKind
 from models.training import HeldOut
+from monitor.core.pipeline import Pipeline
 from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
+from monitor.core.records import Record, Results
 from monitor.history.learning import channels_of, choose_threshold, stretches
 
 SECOND = 1_000_000_000
@@ -84,6 +86,23 @@ def test_only_the_channels_of_the_model_are_in_a_stretch_and_bad_ones_not_valid(
     assert found.valid[:, 0].tolist() == [True, False]
     (channel,) = channels_of(of)
     assert (channel.name, channel.unit, channel.aggregate) == ("y", "bar", "last")
+
+
+def test_a_source_that_reports_on_change_teaches_the_frames_that_it_makes_live():
+    def alive(since, until):
+        instants = {"since": START + since * SECOND, "until": START + until * SECOND}
+        return Notice(source="s", kind=NoticeKind.ALIVE, **instants)
+
+    of = kind(gap_ticks=3, channels={"x": ChannelSettings(stale_s=4), "y": ChannelSettings()})
+    told = [rows(1), alive(0, 8), alive(8, 12), rows(13, x=5.0), alive(13, 20), rows(40), ENDED]
+    found, _ = learnt(of, told)
+    assert spans(found) == [("a0", 1, 20), ("a0", 40, 40)]
+    live = Pipeline(Plan(site="works", kinds={"k": of}, assets=tuple(assets(1, of))), {})
+    scores = Results.join([live.step(Record(NOW, body)) for body in told]).scores[0]
+    assert np.concatenate([one.tick for one in found]).tolist() == scores.tick.tolist()
+    value = np.concatenate([one.value for one in found])
+    assert np.array_equal(value.astype(np.float32), scores.value, equal_nan=True)
+    assert all(one.valid.all() for one in found)
 
 
 def test_tags_of_other_machines_are_not_counted():
