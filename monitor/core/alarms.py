@@ -7,6 +7,7 @@ alarm is active or normal, acknowledged or not.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,6 +32,7 @@ from monitor.core.records import (
 
 # A assets, C channels, R frames, L limits of a kind
 
+MOST_DIGITS = 6  # behind the point; smaller spreads are written with an exponent
 CLASSES = (AlarmClass.PROCESS, AlarmClass.LIMIT)  # that are raised here, and end here
 
 
@@ -176,11 +178,10 @@ class Alarms:
         for change in found:
             surprise = float(scores.surprise[change.row])
             blame = _largest_first(self._channels, scores.blame[change.row])
-            where = ", ".join(f"{name} {share:.0%}" for name, share in list(blame.items())[:3])
             if change.active:
                 reason = (
                     f"surprise {surprise:.1f} at or over {self._threshold:.1f}"
-                    f"{_lasting(alarm.on_delay_s)}; most of it from {where}"
+                    f"{_lasting(alarm.on_delay_s)}{self._blamed(blame, scores, change.row)}"
                 )
             else:
                 clear = self._threshold * alarm.clear_ratio
@@ -198,6 +199,22 @@ class Alarms:
                 )
             )
         return events
+
+    def _blamed(self, blame: Mapping[str, float], scores: Scores, row: int) -> str:
+        """Where a surprise comes from, in words: the first channel against what was expected."""
+        if not blame:
+            return ""
+        first, *others = [f"{name} {share:.0%}" for name, share in blame.items()][:3]
+        name = next(iter(blame))
+        at = row, self._channels.index(name)
+        against = _against(
+            float(scores.value[at]),
+            float(scores.expected[at]),
+            float(scores.spread[at]),
+            unit=self._kind.channels[name].unit,
+        )
+        then = f"; then {', '.join(others)}" if others else ""
+        return f"; most of it from {first}{against}{then}"
 
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:
@@ -318,6 +335,21 @@ def _conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) 
 def _lasting(delay_s: float) -> str:
     """For how long it was seen, in words; nothing where once was enough."""
     return f" for {delay_s:g} s" if delay_s else ""
+
+
+def _against(value: float, expected: float, spread: float, *, unit: str | None) -> str:
+    """What was measured, against what was expected, as exactly as the spread makes sense of.
+
+    Nothing where one of the two is not known.
+    """
+    if not (math.isfinite(value) and math.isfinite(expected)):
+        return ""
+    form, within = ".6g", ""  # a float32 has no more
+    if math.isfinite(spread) and spread > 0:
+        digits = max(-math.floor(math.log10(spread)), 0)  # its first one, behind the point
+        form = f".{digits}f" if digits <= MOST_DIGITS else form
+        within = f" +- {spread:{form}}"
+    return f": measured {value:{form}}, expected {expected:{form}}{within} {unit or ''}".rstrip()
 
 
 def _largest_first(channels: Sequence[str], blame_C: NDArray[np.float32]) -> dict[str, float]:

@@ -131,7 +131,10 @@ def test_without_a_model_there_is_no_process_alarm():
 
 def test_the_reason_says_what_was_seen_against_what_for_how_long_and_where():
     raised, returned = surprises(watch(), [6.25, 1])
-    assert raised.reason == ("surprise 6.2 at or over 4.0; most of it from y 75%, x 25%")
+    assert raised.reason == (
+        "surprise 6.2 at or over 4.0; "
+        "most of it from y 75%: measured 1, expected 0 +- 1; then x 25%"
+    )
     assert returned.reason == "surprise 1.0 below 3.2"
     assert (raised.value, raised.threshold) == (6.25, 4.0)
     assert raised.blame == {"y": 0.75, "x": 0.25}
@@ -148,7 +151,36 @@ def test_a_channel_without_blame_is_not_named():
     given = replace(scores(of, [9]), blame=np.array([[0, 1]], np.float32))
     (event,) = watch().step(of, given)
     assert event.blame == {"y": 1.0}
-    assert event.reason.endswith("most of it from y 100%")
+    assert event.reason.endswith("most of it from y 100%: measured 1, expected 0 +- 1")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "spread", "words"),
+    [
+        (3.14159, 4.0, 0.213, ": measured 3.1, expected 4.0 +- 0.2 bar"),
+        (8312.4, 8290.1, 12.2, ": measured 8312, expected 8290 +- 12 bar"),
+        (0.0123, 0.01, 0.0004, ": measured 0.0123, expected 0.0100 +- 0.0004 bar"),
+        (1.5, 1.25, 1e-9, ": measured 1.5, expected 1.25 +- 1e-09 bar"),
+        (1.5, 1.25, 0.0, ": measured 1.5, expected 1.25 bar"),
+        (1.5, 1.25, NAN, ": measured 1.5, expected 1.25 bar"),
+        (NAN, 4.0, 0.2, ""),
+        (3.1, NAN, NAN, ""),
+    ],
+)
+def test_what_was_measured_is_said_against_what_was_expected_never_as_nan(
+    value, expected, spread, words
+):
+    of = frames([value])
+    blame = np.array([[1, 0]], np.float32)
+    known = {"expected": np.float32([[expected, 0]]), "spread": np.float32([[spread, 1]])}
+    (event,) = watch(unit="bar").step(of, replace(scores(of, [9]), blame=blame, **known))
+    assert event.reason == f"surprise 9.0 at or over 4.0; most of it from x 100%{words}"
+
+
+def test_a_surprise_that_no_channel_is_blamed_for_is_said_by_itself():
+    of = frames([1.0])
+    (event,) = watch().step(of, replace(scores(of, [9]), blame=np.zeros((1, 2), np.float32)))
+    assert event.reason == "surprise 9.0 at or over 4.0"
 
 
 # ---- names --------------------------------------------------------------------------------------
