@@ -7,8 +7,8 @@ run gave.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ import numpy as np
 from connectors.batch import I32, Notice, NoticeKind, Samples, Waveforms
 from models.bundle import Bundle
 from monitor.core.aggregate import Index, common
-from monitor.core.alarms import Alarms
+from monitor.core.alarms import CLASSES, Alarms
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
 from monitor.core.modes import RunStates
 from monitor.core.plan import SECOND, Asset, KindSettings, Plan
 from monitor.core.records import (
     Action,
+    AlarmClass,
     AlarmEvent,
     Command,
     Epoch,
@@ -31,6 +32,8 @@ from monitor.core.records import (
     Results,
     Scores,
     ScoreState,
+    Standing,
+    Transition,
 )
 from monitor.core.scoring import Scorer
 
@@ -65,6 +68,19 @@ class SlotMap:
         within = np.where(known, tag, 0)
         known &= self._source[within] == self._number.get(source, len(self._number))
         return np.where(known, self._kind[within], -1), self._slot[within]
+
+
+def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
+    """What a source said of itself, as far as it matters to frames; times as in FrameBuilder."""
+    match notice:
+        case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
+            for frames in builders:
+                frames.alive(notice.source, since, until, received=received, now=now)
+        case Notice(kind=NoticeKind.ENDED):
+            for frames in builders:
+                frames.ended(notice.source)
+        case _:
+            pass  # kept by the journal alone
 
 
 class KindPipeline:
@@ -131,6 +147,7 @@ class Pipeline:
         self._rejected: dict[str, Counter[str]] = {}
         self._frames: Counter[str] = Counter()  # by score state
         self._elsewhere: Counter[str] = Counter()  # stored for assets the plan no longer names
+        self._gone: list[Standing] = []  # to be ended: nothing that is configured could
         self._slots = SlotMap(plan)
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
@@ -158,6 +175,8 @@ class Pipeline:
             case Epoch():
                 self._latest = record.received  # a clock that was once wrong is believed no longer
                 self._listen()
+                events += [_ended(alarm, now=self._latest) for alarm in self._gone]
+                self._gone = []
             case Command(action=Action.ACKNOWLEDGE):
                 for kind in self._kinds.values():
                     events += kind.alarms.acknowledge(record.body, now=self._latest)
@@ -214,6 +233,7 @@ class Pipeline:
             "late": dict(self._late),
             "repeated": dict(self._repeated),
             "rejected": {source: dict(counts) for source, counts in self._rejected.items()},
+            "gone": [asdict(alarm) for alarm in self._gone],
             "kinds": {name: kind.snapshot() for name, kind in self._kinds.items()},
         }
 
@@ -225,6 +245,10 @@ class Pipeline:
         self._frames = Counter(tree["frames"])
         self._repeated = Counter(tree["repeated"])
         self._rejected = {source: Counter(counts) for source, counts in tree["rejected"].items()}
+        self._gone = [  # a snapshot from before alarms were settled has none
+            Standing(**(alarm | {"alarm_class": AlarmClass(alarm["alarm_class"])}))
+            for alarm in tree.get("gone", ())
+        ]
         for name, kind in self._kinds.items():
             if name in tree["kinds"]:
                 kind.restore(tree["kinds"][name])
@@ -232,6 +256,18 @@ class Pipeline:
             before = Conservation.from_json(tree["conservation"][source])
             self._elsewhere[source] += before.stored - counts.stored
             self._repeated[source] += before.duplicate - counts.duplicate
+
+    def settle(self, standing: Sequence[Standing]) -> None:
+        """Go on from what people were told: exactly these alarms are active.
+
+        To be called where the records whose results are out end and new ones begin. The state says
+        the same, unless those records were stepped with another configuration before. An alarm
+        that nothing here can end, for it is no longer configured, ends with the next Epoch.
+        """
+        rest = [alarm for alarm in standing if alarm.alarm_class in CLASSES]
+        for kind in self._kinds.values():
+            rest = kind.alarms.settle(rest)
+        self._gone = rest
 
     def _take(self, samples: Samples) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
@@ -262,21 +298,12 @@ class Pipeline:
         return tuple(late), touched
 
     def _notice(self, notice: Notice) -> None:
-        """What a source said of itself. What changes no frame is kept by the journal alone."""
-        match notice:
-            case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
-                for kind in self._kinds.values():
-                    kind.frames.alive(
-                        notice.source, since, until, received=self._latest, now=self._now
-                    )
-            case Notice(kind=NoticeKind.ENDED):
-                for kind in self._kinds.values():
-                    kind.frames.ended(notice.source)
-            case Notice(kind=NoticeKind.REJECTED):
-                self._received[notice.source] += notice.count
-                self._reject(notice.source, notice.reason, notice.count)
-            case _:
-                pass
+        """What a source said of itself."""
+        builders = [kind.frames for kind in self._kinds.values()]
+        hear(notice, builders, received=self._latest, now=self._now)
+        if notice.kind is NoticeKind.REJECTED:
+            self._received[notice.source] += notice.count
+            self._reject(notice.source, notice.reason, notice.count)
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:
@@ -285,6 +312,21 @@ class Pipeline:
     def _listen(self) -> None:
         for kind in self._kinds.values():
             kind.frames.listen(self._now)
+
+
+def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
+    return AlarmEvent(
+        id=alarm.id,
+        asset=alarm.asset,
+        alarm_class=alarm.alarm_class,
+        point=alarm.point,
+        transition=Transition.RETURNED,
+        tick=now,
+        raised=alarm.raised,
+        reason="no longer configured",
+        value=float("nan"),
+        threshold=alarm.threshold,
+    )
 
 
 def threshold_of(kind: KindSettings, bundle: Bundle | None) -> float | None:

@@ -48,10 +48,14 @@ class LimitSettings(Settings):
         0.0, ge=0, description="How far back inside the limit before the alarm returns."
     )
     on_delay_s: float = Field(
-        0.0, ge=0, description="How long beyond the limit before the alarm is raised."
+        0.0,
+        ge=0,
+        description="How long beyond the limit before the alarm is raised; counted as for alarm.",
     )
     off_delay_s: float = Field(
-        0.0, ge=0, description="How long back inside before the alarm returns."
+        0.0,
+        ge=0,
+        description="How long back inside before the alarm returns; counted as for alarm.",
     )
 
     @model_validator(mode="after")
@@ -107,9 +111,17 @@ class AlarmSettings(Settings):
         "auto: the model's own.",
     )
     on_delay_s: float = Field(
-        0.0, ge=0, description="How long over the threshold before the alarm is raised."
+        0.0,
+        ge=0,
+        description="How long over the threshold before the alarm is raised. Gaps, and frames that "
+        "say nothing (off, warming, blind), pause it; one that is not over it starts it anew.",
     )
-    off_delay_s: float = Field(0.0, ge=0, description="How long below before the alarm returns.")
+    off_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long below before the alarm returns. Gaps, and frames that say nothing, "
+        "pause it; one that is not below starts it anew.",
+    )
     clear_ratio: float = Field(
         0.8, gt=0, le=1, description="Returns below this share of the threshold."
     )

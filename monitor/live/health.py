@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from monitor.live.standing import SourceStanding, Standing
+from monitor.live.standing import ServiceStanding, SourceStanding
 
 BEHIND_S = 30.0  # the step may be so far behind: more than a snapshot or a large group takes
 
@@ -21,12 +21,12 @@ class Health:
         return self.alive and not self.reasons
 
 
-def judge(standing: Standing) -> Health:
+def judge(standing: ServiceStanding) -> Health:
     """What a supervisor may ask."""
     return Health(alive=not standing.failed, reasons=tuple(_reasons(standing)))
 
 
-def _reasons(standing: Standing) -> Iterator[str]:
+def _reasons(standing: ServiceStanding) -> Iterator[str]:
     if standing.failed:
         yield "the step has failed; the log says why"
     elif standing.stopping:

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from monitor.live.health import judge
 from monitor.live.intake import SourceState
 from monitor.live.latency import BOUNDS
-from monitor.live.standing import Standing
+from monitor.live.standing import ServiceStanding
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "watchkeeper_"
@@ -29,7 +29,7 @@ PREFIX = "watchkeeper_"
 Labelled = Mapping[str, float | None]  # the value for each label; None: there is none yet
 
 
-def exposition(standing: Standing) -> bytes:
+def exposition(standing: ServiceStanding) -> bytes:
     """The whole page. Raises nothing for whatever a source says of itself."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Standing(standing))
@@ -40,7 +40,7 @@ def exposition(standing: Standing) -> bytes:
 class _Standing(Collector):
     """The families of one moment."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: ServiceStanding) -> None:
         self._standing = standing
 
     def collect(self) -> Iterator[Metric]:
@@ -54,7 +54,7 @@ class _Standing(Collector):
                     yield family
 
 
-def _service(standing: Standing) -> Iterator[Metric]:
+def _service(standing: ServiceStanding) -> Iterator[Metric]:
     try:
         program = version("watchkeeper")
     except PackageNotFoundError:
@@ -88,7 +88,7 @@ def _service(standing: Standing) -> Iterator[Metric]:
     )
 
 
-def _samples(standing: Standing) -> Iterator[Metric]:
+def _samples(standing: ServiceStanding) -> Iterator[Metric]:
     counts = {name: source.counts for name, source in standing.sources.items()}
     for name, words, values in (
         ("received", "Samples that came in.", {n: c.received for n, c in counts.items()}),
@@ -116,7 +116,7 @@ def _samples(standing: Standing) -> Iterator[Metric]:
     )
 
 
-def _frames(standing: Standing) -> Iterator[Metric]:
+def _frames(standing: ServiceStanding) -> Iterator[Metric]:
     scored = CounterMetricFamily(PREFIX + "frames_scored", "Frames with a score that counts.")
     scored.add_metric((), standing.frames.get("ok", 0))
     yield scored
@@ -133,7 +133,7 @@ def _frames(standing: Standing) -> Iterator[Metric]:
     yield histogram
 
 
-def _sources(standing: Standing) -> Iterator[Metric]:
+def _sources(standing: ServiceStanding) -> Iterator[Metric]:
     sources = standing.sources
     for name, words, values in (
         (
@@ -160,7 +160,7 @@ def _sources(standing: Standing) -> Iterator[Metric]:
         yield _gauges(f"source_{name}", words, "source", values)
 
 
-def _sinks(standing: Standing) -> Iterator[Metric]:
+def _sinks(standing: ServiceStanding) -> Iterator[Metric]:
     sinks = standing.sinks
     gauges: tuple[tuple[str, str, Labelled], ...] = (
         ("sink_away", "Whether it is away.", {n: bool(s.reason) for n, s in sinks.items()}),
@@ -193,7 +193,7 @@ def _sinks(standing: Standing) -> Iterator[Metric]:
     )
 
 
-def _peers(standing: Standing) -> Iterator[Metric]:
+def _peers(standing: ServiceStanding) -> Iterator[Metric]:
     """What the sources say of themselves; ``_total`` at the end of a name makes a counter."""
     said: dict[str, dict[str, float]] = {}
     for source, one in standing.sources.items():

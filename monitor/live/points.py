@@ -20,7 +20,7 @@ from monitor.core.pipeline import threshold_of
 from monitor.core.plan import MILLISECOND, SECOND, Asset, Plan
 from monitor.core.records import AlarmEvent, Results, Scores, ScoreState, Transition
 from monitor.live.intake import SourceState
-from monitor.live.standing import Standing
+from monitor.live.standing import ServiceStanding
 
 HEALTH_NS = 10 * SECOND  # health is stamped with multiples of it
 NO_MODEL = "none"  # the tag `model` of a kind without one
@@ -147,7 +147,7 @@ class PointMaker:
         )
 
 
-def health_points(standing: Standing, *, site: str, ready: bool) -> list[Points]:
+def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[Points]:
     """How the service stands as ``pipeline_health``: one row of it, and one a source.
 
     An age that is not known yet is 0, with ``sampled`` 0 beside it.

@@ -28,7 +28,7 @@ from monitor.live.delivery import Delivery
 from monitor.live.health import judge
 from monitor.live.intake import Behind, Intake, SourceState
 from monitor.live.points import PointMaker, health_points
-from monitor.live.standing import SinkStanding, SourceStanding, Standing
+from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
 from monitor.live.stepper import Retention, Stepper
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
@@ -237,7 +237,7 @@ class Service:
                 pass  # the beat says so
         await asyncio.Event().wait()
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> ServiceStanding:
         """How it stands now."""
         now = self._clock.now()
         counts = self.stepper.shown.get("conservation", {})
@@ -259,7 +259,7 @@ class Service:
         }
         return await asyncio.to_thread(self._standing, now, sources)
 
-    def _standing(self, now: int, sources: Mapping[str, SourceStanding]) -> Standing:
+    def _standing(self, now: int, sources: Mapping[str, SourceStanding]) -> ServiceStanding:
         """The part that reads the database: in a thread of its own."""
         letters = self._outbox.dead_letter_counts()
         sinks = {}
@@ -275,7 +275,7 @@ class Service:
                 lag_s=delivery.lag_s,
             )
         shown, done = self.stepper.shown, self.stepper.done
-        return Standing(
+        return ServiceStanding(
             now=now,
             started=self._started,
             config=self._epoch.config,

@@ -45,7 +45,7 @@ class SinkStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ServiceStanding:
     """How the whole service stands at ``now``."""
 
     now: int  # ns since 1970 UTC

@@ -2,7 +2,8 @@
 
 Results, outgoing messages and "done up to record n" go into one transaction. After a crash the
 newest snapshot is loaded and the journal replayed from there; what was committed before is worked
-out again, to rebuild the state, and not written twice.
+out again, to rebuild the state, and not written twice. Where new records begin, the alarms that
+the store holds as active are what counts: it knows what people were told.
 """
 
 import logging
@@ -88,6 +89,7 @@ class Stepper:
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
         self._at = 0  # the pipeline has seen up to this record
+        self._settled = False  # the pipeline knows what people were told
         self._records: Iterator[tuple[int, Record]] | None = None  # being read
         self._thread = threading.Thread(target=self._run, name="step")
 
@@ -161,6 +163,9 @@ class Stepper:
         fetched = self._records
         records = fetched or self._journal.read(self._at)
         for number, record in records:
+            if number > self._done and not self._settled:
+                self._pipeline.settle(self._store.standing())
+                self._settled = True
             results = self._pipeline.step(record)
             self._at = number
             if number > self._done:

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from connectors.batch import Samples
 from monitor.core.digest import digest
-from monitor.core.records import AlarmClass, AlarmEvent, Gap, Results, Scores, Transition
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Gap,
+    Results,
+    Scores,
+    Standing,
+    Transition,
+)
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 from monitor.state.names import Family, Names
@@ -189,6 +197,21 @@ class Store:
         """How many alarms of each class stand."""
         rows = self.database.query("SELECT class, COUNT(*) FROM alarm WHERE active GROUP BY class")
         return dict.fromkeys(AlarmClass, 0) | {AlarmClass(name): count for name, count in rows}
+
+    def standing(self) -> list[Standing]:
+        """The alarms that have not returned, the newest first."""
+        return [
+            Standing(
+                id=alarm.id,
+                asset=alarm.asset,
+                alarm_class=alarm.alarm_class,
+                point=alarm.point,
+                raised=alarm.raised,
+                threshold=alarm.threshold,
+                acknowledged=alarm.acknowledged,
+            )
+            for alarm in self.alarms(active_only=True)
+        ]
 
     def alarm_events(
         self, *, alarm: str | None = None, asset: str | None = None, since: int | None = None

@@ -17,13 +17,13 @@ from starlette.routing import Route
 
 from monitor.live.health import judge
 from monitor.live.metrics import CONTENT_TYPE, exposition
-from monitor.live.standing import Standing
+from monitor.live.standing import ServiceStanding
 
 GRACE_S = 2  # how long an answer that has begun may take at the end
 CALLERS = 64  # at once; the next ones are told to come again
 FRESH = {"Cache-Control": "no-store"}  # an answer is of its moment
 
-See = Callable[[], Awaitable[Standing]]
+See = Callable[[], Awaitable[ServiceStanding]]
 
 
 def app(see: See) -> Starlette:

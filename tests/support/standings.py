@@ -5,7 +5,7 @@ from dataclasses import replace
 from monitor.core.conservation import Conservation
 from monitor.live.intake import SourceState
 from monitor.live.latency import Latency
-from monitor.live.standing import SinkStanding, SourceStanding, Standing
+from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
 
 SECOND = 1_000_000_000
 NOW = 1_700_000_000 * SECOND
@@ -41,9 +41,9 @@ def sink(**changed: object) -> SinkStanding:
     return replace(well, **changed)
 
 
-def standing(**changed: object) -> Standing:
+def standing(**changed: object) -> ServiceStanding:
     """A service in which data flows."""
-    well = Standing(
+    well = ServiceStanding(
         now=NOW,
         started=NOW - 3600 * SECOND,
         config="c0ffee",

@@ -1,6 +1,7 @@
 """The service in a world that is not ready, refuses, is full, falls silent, or changes."""
 
 import asyncio
+import json
 import logging
 import shutil
 import time
@@ -17,6 +18,7 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.records import Scores, ScoreState
 from monitor.live import service as service_room
 from monitor.live.intake import Behind
+from monitor.live.stepper import Stepper
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import LockedError, StorageFullError
 from monitor.state.journal import Journal
@@ -233,6 +235,112 @@ def test_an_asset_that_is_added_leaves_the_others_as_they_were(tmp_path):
     for name in ("m1", "m2"):
         assert same_scores(scores_of(made.data, name), scores_of(whole.data, name))
     assert scores_of(made.data, "m0").state[:10].tolist() == [ScoreState.WARMING] * 10
+
+
+# ---- alarms of what is no longer configured -----------------------------------------------------
+
+
+def half(folder):
+    """A plant whose recording stops within the first fault: surprise and limit stand."""
+    made = plants.plant(folder, assets=1)
+    columns = plants.columns(["m0"])
+    plants.write(made.folder / "rig.csv", {name: of[:HALF] for name, of in columns.items()})
+    return made
+
+
+def ended(made):
+    """The messages of alarms that are no longer configured: the point of each."""
+    bodies = [json.loads(path.read_text())["body"] for path in made.inbox.glob("*.json")]
+    return [body["point"] for body in bodies if body["reason"] == "no longer configured"]
+
+
+def standing(made):
+    return sorted(alarm.point for alarm in alarms_of(made.data, "m0") if alarm.active)
+
+
+def forget_to_save(patch):
+    """No snapshot is written, as if each run crashed."""
+    patch.setattr(Stepper, "_save", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("removed", "points"),
+    [
+        ("limits", ["flow high"]),
+        ("model", ["surprise"]),
+        ("channel", ["flow high"]),
+        ("asset", ["flow high", "surprise"]),
+        ("kind", ["flow high", "surprise"]),
+    ],
+)
+def test_an_alarm_of_what_was_removed_ends_with_the_next_start_and_is_said_once(
+    removed, points, tmp_path
+):
+    made = half(tmp_path / "plant")
+    plants.run(made)
+    assert standing(made) == ["flow high", "surprise"]
+    kind = made.settings["kinds"]["pump"]
+    match removed:
+        case "limits":
+            del kind["channels"]["flow"]["limits"]
+        case "model":
+            del kind["model"]
+        case "channel":
+            kind["channels"]["stream"] = {"tag": "flow", "unit": "bar", "model": False}
+            kind["channels"]["flow"] = {"tag": "load", "unit": "bar"}
+        case "asset":
+            made.settings["assets"] = {"m1": made.settings["assets"]["m0"]}
+        case "kind":
+            other = {"channels": {"load": {"unit": "bar"}}}
+            made.settings["kinds"] = {"fan": other}
+            asset = made.settings["assets"].pop("m0")
+            tags = {"load": asset["tags"]["load"]}
+            made.settings["assets"]["m1"] = {"kind": "fan", "source": "rig", "tags": tags}
+    made.save()
+    for _ in range(3):
+        plants.run(made)
+        assert sorted(ended(made)) == points
+        assert standing(made) == sorted({"flow high", "surprise"} - set(points))
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["snapshot", "no snapshot"])
+def test_a_crash_before_the_end_of_an_alarm_is_stored_says_it_with_the_next_start(
+    saved, tmp_path, monkeypatch
+):
+    made = half(tmp_path / "plant")
+    with monkeypatch.context() as patch:
+        if not saved:  # what was raised after the last snapshot is known to the store alone
+            forget_to_save(patch)
+        plants.run(made)
+    del made.settings["kinds"]["pump"]["channels"]["flow"]["limits"]
+    made.save()
+
+    def crash(*_, **__):
+        raise RuntimeError("the power is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", crash)
+        with pytest.raises(RuntimeError, match="the power is gone"):
+            plants.run(made)
+    assert standing(made) == ["flow high", "surprise"]
+    for _ in range(2):
+        plants.run(made)
+        assert ended(made) == ["flow high"]
+
+
+def test_a_crash_after_the_end_of_an_alarm_is_stored_does_not_say_it_again(tmp_path, monkeypatch):
+    made = half(tmp_path / "plant")
+    plants.run(made)
+    del made.settings["kinds"]["pump"]["channels"]["flow"]["limits"]
+    made.save()
+    with monkeypatch.context() as patch:
+        forget_to_save(patch)
+        plants.run(made)
+        made.settings["kinds"]["pump"]["channels"]["heat"]["limits"] = {"high": 1e6}
+        plants.run(made.save())
+    plants.run(made)
+    assert ended(made) == ["flow high"]
+    assert standing(made) == ["surprise"]
 
 
 def test_a_model_that_was_replaced_starts_anew_and_is_said(tmp_path, caplog):
