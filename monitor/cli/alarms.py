@@ -1,6 +1,7 @@
 """`watchkeeper alarms`: what was raised, what stands, and what a person does about it."""
 
 import getpass
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +62,7 @@ def listed(
             (f"{alarm.state:<12}", style),
             f"  {alarm.asset}  {alarm.alarm_class}  ",
             alarm.reason,
+            (_shelved(alarm, config.site.timezone), "yellow"),
         )
     if not found:
         console.say("No alarms.")
@@ -80,6 +82,41 @@ def acknowledge(
     Asks the running service, and ends when it is stored for good. Ends with 3 where none runs.
     """
     _do(file, as_json=as_json, action="acknowledge", target=alarm, why=why, who=who)
+
+
+@app.command("shelve")
+def shelve(
+    file: File,
+    alarm: Id,
+    *,
+    lasting: Annotated[str, typer.Option("--for", help="For how long, as 30min, 2h or 1h30min.")],
+    why: Annotated[str, typer.Option(help="The reason, for those who ask for it later.")],
+    who: Who = None,
+    as_json: Json = False,
+) -> None:
+    """Silence an alarm's point for a time: it is watched and stored, but nobody is told.
+
+    It is told of once more, as it then stands, when the time is over, or after `unshelve`. For
+    8 hours at most, unless the configuration says otherwise. Ends with 3 where no service runs.
+    """
+    until = time.time_ns() + console.nanoseconds(lasting, "--for")
+    _do(file, as_json=as_json, action="shelve", target=alarm, why=why, who=who, until=until)
+
+
+@app.command("unshelve")
+def unshelve(
+    file: File,
+    alarm: Id,
+    *,
+    why: Annotated[str, typer.Option(help="The reason, for those who read it later.")] = "",
+    who: Who = None,
+    as_json: Json = False,
+) -> None:
+    """End the shelving of an alarm's point before its time; what it truly is goes out.
+
+    Ends with 3 where no service runs.
+    """
+    _do(file, as_json=as_json, action="unshelve", target=alarm, why=why, who=who)
 
 
 def _do(file: Path, *, as_json: bool, who: str | None, **given: Any) -> None:
@@ -107,6 +144,12 @@ def _login() -> str:
         ) from None
 
 
+def _shelved(alarm: "Alarm", zone: str) -> str:
+    if alarm.shelved_until is None:
+        return ""
+    return f"  (shelved until {console.local(alarm.shelved_until, zone)})"
+
+
 def _json(alarm: "Alarm") -> dict[str, Any]:
     return {
         "id": alarm.id,
@@ -120,4 +163,5 @@ def _json(alarm: "Alarm") -> dict[str, Any]:
         "value": alarm.value,
         "threshold": alarm.threshold,
         "blame": dict(alarm.blame),
+        "shelved_until_ns": alarm.shelved_until,
     }

@@ -12,8 +12,9 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from monitor.core.plan import Settings
 from monitor.core.records import Action, AlarmEvent, Command
+from monitor.live.clock import Clock
 from monitor.live.control import RequestError
-from monitor.live.stepper import Stepper
+from monitor.live.stepper import HOUR, Stepper
 from monitor.state.database import DatabaseReader
 from monitor.state.errors import StorageFullError
 from monitor.state.store import Alarm, Store
@@ -28,7 +29,7 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)
 class CommandRequest(Settings):
     """What can be asked. ``target`` is an alarm's id, or the beginning of one."""
 
-    action: Literal[Action.ACKNOWLEDGE]
+    action: Literal[Action.ACKNOWLEDGE, Action.SHELVE, Action.UNSHELVE]
     target: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
     who: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
     why: Words = ""
@@ -44,9 +45,15 @@ class Commands:
         *,
         record: Callable[[Command], Awaitable[int]],
         stepper: Stepper,
+        clock: Clock,
+        shelve_hours: float,
     ) -> None:
-        """``record`` commits a command to the journal and gives its number."""
+        """``record`` commits a command to the journal and gives its number.
+
+        ``shelve_hours`` is for how long an alarm may be shelved at most.
+        """
         self._store, self._record, self._stepper = Store(database), record, stepper
+        self._clock, self._shelve_hours = clock, shelve_hours
 
     async def do(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """The alarm's full id and the transitions that followed. Raises RequestError.
@@ -59,7 +66,9 @@ class Commands:
         except ValidationError as error:
             raise RequestError("; ".join(_plain(one) for one in error.errors())) from None
         alarm = await asyncio.to_thread(self._alarm, asked.target)
-        _check(asked, alarm)
+        if asked.action is not Action.ACKNOWLEDGE:  # what is shelved is the point
+            alarm = await asyncio.to_thread(self._newest, alarm)
+        self._check(asked, alarm)
         command = Command(
             action=asked.action, target=alarm.id, who=asked.who, why=asked.why, until=asked.until
         )
@@ -95,11 +104,30 @@ class Commands:
             raise RequestError(f"{target!r} begins several ids: {some}; give more of it")
         return found[0]
 
+    def _newest(self, alarm: Alarm) -> Alarm:
+        """The last alarm of the same point."""
+        return next(
+            one
+            for one in self._store.alarms(asset=alarm.asset)
+            if (one.alarm_class, one.point) == (alarm.alarm_class, alarm.point)
+        )
 
-def _check(asked: CommandRequest, alarm: Alarm) -> None:
-    """Raises RequestError where the command would change nothing."""
-    if asked.action is Action.ACKNOWLEDGE and alarm.acknowledged:
-        raise RequestError(f"alarm {alarm.id[:8]} was acknowledged before, by {alarm.who}")
+    def _check(self, asked: CommandRequest, alarm: Alarm) -> None:
+        """Raises RequestError where the command would change nothing, or may not."""
+        if asked.action is Action.ACKNOWLEDGE and alarm.acknowledged:
+            raise RequestError(f"alarm {alarm.id[:8]} was acknowledged before")
+        if asked.action is Action.UNSHELVE and alarm.shelved_until is None:
+            raise RequestError(f"alarm {alarm.id[:8]} is not shelved")
+        if asked.action is not Action.SHELVE:
+            return
+        if not asked.why:
+            raise RequestError("why: shelving wants a reason; somebody will ask for it")
+        hours = ((asked.until or 0) - self._clock.now()) / HOUR
+        if not 0 < hours <= self._shelve_hours:
+            raise RequestError(
+                f"until: want a time from now on, at most {self._shelve_hours:g} h away "
+                f"(site.shelve_hours)"
+            )
 
 
 def _plain(error: Mapping[str, Any]) -> str:

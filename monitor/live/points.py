@@ -142,6 +142,7 @@ class PointMaker:
                 "value": _finite(np.array([event.value])),
                 "threshold": _finite(np.array([event.threshold])),
                 "valid": np.isfinite(np.array([event.value])).astype(np.float64),
+                "shelved": np.array([event.shelved_until is not None], np.float64),
             },
             texts={"alarm_id": (event.id,), "reason": (event.reason,), "who": (event.who,)},
         )

@@ -68,6 +68,7 @@ class Service:
         sinks: Sequence[Sink],
         clock: Clock,
         channel_score_s: float,
+        shelve_hours: float,
         retention: Retention,
     ) -> None:
         self._database, self._clock = database, clock
@@ -105,8 +106,16 @@ class Service:
             points=points,
             announce=self._announce,
         )
-        commands = Commands(database, record=self._record, stepper=self.stepper)
-        self._control = Control(database.folder, {"status": self._status, "command": commands.do})
+        self._commands = Commands(
+            database,
+            record=self._record,
+            stepper=self.stepper,
+            clock=clock,
+            shelve_hours=shelve_hours,
+        )
+        self._control = Control(
+            database.folder, {"status": self._status, "command": self._commands.do}
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def stop(self) -> None:

@@ -164,7 +164,7 @@ class Stepper:
         records = fetched or self._journal.read(self._at)
         for number, record in records:
             if number > self._done and not self._settled:
-                self._pipeline.settle(self._store.standing())
+                self._pipeline.settle(self._store.standing(), self._store.shelves())
                 self._settled = True
             results = self._pipeline.step(record)
             self._at = number
@@ -187,7 +187,8 @@ class Stepper:
 
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""
-        outgoing: list[Outgoing] = [message(event, site=self._site) for event in results.alarms]
+        told = (event for event in results.alarms if not event.silent)
+        outgoing: list[Outgoing] = [message(event, site=self._site) for event in told]
         if self._points is not None:
             outgoing += self._points.of(results)
         status, done = self.status(), self._at

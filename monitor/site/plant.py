@@ -146,6 +146,7 @@ def service(config: Config, database: Database, *, clock: Clock) -> Service:
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
             channel_score_s=config.state.channel_score_s,
+            shelve_hours=config.site.shelve_hours,
             retention=Retention(
                 journal_hours=config.state.journal_hours,
                 detail_hours=config.state.detail_hours,

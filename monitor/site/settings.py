@@ -107,6 +107,9 @@ class SiteSettings(Settings):
         validate_default=True,
         description="The folder for journal and results, relative to this file.",
     )
+    shelve_hours: float = Field(
+        8.0, gt=0, description="For how long a person may shelve an alarm at most."
+    )
 
 
 class TagSettings(Settings):

@@ -7,6 +7,7 @@ ever changed.
 
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,8 @@ def check(database):
     outbox = Outbox(database)
     ((number, item),) = outbox.pending("all", limit_items=9, limit_bytes=1 << 20)
     assert number == 2
-    assert same(item, points(1, 2))
+    # Version 0.1 began without texts in points.
+    assert same(replace(item, texts={}), replace(points(1, 2), texts={}))
     assert same(outbox.dead_letters()[0].item, message("m1"))
     assert outbox.pending("done", limit_items=9, limit_bytes=1 << 20) == []
 
