@@ -58,50 +58,55 @@ class PointMaker:
         near = self._spans(results.alarms)
         points = [self._alarm_event(event) for event in results.alarms]
         for scores in results.scores:
-            for asset, rows in _by_asset(scores):
-                if (of := self._assets.get(asset)) is not None:
-                    points += self._of_asset(scores, rows, of, near.get(of.name, ()))
+            points += self._of_kind(scores, near)
         return points
 
-    def _of_asset(
-        self, scores: Scores, rows: Index, asset: Asset, near: Sequence[tuple[int, int]]
+    def _of_kind(
+        self, scores: Scores, near: Mapping[str, Sequence[tuple[int, int]]]
     ) -> Iterator[Points]:
-        tags = self._tags_of[asset.name] | {"model": self._models.get(scores.kind, NO_MODEL)}
-        tick = scores.tick[rows]
-        told = self._told(tick, self._plan.kinds[scores.kind].tick_ms, near)
-        surprise = scores.surprise[rows]
-        ok = (scores.state[rows] == ScoreState.OK) & np.isfinite(surprise)
-        yield Points(
-            measurement="asset_score",
-            tags=tags,
-            time=tick,
-            fields={
-                "surprise": _finite(surprise),
-                "threshold": np.full(len(tick), self._thresholds[scores.kind]),
-                "raw": _finite(scores.raw[rows]),
-                "coverage": _finite(scores.coverage[rows]),
-                "state": scores.state[rows].astype(np.float64),
-                "valid": ok.astype(np.float64),
-            },
-        )
-        if not told.any():
-            return
-        for column, channel in enumerate(scores.channels):
-            value = scores.value[rows, column][told]
-            expected = scores.expected[rows, column][told]
+        """Whole columns first, then each asset's rows of them: an asset has only a few."""
+        model = {"model": self._models.get(scores.kind, NO_MODEL)}
+        tick_ms = self._plan.kinds[scores.kind].tick_ms
+        ok = (scores.state == ScoreState.OK) & np.isfinite(scores.surprise)
+        of_asset = {
+            "surprise": _finite(scores.surprise),
+            "threshold": np.full(len(scores), self._thresholds[scores.kind]),
+            "raw": _finite(scores.raw),
+            "coverage": _finite(scores.coverage),
+            "state": scores.state.astype(np.float64),
+            "valid": ok.astype(np.float64),
+        }
+        residual = scores.value - scores.expected
+        of_channel = {  # each [N, C]
+            "value": _finite(scores.value),
+            "expected": _finite(scores.expected),
+            "residual": _finite(residual),
+            "contribution": _finite(scores.blame),
+            "valid": np.isfinite(scores.value).astype(np.float64),
+            "judged": np.isfinite(residual).astype(np.float64),
+        }
+        for number, rows in _by_asset(scores):
+            if (asset := self._assets.get(number)) is None:
+                continue
+            tags = self._tags_of[asset.name] | model
+            tick = scores.tick[rows]
             yield Points(
-                measurement="channel_score",
-                tags=tags | {"channel": channel},
-                time=tick[told],
-                fields={
-                    "value": _finite(value),
-                    "expected": _finite(expected),
-                    "residual": _finite(value - expected),
-                    "contribution": _finite(scores.blame[rows, column][told]),
-                    "valid": np.isfinite(value).astype(np.float64),
-                    "judged": np.isfinite(value - expected).astype(np.float64),
-                },
+                measurement="asset_score",
+                tags=tags,
+                time=tick,
+                fields={name: column[rows] for name, column in of_asset.items()},
             )
+            told = self._told(tick, tick_ms, near.get(asset.name, ()))
+            if not told.any():
+                continue
+            own = {name: table[rows[told]] for name, table in of_channel.items()}
+            for place, channel in enumerate(scores.channels):
+                yield Points(
+                    measurement="channel_score",
+                    tags=tags | {"channel": channel},
+                    time=tick[told],
+                    fields={name: table[:, place] for name, table in own.items()},
+                )
 
     def _told(self, tick: I64, tick_ms: int, near: Sequence[tuple[int, int]]) -> Bool:
         """Which ticks [N] tell of their channels: the first of each span, and all in an alarm."""
