@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from support.recordings import samples
-from support.rigs import rig
+from support.rigs import rig, with_marks
 
 import connectors
 from connectors.batch import QUALITY_BAD, Notice, NoticeKind
@@ -19,7 +19,7 @@ from monitor.site import examples
 FOUND = connectors.discover()
 SOURCES = [name for name, found in FOUND.items() if found.source is not None]
 
-pytestmark = pytest.mark.parametrize("connector", SOURCES)
+pytestmark = pytest.mark.parametrize("connector", with_marks(SOURCES, "SourceRig"))
 
 
 @pytest.fixture
@@ -119,8 +119,25 @@ async def test_it_resumes_after_the_last_sample_wherever_it_is_cut(connector, ne
         first = await take(source, None, batches=cut)
         await source.accepted(first[-1].position)
         missing = len(peer.samples) - len(samples(first))
-        rest = await take(made(connector, peer), first[-1].position, count=missing or None)
+        live = 1 if getattr(peer, "live", False) else None  # it never says that there is no more
+        enough = {"count": missing} if missing else {"batches": live}
+        rest = await take(made(connector, peer), first[-1].position, **enough)
         assert samples(first) + samples(rest) == list(peer.samples)
+
+
+async def test_what_its_peer_cannot_give_again_is_a_recorded_gap(connector, peer):
+    if not hasattr(peer, "forget"):
+        return  # what it had, it can give again: the tests above say so
+    first = await take(made(connector, peer), None, batches=2)
+    unheard = peer.forget()
+    rest = await take(made(connector, peer), first[-1].position, count=1)
+    gaps = [one for one in rest if isinstance(one, Notice) and one.kind is NoticeKind.GAP]
+    assert unheard
+    for tag, time_ns, value, status in unheard:
+        recorded = any(
+            gap.since < time_ns <= gap.until and (not gap.tags or tag in gap.tags) for gap in gaps
+        )
+        assert recorded or (tag, time_ns, value, status) in samples(rest)
 
 
 @pytest.mark.parametrize("batches", [0, 1])

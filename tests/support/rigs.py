@@ -5,11 +5,12 @@ A rig is `tests/contracts/rigs/<type>.py` with a class for each role of the conn
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
+import pytest
 from pydantic import BaseModel
 
 from connectors.contract import TagRef
@@ -24,6 +25,8 @@ class SourceRig(Protocol):
     """A peer that has something to read."""
 
     clients: ClassVar[tuple[str, ...]]  # modules that must not be imported before open()
+    starts_servers: ClassVar[bool]  # if left out: False
+    live: ClassVar[bool]  # whether it never says that nothing more will come; left out: False
     settings: BaseModel  # such that `samples` come in several batches
     tags: Sequence[TagRef]
     samples: Sequence[Sample]  # in their order; some of bad quality, none NaN
@@ -35,7 +38,16 @@ class SourceRig(Protocol):
         """The peer cannot be reached."""
 
     def appear(self) -> None:
-        """It can be reached again, and has the same to say."""
+        """It can be reached again, and has the same to say, and what it had not handed over."""
+
+    def forget(self) -> Sequence[Sample]:
+        """Optional, for peers that can: it starts anew and forgets what it held for us.
+
+        Returns what it then said to nobody. It can be reached, and has more to say.
+        """
+
+    def close(self) -> None:
+        """Optional: end what was started."""
 
 
 class SinkRig(Protocol):
@@ -62,6 +74,16 @@ class SinkRig(Protocol):
 
     def contents(self) -> Any:
         """All that the peer holds, to be compared."""
+
+
+def with_marks(connectors: Iterable[str], role: str) -> list[Any]:
+    """Connectors as parameters of tests; those whose rigs start servers are marked so."""
+    marks = [pytest.mark.broker, pytest.mark.timeout(120)]
+    return [
+        pytest.param(name, marks=marks if getattr(made, "starts_servers", False) else [])
+        for name in connectors
+        for made in [getattr(rig(name), role)]
+    ]
 
 
 def rig(connector: str) -> ModuleType:
