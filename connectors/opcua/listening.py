@@ -65,7 +65,8 @@ class Listening:
         self._source, self._settings, self._link, self._totals = source, settings, link, totals
         self._of_tag = {tag: one for one in subscriptions for tag in one.tags}
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
-        self._depth = len(subscriptions) + 1  # Part 4, 5.14.1: one each, and one more
+        # Part 4, 5.14.1: a request for each, and one more; nobody answers without a subscription
+        self._depth = len(subscriptions) + 1 if subscriptions else 0
         self._away: dict[int, int] = {}  # tags that were out of reach, until when
         self._until = 0  # ns, the server's clock: everything up to here has come
         self._started = 0
@@ -185,13 +186,13 @@ class Listening:
             one.heard += clock() - self._asked
         self._ask()
         retry_at = self._retried + self._settings.retry_s
-        due = min(one.heard + one.patience_s for one in self.subscriptions)
-        if any(one.bad for one in self.subscriptions):
-            due = min(due, retry_at)
+        due = [one.heard + one.patience_s for one in self.subscriptions]
+        if not due or any(one.bad for one in self.subscriptions):
+            due.append(retry_at)
         signs: list[asyncio.Future[Any]] = [*self._requests, self._link.lost]
         await asyncio.wait(
             signs,
-            timeout=max(due - clock(), 0),
+            timeout=max(min(due) - clock(), 0),
             return_when=asyncio.FIRST_COMPLETED,
         )
         self._asked = clock()
@@ -200,7 +201,7 @@ class Listening:
         wave = self._batches(self._messages(answered), Wave(), [])
         if not answered:
             self._look_for_silence()
-        if clock() >= retry_at and any(one.bad for one in self.subscriptions):
+        if clock() >= retry_at:
             await self._retry()
         return wave
 
@@ -291,7 +292,8 @@ class Listening:
         said += wave.notices(self._source)
         self._count(said)
         since, vouched = self._until, [one.vouched for one in self.subscriptions]
-        self._until = max(since, min((v if v is not None else since) for v in vouched))
+        known = min((since if until is None else until for until in vouched), default=since)
+        self._until = max(since, known)
         position = self._position()
         batches: list[Batch] = [*said]
         if wave.tag:

@@ -168,6 +168,11 @@ async def test_a_frozen_server_is_given_up_in_the_time_of_its_sign_of_life(tmp_p
         plant = source(server.port, ["flow"])
         await plant.open(resume=None)
         await take(plant, is_alive)
+        server.process.freeze()
+        assert await closed_within_a_second(plant)  # when nobody has noticed yet
+        server.process.thaw()
+        await plant.open(resume=None)
+        await take(plant, is_alive)
         patience = plant._listening.subscriptions[0].patience_s
         server.process.freeze()
         start = time.monotonic()

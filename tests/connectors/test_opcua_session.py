@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from asyncua import ua
-from support.opcua import corner, last_position, notices, take, utc, values
+from support.opcua import corner, last_position, notices, plc, source, take, utc, values
 
 from connectors.batch import BAD, GOOD, UNCERTAIN, Flag, NoticeKind, Samples
 from connectors.contract import LostError
@@ -265,3 +265,23 @@ async def test_while_nobody_takes_the_server_keeps_and_nothing_is_lost():
     assert requests <= 2
     assert values(taken) == [float(n) for n in range(60)]
     assert len([one for one in taken if isinstance(one, Samples)]) < 20  # waves, not messages
+
+
+async def test_the_subscription_of_another_run_of_the_server_is_left_to_whom_it_belongs():
+    with plc({"flow": 0.0, "level": 0.0}) as server:
+        plant, other = source(server.port, ["flow"]), source(server.port, ["flow"])
+        await plant.open(resume=None)
+        stored = await take(plant, lambda some: notices(some, NoticeKind.ALIVE))
+        number = plant._listening.subscriptions[0].id
+        await plant.close()
+        server.stop()
+        server.start()  # it counts from the start again
+        await other.open(resume=None)
+        assert other._listening.subscriptions[0].id == number
+        await plant.open(resume=last_position(stored))
+        server.set("flow", 3.0)
+        assert 3.0 in values(await take(other, lambda some: 3.0 in values(some)))
+        taken = await take(plant, lambda some: 3.0 in values(some))
+        await plant.close()
+        await other.close()
+    assert len(notices(taken, NoticeKind.GAP)) == 1
