@@ -63,7 +63,6 @@ class Listening:
         self.unacknowledged = Unacknowledged()
         self.last_publish = 0  # ns, the server's clock
         self._source, self._settings, self._link, self._totals = source, settings, link, totals
-        self._of_tag = {tag: one for one in subscriptions for tag in one.tags}
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
         # Part 4, 5.14.1: a request for each, and one more; nobody answers without a subscription
         self._depth = len(subscriptions) + 1 if subscriptions else 0
@@ -101,10 +100,11 @@ class Listening:
             messages += [_Message(one, message, more=True) for message in contents if message]
             if None in contents:
                 said += self._gaps([one], self._until, now)
-        for one in fresh:
-            for tag, status in one.bad.items():
-                wave.add(tag, now, np.nan, status)
-                self._away[tag] = now
+        for one in self.subscriptions:
+            self._away |= dict.fromkeys(one.bad, now)
+            if one in fresh:
+                for tag, status in one.bad.items():
+                    wave.add(tag, now, np.nan, status)
         self._first = self._batches(messages, wave, said)
 
     async def _take_over(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_LOGIN_S = 60.0  # servers lock accounts after some wrong passwords
+TAKE_OVERS = 2  # tries; a link may be cut again right away, so once is not enough
 TOTALS = (
     "reconnects_total",
     "gaps_total",
@@ -47,7 +48,7 @@ class Source:
         self._settings, self._tags = settings, tags
         self._totals: Counter[str] = Counter()
         self._opened = 0
-        self._in_vain = False  # what was taken over last time said nothing: make it anew
+        self._in_vain = 0  # openings in a row whose subscriptions, taken over, said nothing
         self._link: Link | None = None
         self._listening: Listening | None = None
 
@@ -72,7 +73,7 @@ class Source:
         listening = Listening(self.name, settings, link, made, self._totals)
         try:
             await link.connect()
-            await listening.start(position, take_over=not self._in_vain)
+            await listening.start(position, take_over=self._in_vain < TAKE_OVERS)
         except DENIED as error:
             raise NotReadyError(
                 f"source {self.name}: {settings.url} does not let "
@@ -137,7 +138,7 @@ class Source:
     async def close(self) -> None:
         """See Source of the contract. The server keeps the subscriptions for their lifetime."""
         if self._listening is not None:
-            self._in_vain = self._listening.in_vain
+            self._in_vain = self._in_vain + 1 if self._listening.in_vain else 0
         self._listening = None
         link, self._link = self._link, None
         if link is not None:
