@@ -8,7 +8,7 @@ far behind, nothing more is read from any source.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,6 +71,12 @@ class Behind:
         return self._bytes > self._bound
 
 
+def _seen(future: asyncio.Future[int]) -> None:
+    """Whoever acknowledges looks at the error, if there is one; asyncio need not speak of it."""
+    if not future.cancelled():
+        future.exception()
+
+
 def _is_past(number: Future[int], reached: int) -> bool:
     """Whether a record was stepped, or will never be: it was not stored."""
     if not number.done():
@@ -129,7 +135,8 @@ class Intake:
         """Commit batch after batch, in order, and acknowledge each once it is safe."""
         waiting: deque[_InFlight] = deque()
         try:
-            async for batch in self.source.batches():
+            batches = self.source.batches()
+            while (batch := await self._next(batches, waiting)) is not None:
                 await self._take(batch, waiting)
                 backoff.reset()
                 if isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED:
@@ -140,6 +147,24 @@ class Intake:
             # What is on its way gets there, or fails, before anyone asks where the journal ends.
             on_the_way = [asyncio.wrap_future(one.future) for one in waiting]
             await asyncio.gather(*on_the_way, return_exceptions=True)
+
+    async def _next(self, batches: AsyncIterator[Batch], waiting: deque[_InFlight]) -> Batch | None:
+        """The next batch, None after the last; what is committed meanwhile is acknowledged.
+
+        Some peers send no more before they hear that what they sent is safe.
+        """
+        coming = asyncio.ensure_future(anext(batches, None))
+        try:
+            while waiting and not coming.done():
+                stored = asyncio.wrap_future(waiting[0].future)
+                stored.add_done_callback(_seen)
+                await asyncio.wait((coming, stored), return_when=asyncio.FIRST_COMPLETED)
+                if stored.done():
+                    await self._acknowledge(waiting)
+            return await coming
+        finally:
+            coming.cancel()
+            await asyncio.wait((coming,))
 
     async def _take(self, batch: Batch, waiting: deque[_InFlight]) -> None:
         """Send a batch on its way, once there is room, and acknowledge those that arrived."""
