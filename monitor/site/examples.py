@@ -84,9 +84,19 @@ def example(name: str) -> str:
     ):
         if role is not None:
             lines = [*_prose(_summary(role.Settings)), f"{section}:", f"  {name}:"]
-            lines += _indented(_flat(_fields(role.Settings, {"type": name})), 4)
+            lines += _indented(_flat(_fields(role.Settings, _shown(role.Settings, name))), 4)
             sections += "\n" + "\n".join(lines) + "\n"
     return _HEADER + sections
+
+
+def _shown(settings: type[BaseModel], name: str) -> dict[str, Any]:
+    """What an example says: the type, and what the class's own example adds to it.
+
+    Settings of which one among several must be given have such an example in ``model_config``.
+    """
+    extra = settings.model_config.get("json_schema_extra")
+    own = extra.get("example", {}) if isinstance(extra, dict) else {}
+    return {"type": name, **(own if isinstance(own, dict) else {})}
 
 
 def uncommented(text: str) -> str:

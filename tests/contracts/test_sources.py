@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from support.recordings import samples
-from support.rigs import rig
+from support.rigs import marked, rig
 
 import connectors
 from connectors.batch import QUALITY_BAD, Notice, NoticeKind
@@ -17,7 +17,7 @@ from connectors.contract import LostError, NotReadyError, Source
 from monitor.site import examples
 
 FOUND = connectors.discover()
-SOURCES = [name for name, found in FOUND.items() if found.source is not None]
+SOURCES = marked(name for name, found in FOUND.items() if found.source is not None)
 
 pytestmark = pytest.mark.parametrize("connector", SOURCES)
 

@@ -2,14 +2,17 @@
 
 A rig is `tests/contracts/rigs/<type>.py` with a class for each role of the connector: `SourceRig`
 (for sources and histories) and `SinkRig`, made with an empty folder. A connector without one fails.
+`MARKS` in it names the marks of all its tests, as "broker" where it starts a real server.
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
+import pytest
+from _pytest.mark import ParameterSet
 from pydantic import BaseModel
 
 from connectors.contract import TagRef
@@ -77,3 +80,15 @@ def rig(connector: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def marked(connectors: Iterable[str]) -> list[ParameterSet]:
+    """Connectors as parameters of a test, each with the marks of its rig."""
+    found = []
+    for name in connectors:
+        try:
+            marks = getattr(rig(name), "MARKS", ())
+        except LookupError:
+            marks = ()  # its tests say that there is no rig
+        found.append(pytest.param(name, marks=[getattr(pytest.mark, mark) for mark in marks]))
+    return found
