@@ -1,6 +1,7 @@
 """What every connector that speaks HTTP shares: addresses, certificates, and patience asked for."""
 
 import math
+import os
 import ssl
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -77,9 +78,14 @@ def plain(error: BaseException) -> str:
     """Why a connection failed, in words that stay the same from one attempt to the next."""
     deepest: BaseException | None = error
     while deepest is not None:
+        if isinstance(deepest, ConnectionError) and deepest.errno:
+            return os.strerror(deepest.errno)  # asyncio's own words hold addresses
         if isinstance(deepest, OSError) and deepest.strerror:
             return deepest.strerror
-        deepest = deepest.__cause__ or deepest.__context__
+        if isinstance(deepest, BaseExceptionGroup):  # an attempt for each address of a name
+            deepest = deepest.exceptions[0]
+        else:
+            deepest = deepest.__cause__ or deepest.__context__
     return (
         "no answer in time" if "timeout" in type(error).__name__.lower() else type(error).__name__
     )

@@ -6,7 +6,6 @@ in docs/decisions/0023-webhooks.md. Sources: standardwebhooks.com, cloudevents.i
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -205,7 +204,7 @@ class Sink:
         for number, text in enumerate(secret.get_secret_value().split(), start=1):
             try:
                 key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
-            except binascii.Error:
+            except ValueError:  # also where a character is not ASCII
                 key = b""
             if not text.startswith(PREFIX) or not 24 <= len(key) <= 64:
                 raise NotReadyError(

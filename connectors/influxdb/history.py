@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from connectors.batch import F64, GOOD, I32, I64, Flag, Notice, NoticeKind, Samples
 from connectors.contract import NotReadyError, RefusedError, TagRef
 from connectors.http import host_of, plain, retry_after_s, trust
-from connectors.influxdb.series import Series, selection
+from connectors.influxdb.series import TYPES, Series, selection
 from connectors.influxdb.settings import ReadingSettings
 from connectors.secrets import read_secret
 
@@ -119,19 +119,20 @@ class History:
         return stretch
 
     def _take(self, stretch: _Stretch, group: Sequence[_Wanted], series: Mapping[str, Any]) -> None:
-        """One piece of one series: a stamp and the group's fields in each row."""
+        """One piece of one series: a stamp and the group's fields in each row, by TYPES."""
         stamps, *columns = zip(*series["values"], strict=True)
         time = np.array(stamps, np.int64) + self._shift
         tags = {key: value for key, value in series.get("tags", {}).items() if value}
-        for wanted, column in zip(group, columns, strict=True):
-            texts = sum(isinstance(value, str) for value in column)
-            for tag in wanted.tags if texts else ():
-                stretch.texts[tag.id] += texts
-            numbers = [None if isinstance(value, str) else value for value in column]
-            value = np.array(numbers, np.float64)  # None: NaN; true and false: 1 and 0
+        per_field = [columns[n : n + len(TYPES)] for n in range(0, len(columns), len(TYPES))]
+        for wanted, (numbers, states, texts) in zip(group, per_field, strict=True):
+            number, state = np.array(numbers, np.float64), np.array(states, np.float64)
+            value = np.where(np.isnan(number), state, number)  # nothing: NaN; true and false: 1, 0
             there = ~np.isnan(value)
-            if texts or there.any():
+            unread = len(texts) - texts.count(None)
+            if unread or there.any():
                 self._check_same(wanted, tags)
+            for tag in wanted.tags if unread else ():
+                stretch.texts[tag.id] += unread
             if there.any():
                 stretch.add(wanted, time[there], value[there])
 

@@ -14,6 +14,7 @@ _ADDRESS = re.compile(
     rf'(?P<measurement>{_QUOTED}|[^"{{}}]+)\.(?P<field>{_QUOTED}|[^".{{}}]+)(?:\{{(?P<tags>.*)\}})?'
 )
 _TAG = re.compile(rf'\s*(?P<key>{_QUOTED}|[^"{{}}=,]+)=(?P<value>{_QUOTED}|[^"{{}}=,]*)(?:,|$)')
+TYPES = ("float", "boolean", "string")  # whole numbers are read as floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,11 @@ def selection(
     since: int,
     until: int,
 ) -> str:
-    """InfluxQL: these fields in (since, until], ns since 1970 UTC."""
-    columns = ", ".join(f"{_name(field)}::field" for field in fields)
+    """InfluxQL: these fields in (since, until], ns since 1970 UTC; one column for each of TYPES.
+
+    A field may be of another type in another shard, and without a cast one type hides the others.
+    """
+    columns = ", ".join(f"{_name(field)}::{kind}" for field in fields for kind in TYPES)
     policy = f"{_name(retention_policy)}." if retention_policy else ""
     conditions = [f"time > {since}", f"time <= {until}"]
     conditions += [f"{_name(key)}::tag = {_text(value)}" for key, value in tags]

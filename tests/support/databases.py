@@ -156,14 +156,19 @@ class Influx(Server):
         self.post("/write", lines.encode(), db=database, precision="ns")
 
     def contents(self, database: str) -> dict[tuple[Any, ...], dict[str, Any]]:
-        """Every point: (measurement, tags, time) -> its fields."""
+        """Every point: (measurement, tags, time) -> its fields, all numbers as floats."""
+        names = [
+            row[0] for one in self.query("SHOW MEASUREMENTS", database) for row in one["values"]
+        ]
+        quoted = ['"' + name.replace("\\", r"\\").replace('"', r"\"") + '"' for name in names]
         return {
-            (one["name"], tuple((k, v) for k, v in one["tags"].items() if v), row[0]): {
-                name: value
+            (one["name"], tuple((k, v) for k, v in one.get("tags", {}).items() if v), row[0]): {
+                name: float(value) if isinstance(value, int) else value
                 for name, value in zip(one["columns"][1:], row[1:], strict=True)
                 if value is not None
             }
-            for one in self.query("SELECT * FROM /.*/ GROUP BY *", database)
+            for name in quoted
+            for one in self.query(f"SELECT * FROM {name} GROUP BY *", database)  # noqa: S608 (ours)
             for row in one["values"]
         }
 
