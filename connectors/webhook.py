@@ -98,10 +98,10 @@ class Sink:
             raise RefusedError(self._gone, connector=self.name)
         import httpx  # noqa: PLC0415 - only where there is one
 
-        self._keys = self._read_keys()
+        self._keys = await asyncio.to_thread(self._read_keys)
         self._client = httpx.AsyncClient(
             timeout=None,  # noqa: S113 - bounded as a whole, in _post
-            verify=trust(self._settings.ca_file, connector=self.name),
+            verify=await asyncio.to_thread(trust, self._settings.ca_file, connector=self.name),
             trust_env=False,  # what is configured is what is used
         )
 

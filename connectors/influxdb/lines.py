@@ -10,17 +10,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.batch import I64
+from connectors.batch import I32
 from connectors.points import Points
-
-# N lines of a block, B blocks of one form
 
 _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 _KEY = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
@@ -28,22 +26,28 @@ _KEY = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 _UNWRITABLE = re.compile(r'[\x00-\x1f\x7f]|\\(?=[\\,= "]|$)')
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lines:
-    """The lines of one block."""
+    """Lines ``start`` to ``stop`` of many; a view, that copies nothing."""
 
-    data: bytes  # each line ends with a newline
-    ends: I64  # [N] where each line ends in ``data``
+    text: bytes  # of all of them; each ends with a newline
+    offset: I32  # where each begins in ``text``, and where the last one ends
+    start: int
+    stop: int
 
     def __len__(self) -> int:
         """Count of lines."""
-        return len(self.ends)
+        return self.stop - self.start
+
+    @property
+    def data(self) -> bytes:
+        """These lines."""
+        return self.text[self.offset[self.start] : self.offset[self.stop]]
 
     def part(self, start: int, stop: int) -> "Lines":
-        """Lines ``start`` to ``stop``."""
-        first = int(self.ends[start - 1]) if start else 0
-        ends = self.ends[start:stop]
-        return Lines(self.data[first : int(ends[-1]) if len(ends) else first], ends - first)
+        """Lines ``start`` to ``stop`` of these, as far as there are any."""
+        first, last = self.start + start, min(self.start + stop, self.stop)
+        return Lines(self.text, self.offset, first, last)
 
 
 def lines(blocks: Sequence[Points]) -> tuple[dict[int, Lines], dict[int, str]]:
@@ -117,13 +121,12 @@ def _together(blocks: Sequence[Points], heads: Sequence[str]) -> list[Lines]:
         before = ","
     time = pa.array(np.concatenate([block.time for block in blocks]))
     parts += [" ", pc.cast(time, pa.string()), "\n"]
-    return _cut(pc.binary_join_element_wise(*parts, ""), np.cumsum(count))
+    return _cut(pc.binary_join_element_wise(*parts, ""), np.cumsum(count).tolist())
 
 
-def _cut(joined: Any, stops: I64) -> list[Lines]:
+def _cut(joined: Any, stops: Sequence[int]) -> list[Lines]:
     """Cut all lines into blocks that stop at these lines; ``joined`` is a string array."""
     _, offsets, data = joined.buffers()
-    ends = np.frombuffer(offsets, np.int32)[1 : len(joined) + 1].astype(np.int64)
-    whole = Lines(data.to_pybytes() if data is not None else b"", ends)
-    starts = np.concatenate([[0], stops[:-1]])
-    return [whole.part(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+    offset = np.frombuffer(offsets, np.int32)
+    text = data.to_pybytes() if data is not None else b""
+    return [Lines(text, offset, *lines) for lines in pairwise([0, *stops])]
