@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from connectors.batch import BAD, GOOD, Notice, NoticeKind, Samples
 from models.bundle import Bundle, Channel
 from models.contract import RESIDUAL_LIMIT, Detector, Stretch
-from models.recurrent import Forecaster, GruSettings
+from models.recurrent import Forecaster
 from models.runtime import use_one_thread
+from models.settings import GruSettings, TrainingSettings
 from models.surprise import Mahalanobis
-from models.training import TrainingSettings, train
+from models.training import train
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
 from monitor.core.records import Record, Results

@@ -8,7 +8,6 @@ live and in backfill, so both give the same bits. Tensors in, tensors out.
 """
 
 import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, S smoothed copies of the
@@ -263,24 +261,3 @@ class Detector:
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """The rows of all parts, one after the other."""
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-
-
-class DetectorSettings(BaseModel, ABC):
-    """The settings of one kind of detector, and how it is built from them.
-
-    A subclass with its own ``type: Literal[...]`` in a module of this package is found by
-    models.discover().
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: str
-    warmup_ticks: int | None = Field(
-        None,
-        ge=0,
-        description="Ticks not scored after a start or a gap; left out: the model's own.",
-    )
-
-    @abstractmethod
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""

@@ -12,15 +12,14 @@ process. Adam (Kingma and Ba, 2015), early stopping on the last part of each ass
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.recurrent import WARMUP_TICKS, Forecaster
+from models.settings import TrainingSettings
 
 # T ticks, N rows, C channels, K ticks of one chunk
 
@@ -28,32 +27,6 @@ GRADIENT_NORM = 1.0
 BATCH_ROWS = 64
 ROW_CHUNKS = 8  # a row is at least this many chunks long, where its run is
 DEADBAND = (0.05, 0.5)  # scaled units: the range of report-on-change that is simulated
-
-
-class TrainingSettings(BaseModel):
-    """How a model is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = Field(0, ge=0, description="Same seed, same data, same CPU: same bits.")
-    epochs: int = Field(40, ge=1, description="Passes over the data, at the most.")
-    patience: int = Field(
-        6, ge=1, description="Passes without a better validation loss before it stops."
-    )
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step.")
-    chunk_ticks: int = Field(100, ge=8, description="Ticks that a gradient reaches back.")
-    validation_share: float = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="The last share of each asset's time, kept to know when to stop.",
-    )
-    channel_dropout: float = Field(
-        0.2, ge=0, lt=1, description="How often a channel falls out, or reports on change only."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: CUDA where there is one."
-    )
 
 
 class StoppedError(Exception):

@@ -14,14 +14,14 @@ in the same product.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from models.contract import Detector, State
-from models.surprise import Mahalanobis, SmoothedSettings
+from models.settings import RecurrentSettings
+from models.surprise import Mahalanobis
 
 # T ticks, N rows, C channels, I = 2C inputs, H hidden, P rows padded to whole groups of eight
 
@@ -31,34 +31,6 @@ REGISTERS = 32  # floats: two of the widest registers, what torch's loops take a
 WORKS_KEPT = 256
 LEAST_FLOOR = 0.03  # scaled units: no forecast is surer than this, whatever it saw in training
 WARMUP_TICKS = 32  # the forecast of the first ticks after a reset does not count
-
-
-class RecurrentSettings(SmoothedSettings, ABC):
-    """What GRU and LSTM share."""
-
-    hidden: int = Field(
-        64, ge=4, le=1024, multiple_of=4, description="Size of the memory of each asset."
-    )
-
-
-class GruSettings(RecurrentSettings):
-    """A GRU forecaster; its smoothed residuals are judged."""
-
-    type: Literal["gru"] = "gru"
-
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""
-        return _detector(self, channels, GruForecaster(channels, self.hidden))
-
-
-class LstmSettings(RecurrentSettings):
-    """An LSTM forecaster; its smoothed residuals are judged."""
-
-    type: Literal["lstm"] = "lstm"
-
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""
-        return _detector(self, channels, LstmForecaster(channels, self.hidden))
 
 
 class Network(nn.Module):
@@ -364,11 +336,12 @@ class LstmForecaster(Forecaster):
         return mean, log_spread
 
 
-def _detector(settings: RecurrentSettings, channels: int, forecaster: Forecaster) -> Detector:
+def detector(settings: RecurrentSettings, forecaster: Forecaster) -> Detector:
+    """A forecaster that has learnt nothing yet, with its judge."""
     return Detector(
-        channels=channels,
+        channels=forecaster.channels,
         predictor=forecaster,
-        judge=Mahalanobis(channels, settings.spans),
+        judge=Mahalanobis(forecaster.channels, settings.spans),
         warmup_ticks=settings.warmup_ticks,
     )
 

@@ -33,13 +33,14 @@ from models.bundle import (
     write_folder,
 )
 from models.calibration import LEAST_FRAMES, Calibration
-from models.contract import Detector, DetectorSettings, Judge, Stretch
+from models.contract import Detector, Judge, Stretch
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
-from models.gradient import GradientFit, StoppedError, TrainingSettings
+from models.gradient import GradientFit, StoppedError
 from models.recurrent import Forecaster
 from models.scaling import Scaling
+from models.settings import DetectorSettings, TrainingSettings
 
-__all__ = ["HeldOut", "Interrupted", "Progress", "Trained", "TrainingSettings", "train"]
+__all__ = ["HeldOut", "Interrupted", "Progress", "Trained", "train"]
 
 # T ticks, C channels, S smoothed copies
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from connectors.batch import Samples
 from models.bundle import Bundle, BundleError
-from models.contract import DetectorSettings
 from models.runtime import use_one_thread
-from models.training import Progress, TrainingSettings, train
+from models.settings import DetectorSettings, TrainingSettings
+from models.training import Progress, train
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import Plan
 from monitor.core.records import Results

@@ -4,7 +4,7 @@ The tree that ``monitor.site.config`` reads. Every setting says what it means in
 which errors and printed examples repeat.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import (
@@ -17,17 +17,13 @@ from pydantic import (
     model_validator,
 )
 
+import models
 from connectors import discover
 from connectors.contract import ConfigPath
+from models.settings import DetectorSettings, TrainingSettings
 from monitor.core.plan import ChannelSettings, KindSettings, Settings
 from monitor.site.problems import did_you_mean
-from monitor.site.schema import ByType, Later
-
-if TYPE_CHECKING:
-    from models.contract import DetectorSettings
-    from models.training import TrainingSettings
-else:  # these import torch, which `check` need not wait for; ByType and Later find them in time
-    DetectorSettings = TrainingSettings = BaseModel
+from monitor.site.schema import ByType
 
 
 def _timezone(name: str) -> str:
@@ -69,20 +65,8 @@ def _sink_types() -> dict[str, type[BaseModel]]:
 
 
 def model_types() -> dict[str, type[BaseModel]]:
-    """Settings of every kind of model, by type. Looking for them imports torch, which is slow."""
-    from models import discover as discover_models  # noqa: PLC0415 - only where a model is named
-
-    return dict(discover_models())
-
-
-def _fit_settings() -> type[BaseModel]:
-    from models.training import TrainingSettings  # noqa: PLC0415 - imports torch, as above
-
-    return TrainingSettings
-
-
-def _fit_defaults() -> Any:
-    return _fit_settings()()
+    """Settings of every kind of model, by type."""
+    return dict(models.discover())
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -90,7 +74,6 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 SourceSettings = Annotated[BaseModel, ByType("source", _source_types)]
 SinkSettings = Annotated[BaseModel, ByType("sink", _sink_types)]
 ModelSettings = Annotated[DetectorSettings, ByType("model", model_types)]
-FitSettings = Annotated[TrainingSettings, Later(_fit_settings)]
 
 
 class SiteSettings(Settings):
@@ -162,7 +145,7 @@ class Training(Settings):
     model: ModelSettings = Field(
         description="The model; `watchkeeper example` lists them.", examples=[{"type": "gru"}]
     )
-    fit: FitSettings = Field(default_factory=_fit_defaults, description="How it is fitted.")
+    fit: TrainingSettings = Field(TrainingSettings(), description="How it is fitted.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

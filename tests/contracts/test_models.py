@@ -14,9 +14,9 @@ from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
 import models
 from models.bundle import Bundle
-from models.contract import DetectorSettings, Judgement, State
-from models.recurrent import RecurrentSettings
-from models.training import TrainingSettings, train
+from models.contract import Judgement, State
+from models.settings import DetectorSettings, RecurrentSettings, TrainingSettings
+from models.training import train
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -3,9 +3,10 @@ import torch
 from support.machines import fleet, stretch
 
 from models.crossfit import scaled_run
-from models.gradient import Batch, GradientFit, Run, TrainingSettings
-from models.recurrent import WARMUP_TICKS, Forecaster, LstmSettings
+from models.gradient import Batch, GradientFit, Run
+from models.recurrent import WARMUP_TICKS, Forecaster
 from models.scaling import Scaling
+from models.settings import LstmSettings, TrainingSettings
 
 
 def runs(ticks: int = 250) -> list[Run]:

@@ -6,12 +6,10 @@ from models import recurrent
 from models.contract import Detector
 from models.recurrent import (
     Forecaster,
-    GruSettings,
-    LstmSettings,
     PackedProduct,
     PlainProduct,
-    RecurrentSettings,
 )
+from models.settings import GruSettings, LstmSettings, RecurrentSettings
 
 KINDS = [GruSettings, LstmSettings]
 PRODUCTS = [PlainProduct, PackedProduct]

@@ -8,12 +8,11 @@ import pytest
 import torch
 from support.machines import CHANNELS, QUICK, fleet, healthy, stretch
 
-from models.baselines import EwmaSettings
 from models.contract import Stretch
 from models.crossfit import Piece, Record, folds_of
-from models.recurrent import GruSettings, LstmSettings
 from models.scaling import Scaling
-from models.training import Interrupted, Trained, TrainingSettings, _cross_scores, train
+from models.settings import EwmaSettings, GruSettings, LstmSettings, TrainingSettings
+from models.training import Interrupted, Trained, _cross_scores, train
 
 GRU = GruSettings(hidden=4, spans=(1, 4))
 LSTM = LstmSettings(hidden=4, spans=(1, 4))
