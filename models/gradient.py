@@ -34,6 +34,23 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """How a fit went. The losses are of the epoch whose weights are kept, in nats a value."""
+
+    epochs: int  # passes made
+    best_epoch: int  # whose weights are kept, counted from 1
+    training_loss: float
+    validation_loss: float
+    mean_loss: float  # validation loss of whoever only knows the mean and spread of each channel
+    stopped_early: bool  # it had got no better for a while; else: at the limit, still improving
+
+    @property
+    def beats_mean(self) -> bool:
+        """Whether it learnt more than each channel's mean and spread."""
+        return self.validation_loss < self.mean_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One stretch in scaled units."""
 
@@ -107,6 +124,7 @@ class GradientFit:
         self.epoch = 0
         self.stale = 0
         self.best_loss = math.inf
+        self.training_loss = math.inf  # of the best epoch
         self.best = self._weights()
 
     @property
@@ -133,15 +151,25 @@ class GradientFit:
                 f"Try a learning_rate below {self.settings.learning_rate}."
             )
         self.epoch += 1
+        training = total / max(count, 1.0)
         if validation < self.best_loss:
-            self.best_loss, self.stale, self.best = validation, 0, self._weights()
+            self.best_loss, self.training_loss = validation, training
+            self.stale, self.best = 0, self._weights()
         else:
             self.stale += 1
-        return total / max(count, 1.0), validation
+        return training, validation
 
-    def finish(self) -> None:
+    def finish(self) -> Fitted:
         """Put the best weights seen into the forecaster."""
         self.forecaster.load_tensors(self.best)
+        return Fitted(
+            epochs=self.epoch,
+            best_epoch=self.epoch - self.stale,
+            training_loss=self.training_loss,
+            validation_loss=self.best_loss,
+            mean_loss=self._mean_loss(),
+            stopped_early=self.stale >= self.settings.patience,
+        )
 
     def capture(self) -> tuple[dict[str, Tensor], dict[str, float | int]]:
         """Copies of all that the next epoch depends on: tensors, and numbers."""
@@ -155,6 +183,7 @@ class GradientFit:
             "epoch": self.epoch,
             "stale": self.stale,
             "best_loss": self.best_loss if self.epoch else 0.0,  # JSON knows no infinity
+            "training_loss": self.training_loss if self.epoch else 0.0,
         }
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float | int]) -> None:
@@ -169,6 +198,7 @@ class GradientFit:
         self.generator.set_state(tensors["generator"])
         self.epoch, self.stale = int(numbers["epoch"]), int(numbers["stale"])
         self.best_loss = float(numbers["best_loss"]) if self.epoch else math.inf
+        self.training_loss = float(numbers["training_loss"]) if self.epoch else math.inf
 
     def _learn(
         self, batch: Batch, should_stop: Callable[[], bool]
@@ -205,6 +235,16 @@ class GradientFit:
                     mean, log_spread, state = self.network(chunk.value, chunk.valid, state)
                     loss, values = _loss(mean, log_spread, chunk.value, chunk)
                     total, count = total + float(loss) * values, count + values
+        return total / max(count, 1.0)
+
+    def _mean_loss(self) -> float:
+        """Scaled values have mean 0 and deviation 1, as far as what was learnt from tells."""
+        total, count = 0.0, 0.0
+        for row in self.validating:
+            batch = Batch.of([row], "cpu")
+            zero = torch.zeros_like(batch.value)
+            loss, values = _loss(zero, zero, batch.value, batch)
+            total, count = total + float(loss) * values, count + values
         return total / max(count, 1.0)
 
     def _nothing_seen(self, batch: Batch) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from connectors.batch import Samples
 from models.bundle import Bundle, BundleError
+from models.gradient import Fitted
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Progress, train
@@ -67,6 +68,8 @@ class Learnt:
     frames: int
     threshold: float
     healthy_s: float  # of held-out healthy frames behind the threshold
+    machines: int  # that were learnt from; one alone is held out block by block of its time
+    fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
 
 
 def learn(
@@ -128,6 +131,8 @@ def learn(
         frames=sum(len(run) for run in runs),
         threshold=threshold.value,
         healthy_s=threshold.healthy_s,
+        machines=len({run.asset for run in runs}),
+        fits=trained.fits,
     )
 
 

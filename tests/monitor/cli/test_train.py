@@ -3,6 +3,7 @@
 import shutil
 import signal
 
+import numpy as np
 import pytest
 from support import plants
 from support.commands import process, watchkeeper
@@ -34,6 +35,46 @@ def test_for_scripts_it_is_json(made):
     assert found["frames"] == 600
     assert found["provisional"] is True
     assert found["threshold"] == Bundle.load(found["path"]).card.threshold
+
+
+def test_each_model_of_the_cross_fit_is_told_with_what_to_do_about_it(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    said = watchkeeper("train", made.file)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    models = [line for line in lines if line.startswith("    model ")]
+    assert len(models) == 4
+    assert models[0].startswith("    model 1 of 4: 1 epoch, training loss ")
+    assert models[3].startswith("    model 4 of 4, the one that is kept: 1 epoch")
+    assert all(line.endswith("stopped at the epoch limit") for line in models)
+    assert "each machine was judged by a model that never saw it" in said.out
+    want = "raise kinds.pump.training.fit.epochs above 1"
+    assert sum(want in line for line in lines) == 4
+
+    made = plants.teaching(tmp_path / "other", "gru", ticks=200, epochs=40, patience=1)
+    (found,) = watchkeeper("train", made.file, "--json").json
+    assert [fit["stopped_early"] for fit in found["models"]] == [True] * 4
+    assert all(fit["validation_loss"] < fit["mean_loss"] for fit in found["models"])
+    assert all(fit["beats_mean"] for fit in found["models"])
+    assert found["warnings"] == []
+
+
+def test_a_model_that_is_no_better_than_the_mean_is_called_that(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    noise = np.random.default_rng(0).normal(50.0, 1.0, (200, 9))
+    names = [f"{asset}.{channel}" for asset in made.assets for channel in plants.CHANNELS]
+    plants.write(made.folder / "rig.csv", dict(zip(names, noise.T, strict=True)))
+    (found,) = watchkeeper("train", made.file, "--json").json
+    assert not any(fit["beats_mean"] for fit in found["models"])
+    assert sum("no better than the mean" in warning for warning in found["warnings"]) == 4
+
+
+def test_a_single_machine_is_held_out_block_by_block(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=400)
+    made.settings["kinds"]["pump"]["training"]["assets"] = ["m0"]
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 0
+    assert "each block of its time was judged by a model that never saw it" in said.out
 
 
 def test_a_kind_without_training_cannot_be_asked_for(made):
