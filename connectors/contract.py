@@ -11,6 +11,7 @@ Errors::
     ConnectorError
     ├── NotReadyError   the world is not ready; try again, after retry_after_s if it says so
     ├── RefusedError    the peer said no; trying the same again will not help
+    │   └── MismatchError   what it holds is not what the configuration says; mend one of them
     └── LostError       a connection that worked is gone; open a new one
 """
 
@@ -62,6 +63,10 @@ class RefusedError(ConnectorError):
         """``items`` are indices into the delivered sequence; the others were taken."""
         super().__init__(message, connector=connector)
         self.items = tuple(items)
+
+
+class MismatchError(RefusedError):
+    """What the peer holds is not what the configuration says: a column, a unit, a stamp's form."""
 
 
 class LostError(ConnectorError):

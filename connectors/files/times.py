@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from connectors.batch import I64
-from connectors.contract import RefusedError
+from connectors.contract import MismatchError
 from connectors.files.casts import Mask, cast_or_null, is_textual, text
 from connectors.files.settings import ReadingSettings
 
@@ -51,7 +51,7 @@ class Stamps:
     def read(self, column: Any, wanted: Mask, series: I64) -> tuple[I64, NDArray[np.uint8]]:
         """Times [R] in ns UTC of the end of the interval, and what is wrong with each.
 
-        Rows that are not ``wanted`` get 0 and NONE. Raises RefusedError for local stamps that need
+        Rows that are not ``wanted`` get 0 and NONE. Raises MismatchError for local stamps that need
         a word more.
         """
         column = pc.if_else(pa.array(wanted), column, None) if not wanted.all() else column
@@ -126,8 +126,8 @@ class Stamps:
                 self.last_doubled[int(one)] = (int(day), end)
         return late
 
-    def _refused(self, what: str) -> RefusedError:
-        return RefusedError(
+    def _refused(self, what: str) -> MismatchError:
+        return MismatchError(
             f"{self.connector}: {self.path}: column {self.settings.time_column!r} {what}",
             connector=self.connector,
         )
