@@ -35,9 +35,14 @@ def command(
     """Score history into a store of its own; live state and alarms are not touched.
 
     Its alarms are what would have been. The digest is equal to that of a live run of the same
-    samples. Each backfill replaces the one before.
+    samples. Each backfill replaces the one before. Ends with 2 where all samples of a source
+    were rejected.
     """
-    from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.figures import (  # noqa: PLC0415 - commands import when they run
+        say_summary,
+        stop_where_all_was_rejected,
+    )
+    from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
     from monitor.site import plant  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
@@ -65,4 +70,5 @@ def command(
     if as_json:
         console.say_json(found)
     else:
-        console.say_summary(found)
+        say_summary(found, zone=config.site.timezone)
+    stop_where_all_was_rejected(found, then="Mend it, and score again.")

@@ -78,7 +78,7 @@ def command(
                     "provisional": True,
                     "machines": learnt.machines,
                     "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
-                    "warnings": list(_warnings(learnt)),
+                    "warnings": [*learnt.rejections, *_warnings(learnt)],
                 }
                 for learnt in found
             ]
@@ -108,7 +108,7 @@ def _say(learnt: "Learnt") -> None:
     console.say(
         f"    cross-fitted over all of that time: {each} was judged by a model that never saw it"
     )
-    for warning in _warnings(learnt):
+    for warning in (*learnt.rejections, *_warnings(learnt)):
         console.say(("    warning: ", "yellow"), warning)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from connectors.batch import I32, Notice, NoticeKind, Samples, Waveforms
+from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms
 from models.bundle import Bundle
 from monitor.core.aggregate import Index, common
 from monitor.core.alarms import Alarms
@@ -37,6 +37,15 @@ from monitor.core.scoring import Scorer
 # The most that a step of wall time from one record to the next counts as silence: more of it is a
 # clock that was set, or a program that stood still, when no source could be heard.
 LONGEST_STEP = 5 * SECOND
+
+
+_SAYS = {  # what a notice says of its source, in a word
+    NoticeKind.ALIVE: "running",
+    NoticeKind.BIRTH: "running",
+    NoticeKind.LOST: "lost",
+    NoticeKind.DEATH: "gone",
+    NoticeKind.ENDED: "ended",
+}
 
 
 class SlotMap:
@@ -84,7 +93,11 @@ class KindPipeline:
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
-        self.alarms = Alarms(kind, self.assets, site=site, threshold=_threshold(kind, bundle))
+        self.threshold = _threshold(kind, bundle)
+        self.provisional = (
+            bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
+        )
+        self.alarms = Alarms(kind, self.assets, site=site, threshold=self.threshold)
 
     def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
         """Everything that follows from the frames that are complete by now."""
@@ -93,6 +106,12 @@ class KindPipeline:
             return None, [], gaps
         scores = self._scorer.score(frames, self._running.of(frames))
         return scores, self.alarms.step(frames, scores), gaps
+
+    def sound(self, time: I64, received: int) -> I64:
+        """The stamps that are neither absurdly old nor in the future."""
+        kind = self.frames.kind
+        last = received + round(kind.max_ahead_s * SECOND)
+        return time[(time <= last) & (time >= round(kind.oldest.timestamp()) * SECOND)]
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on."""
@@ -129,6 +148,11 @@ class Pipeline:
         self._late: Counter[str] = Counter()
         self._repeated: Counter[str] = Counter()  # found at the door; frames count the others
         self._rejected: dict[str, Counter[str]] = {}
+        self._examples: dict[str, dict[str, str]] = {}  # of them, by source and reason
+        self._sources: dict[str, dict[str, Any]] = {  # what each said last of itself
+            source: {"state": "waiting", "last_ns": None}
+            for source in sorted({source for a in plan.assets for _, source in a.tags.values()})
+        }
         self._frames: Counter[str] = Counter()  # by score state
         self._elsewhere: Counter[str] = Counter()  # stored for assets the plan no longer names
         self._slots = SlotMap(plan)
@@ -201,6 +225,13 @@ class Pipeline:
             "conservation": {
                 source: counts.to_json() for source, counts in self.conservation.items()
             },
+            "sources": {source: dict(known) for source, known in self._sources.items()},
+            "examples": {source: dict(known) for source, known in self._examples.items()},
+            "thresholds": {
+                name: {"value": kind.threshold, "provisional": kind.provisional}
+                for name, kind in self._kinds.items()
+                if kind.threshold is not None
+            },
         }
 
     def snapshot(self) -> dict[str, Any]:
@@ -225,6 +256,10 @@ class Pipeline:
         self._frames = Counter(tree["frames"])
         self._repeated = Counter(tree["repeated"])
         self._rejected = {source: Counter(counts) for source, counts in tree["rejected"].items()}
+        self._examples = {source: dict(said) for source, said in tree.get("examples", {}).items()}
+        for source, known in tree.get("sources", {}).items():
+            if source in self._sources:
+                self._sources[source] = dict(known)
         for name, kind in self._kinds.items():
             if name in tree["kinds"]:
                 kind.restore(tree["kinds"][name])
@@ -254,6 +289,9 @@ class Pipeline:
                 now=self._now,
             )
             self._repeated[samples.source] += intake.duplicate
+            rejected = sum(intake.rejected.values())
+            if rejected < len(mine):
+                self._heard(samples.source, "running", kind.sound(samples.time[mine], self._latest))
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
             if bool(intake.late.any()):
@@ -263,6 +301,8 @@ class Pipeline:
 
     def _notice(self, notice: Notice) -> None:
         """What a source said of itself. What changes no frame is kept by the journal alone."""
+        if notice.kind in _SAYS:
+            self._heard(notice.source, _SAYS[notice.kind], None)
         match notice:
             case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
                 for kind in self._kinds.values():
@@ -275,8 +315,19 @@ class Pipeline:
             case Notice(kind=NoticeKind.REJECTED):
                 self._received[notice.source] += notice.count
                 self._reject(notice.source, notice.reason, notice.count)
+                if notice.example:
+                    said = self._examples.setdefault(notice.source, {})
+                    said.setdefault(notice.reason, notice.example)
             case _:
                 pass
+
+    def _heard(self, source: str, state: str, time: I64 | None) -> None:
+        """What a source is doing, and the latest of its stamps."""
+        if (known := self._sources.get(source)) is None:
+            return  # the journal holds what the plan no longer names
+        known["state"] = state
+        if time is not None:
+            known["last_ns"] = max(known["last_ns"] or 0, int(time.max()))
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:

@@ -4,9 +4,9 @@ The frames come from the same code that makes them live. A stretch ends at a gap
 machine does not run, as the live state would.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,24 @@ def channels_of(kind: KindSettings) -> list[Channel]:
     ]
 
 
+@dataclass(slots=True, kw_only=True)
+class Read:
+    """What became of the samples of one source while history was read."""
+
+    taken: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    examples: dict[str, str] = field(default_factory=dict)  # of them, by reason
+
+    @property
+    def received(self) -> int:
+        """All that came."""
+        return self.taken + self.rejected.total()
+
+
 def stretches(
     plan: Plan, batches: Iterable[Samples | Notice], *, received: int
-) -> tuple[list[Stretch], int]:
-    """The unbroken runs of all assets of a plan with one kind, and the count of samples read.
+) -> tuple[list[Stretch], dict[str, Read]]:
+    """The unbroken runs of all assets of a plan with one kind, and what was read of each source.
 
     Frames that would not be scored live (off, starting, stopping) are left out.
     """
@@ -47,7 +61,7 @@ def stretches(
     slots = SlotMap(plan)
     builder.listen(received)
     parts: dict[int, list[tuple[Frames, NDArray[np.bool_]]]] = defaultdict(list)
-    count = 0
+    read: dict[str, Read] = defaultdict(Read)
 
     def close() -> None:
         frames, _ = builder.close(received)
@@ -61,8 +75,7 @@ def stretches(
         if isinstance(batch, Samples):
             number, slot = slots.of(batch.source, batch.tag)
             known = number >= 0
-            count += int(known.sum())
-            builder.push(
+            intake = builder.push(
                 batch.source,
                 slot[known],
                 batch.time[known],
@@ -71,8 +84,13 @@ def stretches(
                 received=received,
                 now=received,
             )
+            read[batch.source].rejected.update(intake.rejected)
+            read[batch.source].taken += int(known.sum()) - sum(intake.rejected.values())
         elif batch.kind is NoticeKind.ENDED:
             builder.ended(batch.source)
+        elif batch.kind is NoticeKind.REJECTED:
+            read[batch.source].rejected[batch.reason] += batch.count
+            read[batch.source].examples.setdefault(batch.reason, batch.example)
         close()
     close()
 
@@ -81,7 +99,7 @@ def stretches(
         stretch
         for row, pieces in sorted(parts.items())
         for stretch in _cut(plan.assets[row].name, pieces, seen)
-    ], count
+    ], dict(read)
 
 
 def _cut(

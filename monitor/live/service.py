@@ -37,6 +37,7 @@ class Ended:
     """How a run ended. ``refused`` names the sources that were given up, with their words."""
 
     refused: Mapping[str, str]
+    mismatched: frozenset[str]  # of them, those that are not what the configuration says
     undelivered: Mapping[str, int]  # items that wait for each sink; they stay for the next run
 
 
@@ -146,6 +147,7 @@ class Service:
                 for intake in intakes
                 if intake.state is SourceState.REFUSED
             },
+            mismatched=frozenset(intake.source.name for intake in intakes if intake.mismatch),
             undelivered={
                 delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
                 for delivery in self._deliveries

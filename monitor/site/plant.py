@@ -25,8 +25,9 @@ from monitor.history.reading import merged
 from monitor.live.clock import Clock
 from monitor.live.service import Ended, Service
 from monitor.live.stepper import Retention, Stepper
+from monitor.site.advice import rejections
 from monitor.site.config import Config
-from monitor.site.problems import ModelMissingError, PlantError
+from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
@@ -65,6 +66,7 @@ class Learnt:
     kind: str
     path: Path
     samples: int
+    rejections: tuple[str, ...]  # of which sources some were, how many and why
     frames: int
     threshold: float
     healthy_s: float  # of held-out healthy frames behind the threshold
@@ -108,7 +110,14 @@ def learn(
         since=None if since is None else _ns(since),
         until=None if until is None else _ns(until),
     )
-    runs, samples = stretches(plan, batches, received=clock.now())
+    runs, read = stretches(plan, batches, received=clock.now())
+    told = {
+        source: rejections(source, found.rejected, found.examples, received=found.received)
+        for source, found in read.items()
+        if found.rejected.total()
+    }
+    if useless := [told[source] for source in told if not read[source].taken]:
+        raise MismatchedError(f"kind {kind}: {'. '.join(useless)}.")
     path = Path(settings.model.bundle)
     try:
         trained = train(
@@ -127,7 +136,8 @@ def learn(
     return Learnt(
         kind=kind,
         path=path,
-        samples=samples,
+        samples=sum(found.taken for found in read.values()),
+        rejections=tuple(told.values()),
         frames=sum(len(run) for run in runs),
         threshold=threshold.value,
         healthy_s=threshold.healthy_s,

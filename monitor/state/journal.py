@@ -144,6 +144,10 @@ class Journal:
         """How far each source had come with its last record that carried a position."""
         return dict(self.database.query("SELECT source, position FROM position"))
 
+    def forget_position(self, tx: Transaction, source: str) -> None:
+        """Let a source begin from its start when it is opened next."""
+        tx.execute("DELETE FROM position WHERE source = ?", (source,))
+
     def first(self) -> int:
         """The number of the oldest record still there; one more than last() if there is none."""
         ((first,),) = self.database.query("SELECT MIN(number) FROM journal")

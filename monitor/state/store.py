@@ -57,6 +57,8 @@ class Alarm:
         return AlarmState.ACKNOWLEDGED if self.acknowledged else AlarmState.ACTIVE
 
 
+_NEWEST_BLOCKS = 256  # looked through for the newest scores: minutes of a live plant
+
 # What a transition changes of a standing alarm: (column, value)
 _CHANGES = {
     Transition.RAISED: {"active": 1},
@@ -135,6 +137,30 @@ class Store:
                     yield block
                 elif wanted.any():
                     yield rows_of(block, wanted)
+
+    def latest(self) -> dict[int, Scores]:
+        """The newest row of each asset, by its number; of those silent for long there may be none.
+
+        Raises CorruptError as scores() does.
+        """
+        found: dict[int, Scores] = {}
+        wanted = len(Names(self.database).of(Family.ASSET))
+        for number, last_tick in self.database.query(
+            "SELECT id, last_tick FROM score_block ORDER BY last_tick DESC, id DESC LIMIT ?",
+            (_NEWEST_BLOCKS,),
+        ):
+            if len(found) == wanted and last_tick <= min(
+                int(row.tick[0]) for row in found.values()
+            ):
+                break
+            rows = self.database.query("SELECT kind, body FROM score_block WHERE id = ?", (number,))
+            for kind, body in rows:  # none: it became a rollup meanwhile
+                block = read_scores(number, kind, body)
+                for asset in np.unique(block.asset).tolist():
+                    last = int(np.flatnonzero(block.asset == asset)[-1])
+                    if asset not in found or block.tick[last] > found[asset].tick[0]:
+                        found[asset] = rows_of(block, np.arange(len(block)) == last)
+        return found
 
     def digest(self, since: int | None = None, until: int | None = None) -> str:
         """The digest of all scores at full rate: what a backfill or a replay must give, too."""

@@ -64,6 +64,15 @@ def test_a_time_without_its_zone_is_not_guessed(given, made):
     assert "want a time with its zone" in said.err
 
 
+def test_where_all_of_a_source_was_rejected_it_fails_and_says_why(made):
+    made.settings["sources"]["rig"]["time_format"] = "epoch_ms"  # and all of it is in 1970
+    said = watchkeeper("backfill", made.save().file, "--json")
+    assert said.code == 2
+    assert said.json["frames"] == 0
+    assert "source rig: all 900 samples were rejected: 900 ancient (stamped before" in said.err
+    assert "Mend it, and score again." in said.err
+
+
 def test_a_journal_is_replayed_whole(made):
     said = watchkeeper(
         "backfill", made.file, "--from", "journal", "--since", "2023-11-14T22:13:29Z"

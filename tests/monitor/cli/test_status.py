@@ -1,5 +1,7 @@
 """`watchkeeper status`: reads what is stored, while the service runs or after it."""
 
+import re
+
 import pytest
 from support import plants
 from support.commands import watchkeeper
@@ -26,6 +28,24 @@ def test_the_figures_are_those_of_the_run(lived):
     )
     assert any(line.startswith("alarms   m0: 4") for line in lines)
     assert any(line.startswith("latency  ") for line in lines)
+    source = next(line for line in lines if line.startswith("source   rig: "))
+    assert source.startswith("source   rig: ended, last sample 2023-11-14 23:18:19.000+01:00 (")
+    assert source.endswith(" days ago)")
+    asset = next(line for line in lines if line.startswith("asset    m0: "))
+    assert re.match(
+        r"asset    m0: scored, surprise \d\.\d \(alarm at \d+\.\d, provisional\); 20", asset
+    )
+    assert "ACTIVE" not in said.out
+
+
+def test_what_stands_now_is_told_with_its_reason(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1)
+    plants.write(made.folder / "rig.csv", plants.columns(made.assets, 145))  # ends within a fault
+    plants.run(made)
+    said = watchkeeper("status", made.file)
+    standing = [line for line in said.out.splitlines() if line.startswith("ACTIVE   m0, since 20")]
+    assert len(standing) == 2
+    assert any("flow" in line for line in standing)
 
 
 def test_for_scripts_it_is_json_with_a_digest_where_asked_for(lived):

@@ -107,13 +107,34 @@ def test_a_history_that_is_not_there_may_come(made):
     said = watchkeeper("train", made.file)
     assert said.code == 3
     assert "no file matches" in said.err
+    assert "rying again" not in said.err, "it does not"
 
 
 def test_a_column_that_is_not_there_is_refused(made):
     plants.write(made.folder / "rig.csv", {"m0.flow": plants.values(0)[:, 0]})
     said = watchkeeper("train", made.file)
-    assert said.code == 4
+    assert said.code == 2
     assert "no column 'm0.heat'" in said.err
+
+
+def test_what_was_rejected_of_the_history_is_told_and_nothing_is_learnt_from_nothing(made):
+    path = made.folder / "rig.csv"
+    good = path.read_text()
+    lines = good.splitlines()
+    lines[5] = lines[5].replace(lines[5].split(",")[1], "oops", 1)
+    path.write_text("\n".join(lines) + "\n")
+    said = watchkeeper("train", made.file)
+    assert said.code == 0
+    assert "warning: source rig: 1 of 1,800 samples (0.1 %) were rejected: " in said.out
+    assert "rig.csv, line 6, column 'm0.flow': 'oops'" in said.out
+    (found,) = watchkeeper("train", made.file, "--json").json
+    assert "rig.csv, line 6" in found["warnings"][0]
+
+    path.write_text(good)
+    made.settings["sources"]["rig"]["time_format"] = "epoch_ms"  # and all of it is in 1970
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 2
+    assert "source rig: all 1,800 samples were rejected: 1,800 ancient (stamped before" in said.err
 
 
 def test_a_configuration_that_is_wrong_is_said_before_anything_is_read(made):

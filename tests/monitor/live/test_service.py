@@ -148,7 +148,9 @@ async def test_a_full_disk_stops_the_intake_and_nothing_that_was_accepted_is_los
     async with plants.serving(made) as running:
         await until(lambda: running.service.stepper.at > 20)
         disk.full = True
-        await until(lambda: said(caplog, "rig waits: state.db: the disk is full."))
+        await until(
+            lambda: said(caplog, "rig waits, and is tried again: state.db: the disk is full.")
+        )
         await until(lambda: said(caplog, "Time stands still: state.db: the disk is full."))
         at, refused = Journal(running.database).last(), disk.refused
         await until(lambda: disk.refused > refused + 20)

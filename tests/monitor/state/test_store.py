@@ -8,7 +8,7 @@ from monitor.core.digest import digest
 from monitor.core.records import Gap, Results, Scores, Transition
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import CorruptError
-from monitor.state.names import Names
+from monitor.state.names import Family, Names
 from monitor.state.store import AlarmState, Store
 
 RAISED, RETURNED = Transition.RAISED, Transition.RETURNED
@@ -66,6 +66,20 @@ def test_scores_are_found_by_kind_asset_and_time(store):
     assert seconds(store.scores(asset=2)) == []
     within = store.scores(asset=3, since=START, until=START + 2 * SECOND)
     assert seconds(within) == [1, 2]  # (since, until]
+
+
+def test_the_newest_row_of_each_asset_is_found_whichever_block_it_is_in(store):
+    with store.database.atomic() as tx:
+        Names(store.database).asset_ids(tx, ["a", "b", "c"])
+    names = {name: number for number, name in Names(store.database).of(Family.ASSET).items()}
+    a, b = names["a"], names["b"]
+    write(store, done=1, scores=[scores([0, 8, 0, 3], asset=[a, a, b, b])])
+    write(store, done=2, scores=[scores([4, 5], asset=b, surprise=[1, 7])])
+    write(store, done=3, scores=[scores([1, 2], asset=a)])  # comes later, and is older
+    found = store.latest()
+    assert set(found) == {a, b}  # of c there is nothing
+    assert (seconds([found[a]]), seconds([found[b]])) == ([8], [5])
+    assert found[b].surprise.tolist() == [7]
 
 
 def test_a_damaged_block_is_named(store):
