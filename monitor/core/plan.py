@@ -155,15 +155,6 @@ class KindSettings(Settings):
         """The names of its tags, each once, in the order of the channels."""
         return tuple(dict.fromkeys(self.tag_of(channel) for channel in self.channels))
 
-    @model_validator(mode="after")
-    def _channels_exist(self) -> "KindSettings":
-        if self.running is not None and self.running.channel not in self.channels:
-            raise ValueError(
-                f"running.channel: no channel {self.running.channel!r}; "
-                f"there are {', '.join(self.channels)}"
-            )
-        return self
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
