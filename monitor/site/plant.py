@@ -118,6 +118,14 @@ def learn(
     }
     if useless := [told[source] for source in told if not read[source].taken]:
         raise MismatchedError(f"kind {kind}: {'. '.join(useless)}.")
+    if not any(found.taken for found in read.values()):
+        span = " to ".join(
+            "..." if moment is None else moment.isoformat(sep=" ") for moment in (since, until)
+        )
+        raise MismatchedError(
+            f"kind {kind}: no sample in the history of {', '.join(names)} from {span}; look at "
+            f"training.since and training.until, and at the files."
+        )
     path = Path(settings.model.bundle)
     try:
         trained = train(

@@ -140,7 +140,9 @@ class Training(Settings):
         None, description="Nothing before this.", examples=["2026-03-01T06:00:00Z"]
     )
     until: Instant | None = Field(
-        None, description="Nothing after this.", examples=["2026-04-01T06:00:00Z"]
+        None,
+        description="Nothing after this: leave out what may hold a fault, as today's data.",
+        examples=["2026-04-01T06:00:00Z"],
     )
     model: ModelSettings = Field(
         description="The model; `watchkeeper example` lists them.", examples=[{"type": "gru"}]

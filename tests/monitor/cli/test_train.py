@@ -110,6 +110,14 @@ def test_a_history_that_is_not_there_may_come(made):
     assert "rying again" not in said.err, "it does not"
 
 
+def test_a_history_without_a_sample_in_its_span_names_the_span(made):
+    kind_of(made)["training"]["until"] = "2001-01-01T00:00:00Z"
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 2
+    assert "kind pump: no sample in the history of m0, m1, m2 from ... to 2001-01-01" in said.err
+    assert "look at training.since and training.until" in said.err
+
+
 def test_a_column_that_is_not_there_is_refused(made):
     plants.write(made.folder / "rig.csv", {"m0.flow": plants.values(0)[:, 0]})
     said = watchkeeper("train", made.file)
