@@ -308,17 +308,17 @@ def _draw_surprise(panel: Axes, picture: _Picture) -> None:
         level = picture.level
         top = max(top, level.value)
         panel.axhline(level.value, color=STRANGE, linewidth=1.1, linestyle=(0, (6, 3)), zorder=6.5)
-        word = " (provisional)" if level.provisional else ""
-        panel.text(
-            0.999,
-            level.value,
+        word = "\n(provisional)" if level.provisional else ""
+        panel.annotate(  # beside the panel: within it, it would cover the curve
             f"threshold {level.value:.1f}{word}",
-            ha="right",
-            va="bottom",
+            (0, 1),
+            (-LEFT * 72 + 14, -44),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="top",
             color=STRANGE,
             fontsize=9,
-            zorder=8,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+            annotation_clip=False,
         )
     panel.set_ylim(0, top * 1.18 or 1.0)
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -81,7 +81,7 @@ def test_a_threshold_of_the_model_is_called_provisional_where_the_card_says_so(
 ) -> None:
     keep(database, scores(range(1, 9), asset=0))
 
-    assert "threshold 4.5 (provisional)" in words(panels(figure(database))["surprise"])
+    assert "threshold 4.5\n(provisional)" in words(panels(figure(database))["surprise"])
     settled = SimpleNamespace(card=SimpleNamespace(threshold=4.5, provisional=False))
     assert "threshold 4.5" in words(panels(figure(database, settled))["surprise"])
 
@@ -93,6 +93,17 @@ def test_a_threshold_of_the_configuration_is_drawn_instead_of_the_models(
     drawn = figure(database, kind=KIND | {"alarm": {"threshold": 3.25}})
 
     assert "threshold 3.2" in words(panels(drawn)["surprise"])
+
+
+def test_the_words_of_the_threshold_stand_beside_the_curve_not_on_it(database: Database) -> None:
+    keep(database, scores(range(1, 9), asset=0, surprise=[1, 99, 1, 99, 1, 99, 1, 4.5]))
+    drawn = figure(database)
+    panel = panels(drawn)["surprise"]
+    drawn.draw_without_rendering()
+    (label,) = [text for text in panel.texts if text.get_text().startswith("threshold")]
+    ticks = min(tick.get_window_extent().x0 for tick in panel.get_yticklabels())
+
+    assert label.get_window_extent().x1 < ticks < panel.get_window_extent().x0
 
 
 def test_surprise_and_blame_are_drawn_only_where_the_score_counts(database: Database) -> None:
