@@ -41,6 +41,14 @@ OTHER_MARK = {
     ",": re.compile(r"[+-]?[0-9,]*[0-9][.][0-9]+"),
 }  # by decimal mark: a number written with the other one
 GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}([.,][0-9]{3})+")  # perhaps thousands, as 1.234
+LIKE = {  # what a stamp looks like -> its time_format
+    "day_first": re.compile(r"\d?\d[./]\d?\d[./]\d{4}( .*)?"),
+    "iso8601": re.compile(r"\d{4}-\d\d-\d\d.*"),
+    "epoch_s": re.compile(r"\d{9,10}([.,]\d*)?"),
+    "epoch_ms": re.compile(r"\d{12,13}([.,]\d*)?"),
+    "epoch_us": re.compile(r"\d{15,16}([.,]\d*)?"),
+    "epoch_ns": re.compile(r"\d{18,19}"),
+}
 LONGEST_QUOTE = 60
 HEADER_WITH_UNIT = re.compile(r"(?P<name>.+?)\s*[\[(](?P<unit>[^\[\]()]*)[\])]$")
 
@@ -222,7 +230,9 @@ class Rows:
         elif reason == VALUE:
             why = "is no number; write nothing into the cell where there is no value"
         elif reason == TIME:
-            why = f"is no time by `time_format: {self._settings.time_format}`; set the right one"
+            why = f"is no time by `time_format: {self._settings.time_format}`"
+            right = next((form for form, like in LIKE.items() if like.fullmatch(given)), None)
+            why += f"; want `time_format: {right}`" if right else ""
         elif reason == SKIPPED:
             why = f"was skipped in {self._settings.timezone}, where DST began; is `timezone` right?"
         else:
@@ -308,10 +318,13 @@ class Rows:
             shown = ", ".join(map(repr, table.columns[:SHOWN])) + ", ..." * (
                 len(table.columns) > SHOWN
             )
-            raise self._refused(
-                f"{'; '.join(problems)}. The file has {shown}. Correct the setting or the tag's "
-                "address, or `delimiter` and `encoding` if these names look odd"
+            advice = (
+                "Correct the setting or the tag's address, or `delimiter` and `encoding` if these "
+                "names look odd"
             )
+            if len(table.columns) == 1 and (other := re.search(r"[;,\t|]", table.columns[0])):
+                advice = f"It looks delimited by {other.group()!r}: set `delimiter` to that"
+            raise self._refused(f"{'; '.join(problems)}. The file has {shown}. {advice}")
         for slot in self._wanted.slots:
             place = self._place[slot.column]
             match = with_unit[place] if table.columns[place] != slot.column else None

@@ -189,7 +189,13 @@ def test_a_number_in_groups_beside_others_is_rejected_alone(tmp_path):
 @pytest.mark.parametrize(
     ("line", "given", "told"),
     [
-        ("31.12.2023 10:00,1", {}, r"a\.csv, line 2, column 'time': '31.*' is no time by `time_fo"),
+        (
+            "31.12.2023 10:00,1",
+            {},
+            r"a\.csv, line 2, column 'time': '31.* is no time by .*want `time_format: day_first`",
+        ),
+        ("1704067200000,1", {"time_format": "iso8601"}, "want `time_format: epoch_ms`"),
+        ("2024-01-01T00:00Z,1", {"time_format": "epoch_s"}, "want `time_format: iso8601`"),
         ("2024-01-01T00:00:00Z,#NV", {}, r"a\.csv, line 2, column 'flow': '#NV' is no number"),
         ("2024-01-01T00:00:00Z", {}, r"a\.csv, line 2: not as many cells as the header"),
         (
@@ -203,7 +209,10 @@ def test_where_nothing_can_be_taken_nothing_counts_as_read(tmp_path, line, given
     path = write(tmp_path / "a.csv", "time,flow", *[line] * 5)
     with pytest.raises(MismatchError, match=told):
         history(tags("flow"), settings(path, batch_rows=2, **given))
-    write(tmp_path / "b.csv", "time,flow", *["x,1"] * 5, "2024-01-01T00:00:00Z,1")
+    good = (
+        f"{T0 // SECOND},1" if given.get("time_format") == "epoch_s" else "2024-01-01T00:00:00Z,1"
+    )
+    write(tmp_path / "b.csv", "time,flow", *["x,1"] * 5, good)
     read = history(tags("flow"), settings(tmp_path / "*.csv", batch_rows=2, **given))
     assert sum(rejected(read).values()) == 10
     assert len(samples(read)) == 1
@@ -284,6 +293,12 @@ def test_missing_columns_are_all_named_with_what_was_meant(tmp_path):
     assert "no column 'pressure'." in told
     assert "a.csv" in told
     assert "'flow_rate', 'temp'" in told
+
+
+def test_a_file_with_another_delimiter_says_which(tmp_path):
+    path = write(tmp_path / "a.csv", "time;flow", "2024-01-01T00:00:00Z;1")
+    with pytest.raises(MismatchError, match=r"It looks delimited by ';': set `delimiter` to that"):
+        history(tags("flow"), settings(path))
 
 
 def test_a_column_that_comes_twice_is_refused(tmp_path):
