@@ -79,8 +79,8 @@ class Stamps:
             time, known, local = _iso8601(cells)
         else:
             raise self._refused(
-                f"holds {column.type}, and time_format is {self.settings.time_format}; want text or "
-                "timestamps. Set time_format to epoch_s, epoch_ms, epoch_us or epoch_ns"
+                f"holds {column.type}, and time_format is {self.settings.time_format}; want text "
+                "or timestamps. Set time_format to epoch_s, epoch_ms, epoch_us or epoch_ns"
             )
         known &= np.abs(time) < LAST_NS
         wrong[wanted & ~known] = UNREADABLE
