@@ -153,16 +153,13 @@ def _scores(
         raise NothingToDrawError(
             f"{asset}: nothing is stored of it; there are {', '.join(numbers)}."
         )
-    blocks = sorted(  # each in order of time, but they come in the order of their last asset
-        store.scores(asset=numbers[asset], since=since, until=until),
-        key=lambda block: int(block.tick[0]),
-    )
+    blocks = list(store.scores(asset=numbers[asset], since=since, until=until))
     if blocks:
         return Scores.join([one for one in blocks if one.channels == blocks[-1].channels])
     ticks = [one.tick for one in store.scores(asset=numbers[asset])]
     if not ticks:
         raise NothingToDrawError(f"{asset}: no frames are stored of it yet.")
-    first, last = min(int(tick[0]) for tick in ticks), max(int(tick[-1]) for tick in ticks)
+    first, last = int(ticks[0][0]), int(ticks[-1][-1])
     raise NothingToDrawError(
         f"{asset}: no frames in the range asked for; at full rate there are some "
         f"from {_when(first, zone)} to {_when(last, zone)}."

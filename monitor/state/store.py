@@ -112,16 +112,18 @@ class Store:
         since: int | None = None,
         until: int | None = None,
     ) -> Iterator[Scores]:
-        """Scores at full rate, block by block in order of time, with only the rows asked for.
+        """Scores at full rate, block by block as they were stored, with only the rows asked for.
 
-        Raises CorruptError with the number of a block that does not read back.
+        For each asset that is in order of tick, within blocks and from block to block: its frames
+        close in that order. Several assets in one block may be at different times. Raises
+        CorruptError with the number of a block that does not read back.
         """
         since, until = _bounds(since, until)
         found = self.database.query(
             "SELECT id FROM score_block WHERE last_tick > :since AND first_tick <= :until"
             " AND (:kind IS NULL OR kind = :kind)"
             " AND (:asset IS NULL OR :asset BETWEEN first_asset AND last_asset)"
-            " ORDER BY last_tick, id",
+            " ORDER BY id",
             {"since": since, "until": until, "kind": kind, "asset": asset},
         )
         for (number,) in found:

@@ -22,7 +22,7 @@ from monitor.state.errors import LockedError, StorageFullError
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
-from monitor.state.store import Store, rows_of
+from monitor.state.store import Store
 
 HALF = 140  # rows: in the middle of the first fault
 
@@ -33,11 +33,9 @@ def said(caplog, words):
 
 
 def scores_of(folder, asset):
-    """The scores of one asset; the blocks of several may come in another order than its time."""
     with DatabaseReader(folder) as database:
         number = {name: n for n, name in Names(database).of(Family.ASSET).items()}[asset]
-        found = Scores.join(list(Store(database).scores(asset=number)))
-    return rows_of(found, np.argsort(found.tick))
+        return Scores.join(list(Store(database).scores(asset=number)))
 
 
 def alarms_of(folder, asset):

@@ -68,6 +68,16 @@ def test_scores_are_found_by_kind_asset_and_time(store):
     assert seconds(within) == [1, 2]  # (since, until]
 
 
+def test_scores_of_one_asset_come_in_order_of_tick_whatever_others_their_blocks_hold(store):
+    write(store, done=1, scores=[scores([1, 2, 99, 100], asset=[0, 0, 1, 1])])
+    write(store, done=2, scores=[scores([3, 4], asset=0)])
+    write(store, done=3, scores=[scores([5, 101], asset=[0, 1])])
+    assert seconds(store.scores(asset=0)) == [1, 2, 3, 4, 5]
+    assert seconds(store.scores(asset=1)) == [99, 100, 101]
+    until = START + 4 * SECOND
+    assert seconds(store.scores(asset=0, since=START + SECOND, until=until)) == [2, 3, 4]
+
+
 def test_a_damaged_block_is_named(store):
     write(store, done=1, scores=[scores([0])])
     with store.database.atomic() as tx:
