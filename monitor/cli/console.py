@@ -243,9 +243,14 @@ def say_summary(found: dict[str, Any]) -> None:
     if latency["p50"] is not None:
         say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
     for sink, waiting in found["backlog"].items():
-        say(f"sink     {sink}: {waiting} waiting")
+        dropped = found["dropped"][sink]
+        lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
+        say(f"sink     {sink}: {waiting} waiting", lost)
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    for what, number in found["no_longer_kept"].items():
+        if number:
+            say(f"no longer kept  {number:,} {what.replace('_', ' ')}")
     if "digest" in found:
         say(f"digest   {found['digest']}")
 

@@ -23,7 +23,8 @@ from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
 from monitor.live.service import Ended, Service
-from monitor.live.stepper import Retention, Stepper
+from monitor.live.stepper import Stepper
+from monitor.live.tidying import Retention
 from monitor.site.config import Config
 from monitor.site.problems import ModelMissingError, PlantError
 from monitor.state.database import Database, DatabaseReader
@@ -152,11 +153,7 @@ async def serve(
             sources=[config.make_source(name, tag_ids) for name in used],
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
-            retention=Retention(
-                journal_hours=config.state.journal_hours,
-                detail_hours=config.state.detail_hours,
-                snapshot_s=config.state.snapshot_s,
-            ),
+            retention=Retention(**config.state.model_dump()),
         )
     except ValueError as error:
         raise PlantError(str(error)) from error

@@ -206,10 +206,36 @@ class Kind(KindSettings):
 
 
 class StateSettings(Settings):
-    """How much is kept, and how often the state is saved."""
+    """How much is kept, and how often the state is saved.
+
+    Scores and alarms are counted back from the newest score, all else in wall time.
+    """
 
     detail_hours: float = Field(
         48.0, gt=0, description="Scores are kept at full rate for this long."
     )
+    minutes_days: float = Field(
+        90.0, gt=0, description="Older ones are kept as a row a minute for this long."
+    )
+    hours_days: float = Field(
+        3650.0, gt=0, description="And as a row an hour for this long; gaps, too."
+    )
+    alarm_days: float = Field(
+        3650.0,
+        gt=0,
+        description="Alarms are kept for this long after their last change, and while they stand.",
+    )
     journal_hours: float = Field(24.0, gt=0, description="Inputs are kept for this long.")
+    late_hours: float = Field(
+        48.0, gt=0, description="Samples that came too late are kept for this long."
+    )
+    dead_letter_days: float = Field(
+        90.0, gt=0, description="What a sink refused for good is kept for this long."
+    )
+    outbox_mb: float = Field(
+        1000.0,
+        gt=0,
+        description="When more than this waits for sinks, the oldest points are dropped, never "
+        "messages. What sinks refused may take as much again.",
+    )
     snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")

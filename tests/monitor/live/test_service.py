@@ -14,14 +14,16 @@ from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, Sp
 
 from connectors.points import Message
 from monitor.core.pipeline import Pipeline
-from monitor.core.records import Scores, ScoreState
+from monitor.core.records import Gap, Results, Scores, ScoreState
 from monitor.live import service as service_room
+from monitor.live import stepper as stepper_room
 from monitor.live.intake import Behind
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import LockedError, StorageFullError
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
+from monitor.state.rollups import Rollups, Width
 from monitor.state.store import Store
 
 HALF = 140  # rows: in the middle of the first fault
@@ -333,6 +335,22 @@ def test_what_no_sink_took_waits_for_the_next_run(tmp_path, monkeypatch):
     made.inbox.mkdir()
     assert plants.run(made).ended.undelivered == {"inbox": 0}
     assert len(made.messages()) == 2 * len(FAULTS)
+
+
+async def test_the_service_tidies_between_its_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(stepper_room, "TIDY_S", 0.05)
+    monkeypatch.setattr("monitor.live.tidying.ROWS", 2)
+    made = plants.plant(tmp_path / "plant", assets=1, model=None, speed=100.0)
+    made.settings["state"] = {"detail_hours": 60 / 3600}
+    with Database(made.data) as database, database.atomic() as tx:
+        gaps = tuple(Gap(asset="m0", since=n, until=n + 1) for n in range(9))
+        Store(database).write(tx, Results(gaps=gaps), done=0)
+    made.save()
+    async with plants.serving(made) as running:
+        await until(lambda: running.store.gaps() == [])
+        await until(lambda: list(Rollups(running.database).read(Width.MINUTE, 0)))
+        await running.task
+    assert plants.outcome(made.data).summary["frames"] == TICKS
 
 
 async def test_a_step_that_fails_ends_the_service_with_its_error(tmp_path, monkeypatch, caplog):
