@@ -6,7 +6,7 @@ refuses for good is put aside with its reason, so that one bad item never blocks
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from connectors.contract import NotReadyError, RefusedError, Sink
 from connectors.points import Outgoing
@@ -30,6 +30,7 @@ class Delivery:
         self.idle = asyncio.Event()  # nothing waits for the sink
         self.reason = ""  # why it is away, if it is
         self._outbox, self._writer = outbox, writer
+        self._refused = 0  # items refused for good since it last took a whole delivery
         self._news = asyncio.Event()
 
     def wake(self) -> None:
@@ -109,9 +110,19 @@ class Delivery:
             if number is not None:
                 self._outbox.advance(tx, self.sink.name, number)
 
-        for item, why in refused.items():
-            logger.error("Sink %s refused item %d for good: %s", self.sink.name, item, why)
         await asyncio.wrap_future(self._writer.submit(work, size=1024, wait_s=None))
+        self._say_refused(refused)
+
+    def _say_refused(self, refused: Mapping[int, str]) -> None:
+        """Log that items are refused for good when that begins, with the first; and its end."""
+        if refused and not self._refused:
+            item, why = next(iter(refused.items()))
+            logger.error("Sink %s refuses items for good, as %d: %s", self.sink.name, item, why)
+        elif self._refused and not refused:
+            logger.info(
+                "Sink %s takes every item again; %d were put aside.", self.sink.name, self._refused
+            )
+        self._refused = self._refused + len(refused) if refused else 0
 
     def _say(self, reason: str) -> None:
         """Log a change, not a repetition."""

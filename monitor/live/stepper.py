@@ -67,6 +67,7 @@ class Stepper:
         self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
+        self._unsaved = False  # there was no room for the last snapshot: said once
         self._at = 0  # the pipeline has seen up to this record
         self._records: Iterator[tuple[int, Record]] | None = None  # being read
         self._thread = threading.Thread(target=self._run, name="step")
@@ -182,7 +183,9 @@ class Stepper:
                 meta={"bundles": dict(self._epoch.bundles)},
             )
         except StorageFullError as error:
-            logger.error("No snapshot was saved: %s", error)  # noqa: TRY400 - said in full
+            if not self._unsaved:
+                logger.error("No snapshot is saved: %s", error)  # noqa: TRY400 - said in full
+            self._unsaved = True
             return
         self._finish(
             lambda: self._writer.submit(
@@ -190,6 +193,9 @@ class Stepper:
             )
         )
         self._snapshots.sweep()
+        if self._unsaved:
+            logger.info("Snapshots are saved again.")
+        self._unsaved = False
 
     def _snapshots_at(self) -> int:
         rows = self._database.query("SELECT MAX(record) FROM snapshot")

@@ -24,6 +24,7 @@ from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
 from monitor.state.rollups import Rollups, Width
+from monitor.state.snapshot import Snapshots
 from monitor.state.store import Store
 
 HALF = 140  # rows: in the middle of the first fault
@@ -185,6 +186,31 @@ async def test_nothing_overtakes_a_batch_that_found_the_disk_full(tmp_path, monk
         taken = [r.body for _, r in Journal(database).read(0) if hasattr(r.body, "tag")]
     times = np.concatenate([samples.time for samples in taken])
     assert np.all(np.diff(times) >= 0)
+
+
+async def test_snapshots_that_find_no_room_are_said_once_and_when_they_are_saved_again(
+    tmp_path, caplog, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    made = plants.plant(tmp_path / "plant", assets=1, model=None, batch_rows=5, speed=100.0)
+    write, failed = Snapshots.write, []
+
+    def written(snapshots, tree, **given):
+        if 1 <= len(failed) <= 5:
+            failed.append(given["record"])
+            raise StorageFullError("snapshots: the disk is full.")
+        return write(snapshots, tree, **given)
+
+    monkeypatch.setattr(Snapshots, "write", written)
+    async with plants.serving(made, snapshot_s=0.02) as running:
+        await until(lambda: Snapshots(running.database).latest())
+        assert said(caplog, "napshot") == 0
+        failed.append(0)  # from now on
+        await until(lambda: len(failed) > 5)
+        await until(lambda: said(caplog, "Snapshots are saved again."))
+        await running.task
+    assert said(caplog, "No snapshot is saved: snapshots: the disk is full.") == 1
+    assert said(caplog, "Snapshots are saved again.") == 1
 
 
 async def test_a_stop_in_the_middle_of_a_full_disk_loses_nothing(tmp_path, monkeypatch, caplog):
