@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from connectors.contract import NotReadyError, RefusedError, Sink
 from connectors.points import Outgoing
 from monitor.live.backoff import Backoff
+from monitor.live.threads import in_thread
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageFullError
 from monitor.state.outbox import Outbox
@@ -64,9 +65,7 @@ class Delivery:
         while True:
             self._news.clear()
             try:
-                waiting = await asyncio.to_thread(
-                    self._outbox.pending, self.sink.name, limit_items=ITEMS, limit_bytes=BYTES
-                )
+                waiting = await in_thread(self._pending)
             except CorruptError as error:
                 if error.number is None:
                     raise
@@ -81,6 +80,9 @@ class Delivery:
             await self._settle(numbers[-1], {numbers[i]: why for i, why in refused.items()})
             self._say("")
             backoff.reset()
+
+    def _pending(self) -> list[tuple[int, Outgoing]]:
+        return self._outbox.pending(self.sink.name, limit_items=ITEMS, limit_bytes=BYTES)
 
     async def _deliver(self, items: Sequence[Outgoing]) -> dict[int, str]:
         """Hand items over; the indices of those that were refused for good, with the reason.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 
 import pytest
@@ -206,6 +207,26 @@ async def test_refusals_are_said_when_they_begin_and_when_they_end_not_one_by_on
         "Sink peer refuses items for good, as 8: will not have it",
     ]
     assert len(one.outbox.dead_letters()) == 6
+
+
+async def test_a_delivery_that_is_cancelled_leaves_no_thread_that_reads(post, monkeypatch):
+    one = post()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def pending(*_args, **_given):
+        reading.set()
+        go_on.wait(10)
+        return []
+
+    monkeypatch.setattr(Outbox, "pending", pending)
+    task = asyncio.create_task(one.delivery.run())
+    await until(reading.is_set)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.1)
+    assert not done
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 async def test_an_item_that_does_not_read_back_blocks_no_other(post):
