@@ -1,8 +1,8 @@
 """GRU and LSTM forecasters with a Gaussian head: what each channel will be next, and how sure.
 
-One set of weights, two forms. Over whole sequences (training) they run in nn.GRU and nn.LSTM; one
-tick at a time (scoring, live and backfill alike) they run in the step below, which costs the same
-whatever came before.
+One set of weights, two forms. Over whole sequences (training, and many ticks at once on a GPU) they
+run in nn.GRU and nn.LSTM; one tick at a time (scoring, live and backfill alike) they run in the
+step below, which costs the same whatever came before.
 
 The step is few, large operations on work space made once. sigmoid is about ten times faster than
 tanh on a CPU, so tanh(a) = 2 sigmoid(2a) - 1 throughout; what the 2 and the -1 leave over is folded
@@ -28,7 +28,9 @@ from models.surprise import Mahalanobis, SmoothedSettings
 ROWS = 8  # float32 products give a row the same bits in any batch that is a multiple of this
 TILE = 1024  # rows a pass: more leave the cache, fewer pay for calls
 REGISTERS = 32  # floats: two of the widest registers, what torch's loops take at a time
-WORKS_KEPT = 256
+GPU_TILE = 65_536  # rows a pass there: a pass costs a dozen launches, whatever it holds
+WORK_ROWS = 262_144  # of all the work space kept
+SEQUENCE_FLOATS = 33_554_432  # of hidden states at once: cuDNN takes several times that of memory
 LEAST_FLOOR = 0.03  # scaled units: no forecast is surer than this, whatever it saw in training
 WARMUP_TICKS = 32  # the forecast of the first ticks after a reset does not count
 
@@ -244,22 +246,45 @@ class Forecaster(ABC):
         flat = value_NC.new_empty(_whole(padded * self.channels, REGISTERS))
         log_spread = flat[: padded * self.channels].view(padded, self.channels)
         tables = [expected, log_spread, *after]
-        if rows <= TILE:
+        tile = TILE if self.device == "cpu" else GPU_TILE
+        if rows <= tile:
             self._rows(given, tables)
         else:
-            for start in range(0, rows, TILE):
-                pick = slice(start, start + TILE)
+            for start in range(0, rows, tile):
+                pick = slice(start, start + tile)
                 self._rows([table[pick] for table in given], [table[pick] for table in tables])
         flat.exp_()
         tables = [table[:rows] for table in tables] if rows != padded else tables
         return tables[0], tables[1], dict(zip(self.states, tables[2:], strict=True))
+
+    def sequence(
+        self, value_TNC: Tensor, valid_TNC: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Forecast and spread [T, N, C] as the step gives them, but for rounding; the new state."""
+        # the step keeps h / 2 + start: see the head of this file
+        now = tuple(2.0 * (state[name] - self._start) for name in self.states)
+        ticks = max(SEQUENCE_FLOATS // max(value_TNC.shape[1] * self.hidden, 1), 1)
+        means, log_spreads = [], []
+        for value, valid in zip(
+            torch.split(value_TNC, ticks), torch.split(valid_TNC, ticks), strict=True
+        ):
+            known = torch.where(valid, value, self._zero)
+            mean, log_spread, now = self.network(known, valid.to(known.dtype), now)
+            means.append(mean)
+            log_spreads.append(log_spread)
+        after = (0.5 * part + self._start for part in now)
+        return (
+            torch.cat(means),
+            torch.cat(log_spreads).exp_(),
+            dict(zip(self.states, after, strict=True)),
+        )
 
     def _rows(self, given: list[Tensor], tables: list[Tensor]) -> None:
         """One tile: value, valid, states [n, ...] in; mean, log spread, new states [P, ...] out."""
         rows = len(given[0])
         work = self._work.get(rows)
         if work is None:
-            if len(self._work) >= WORKS_KEPT:
+            if sum(self._work) + rows > WORK_ROWS:
                 self._work.clear()
             work = Work(rows, self.channels, self.hidden, self._gates, self.device)
             self._work[rows] = work
