@@ -227,7 +227,7 @@ class Detector:
     ) -> tuple[Tensor, Tensor, State]:
         """Expected and spread of so many ticks of the same rows, tick by tick; the new state."""
         if ticks > 1 and isinstance(self.predictor, SequencePredictor):
-            shape = (ticks, -1, self.channels)
+            shape = (ticks, len(value) // ticks, self.channels)
             expected, spread, after = self.predictor.sequence(
                 value.view(shape), valid.view(shape), state
             )
