@@ -8,19 +8,10 @@ from models.recurrent import (
     Forecaster,
     GruSettings,
     LstmSettings,
-    PackedProduct,
-    PlainProduct,
     RecurrentSettings,
 )
 
 KINDS = [GruSettings, LstmSettings]
-PRODUCTS = [PlainProduct, PackedProduct]
-
-
-@pytest.fixture(params=PRODUCTS, ids=["plain", "packed"])
-def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of multiplying, whatever this machine would choose."""
-    monkeypatch.setattr(recurrent, "product_for", lambda _device: request.param)
 
 
 def forecaster(settings: type[RecurrentSettings], channels: int, hidden: int) -> Forecaster:
@@ -37,7 +28,6 @@ def readings(ticks: int, rows: int, channels: int) -> tuple[Tensor, Tensor]:
     return value, torch.rand(ticks, rows, channels, generator=generator) > 0.1
 
 
-@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize("settings", KINDS)
 @pytest.mark.parametrize(("channels", "hidden"), [(8, 64), (5, 32), (1, 4), (3, 20)])
 def test_the_step_is_the_sequence_form_after_a_thousand_ticks(
@@ -74,7 +64,6 @@ def test_many_ticks_at_once_are_those_ticks_one_by_one(
     assert all((part - after[name]).abs().max() <= 3e-5 for name, part in state.items())
 
 
-@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize("settings", KINDS)
 @pytest.mark.parametrize(("channels", "hidden"), [(8, 64), (5, 36), (1, 4)])
 def test_a_row_has_the_same_bits_among_any_number_of_rows(
