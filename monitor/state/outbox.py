@@ -264,15 +264,18 @@ def _packed(item: Outgoing) -> bytes:
     if isinstance(item, Message):
         return pack(*apart(item))
     columns = {"time": item.time} | {_FIELD + name: column for name, column in item.fields.items()}
-    return pack(columns, {"measurement": item.measurement, "tags": dict(item.tags)})
+    meta = {"measurement": item.measurement, "tags": dict(item.tags), "texts": dict(item.texts)}
+    return pack(columns, meta)
 
 
 def _unpacked(kind: str, body: bytes, number: int) -> Outgoing:
     columns, meta = unpack(body, what=f"outbox item {number}", number=number)
     if kind == _TYPES[Message]:
         return Message(**meta)
+    texts = {name: tuple(text) for name, text in meta.pop("texts", {}).items()}
     return Points(
         time=columns.pop("time"),
         fields={name.removeprefix(_FIELD): column for name, column in columns.items()},
+        texts=texts,
         **meta,
     )
