@@ -103,6 +103,11 @@ def say_problems(problems: "tuple[Problem, ...]", *, stderr: bool = False) -> No
         say(f"... and {len(problems) - MOST_SHOWN} more", stderr=stderr)
 
 
+def say_warning(message: str) -> None:
+    """What is odd though the command goes on, on stderr."""
+    say(("warning: ", "bold yellow"), message, stderr=True)
+
+
 def say_error(message: str) -> None:
     """What went wrong, on stderr."""
     say(("error: ", "bold red"), message, stderr=True)
@@ -243,9 +248,14 @@ def say_summary(found: dict[str, Any]) -> None:
     if latency["p50"] is not None:
         say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
     for sink, waiting in found["backlog"].items():
-        say(f"sink     {sink}: {waiting} waiting")
+        dropped = found["dropped"][sink]
+        lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
+        say(f"sink     {sink}: {waiting} waiting", lost)
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    for what, number in found["no_longer_kept"].items():
+        if number:
+            say(f"no longer kept  {number:,} {what.replace('_', ' ')}")
     if "digest" in found:
         say(f"digest   {found['digest']}")
 

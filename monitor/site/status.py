@@ -5,6 +5,7 @@ from typing import Any
 
 from monitor.core.conservation import Conservation
 from monitor.state.database import DatabaseReader
+from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
 from monitor.state.store import Store
@@ -21,6 +22,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
     total = sum(sources.values(), Conservation())
     frames = status.get("frames", {})
     alarms = store.alarms()
+    backlogs = {name: outbox.backlog(name) for name in outbox.sinks()}
     raised = Counter(alarm.asset for alarm in alarms)
     return {
         "samples_received": total.received,
@@ -36,6 +38,8 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "alarms_active": sum(alarm.active for alarm in alarms),
         "score_latency_ms": status.get("score_latency_ms", {"p50": None, "p99": None}),
         "updated_ns": status.get("updated_ns"),
-        "backlog": {name: outbox.backlog(name).items for name in outbox.sinks()},
-        "dead_letters": len(outbox.dead_letters()),
+        "backlog": {name: waiting.items for name, waiting in backlogs.items()},
+        "dead_letters": outbox.dead_letter_count(),
+        "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
+        "no_longer_kept": dict(Losses(database).counts()),
     }

@@ -1,11 +1,14 @@
 """`watchkeeper status`: reads what is stored, while the service runs or after it."""
 
+import shutil
+
 import pytest
 from support import plants
 from support.commands import watchkeeper
 from support.plants import CHANNELS, TICKS
 
 from monitor.state.database import Database
+from monitor.state.losses import Loss, Losses
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,18 @@ def test_the_figures_are_those_of_the_run(lived):
     )
     assert any(line.startswith("alarms   m0: 4") for line in lines)
     assert any(line.startswith("latency  ") for line in lines)
+
+
+def test_losses_are_said_and_nothing_is_said_where_there_are_none(lived, tmp_path):
+    assert "no longer kept" not in watchkeeper("status", lived.file).out
+    shutil.copytree(lived.folder, tmp_path / "plant")
+    made = plants.Plant(tmp_path / "plant", lived.settings)
+    with Database(made.data) as database, database.atomic() as tx:
+        Losses(database).add(tx, Loss.LATE_SAMPLES, 1200)
+        tx.execute("UPDATE sink SET dropped = 7")
+    lines = watchkeeper("status", made.file).out.splitlines()
+    assert "no longer kept  1,200 late samples" in lines
+    assert "sink     inbox: 0 waiting, 7 dropped: the outbox was full" in lines
 
 
 def test_for_scripts_it_is_json_with_a_digest_where_asked_for(lived):

@@ -3,10 +3,14 @@
 import json
 
 from support import plants
+from support.keeping import points
 from support.plants import CHANNELS, TICKS, Split
 
+from connectors.points import Points
 from monitor.site.status import summary
 from monitor.state.database import Database, DatabaseReader
+from monitor.state.losses import Loss, Losses
+from monitor.state.outbox import Outbox
 
 
 def test_a_plant_that_never_ran_has_nothing_to_say(tmp_path):
@@ -42,6 +46,20 @@ def test_the_figures_of_a_run_add_up(tmp_path):
     assert 0 < found["score_latency_ms"]["p50"] <= found["score_latency_ms"]["p99"]
     assert found["backlog"] == {"inbox": 0}
     json.dumps(found, allow_nan=False)
+
+
+def test_what_was_lost_to_age_or_to_a_full_outbox_is_shown(tmp_path):
+    with Database(tmp_path) as database:
+        outbox = Outbox(database)
+        with database.atomic() as tx:
+            outbox.register(tx, {"influx": (Points,)})
+            outbox.put(tx, [points(1), points(2)])
+            outbox.trim(tx, limit_bytes=0, limit=1)
+            Losses(database).add(tx, Loss.LATE_SAMPLES, 3)
+            Losses(database).add(tx, Loss.LATE_SAMPLES, 4)
+        found = summary(database)
+    assert found["no_longer_kept"] == {"late_samples": 7, "dead_letters": 0}
+    assert (found["backlog"], found["dropped"]) == ({"influx": 1}, {"influx": 1})
 
 
 def test_what_could_not_be_taken_is_counted_by_its_reason(tmp_path):
