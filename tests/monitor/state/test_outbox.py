@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,6 +53,12 @@ def test_items_read_back_equal_after_a_restart(tmp_path):
     assert [number for number, _ in found] == [1, 2]
     assert same(found[0][1], message("m1"))
     assert same(found[1][1], points(1, 2))
+
+
+def test_texts_of_points_read_back_equal(outbox):
+    told = replace(points(1, 2), texts={"said": ("too hot", "")})
+    put(outbox, told)
+    assert same(outbox.pending("influx", limit_items=1, limit_bytes=1)[0][1], told)
 
 
 def test_a_field_named_time_is_not_the_time(outbox):
