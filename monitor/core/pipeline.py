@@ -15,12 +15,12 @@ import numpy as np
 
 from connectors.batch import I32, Notice, NoticeKind, Samples, Waveforms
 from models.bundle import Bundle
-from monitor.core.aggregate import Index, common
+from monitor.core.aggregate import Bool, Index, common
 from monitor.core.alarms import CLASSES, Alarms
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
 from monitor.core.modes import RunStates
-from monitor.core.plan import SECOND, Asset, KindSettings, Plan
+from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
     Action,
     AlarmClass,
@@ -36,6 +36,7 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.scoring import Scorer
+from monitor.core.vibration import feature_of, samples_of
 
 # The most that a step of wall time from one record to the next counts as silence: more of it is a
 # clock that was set, or a program that stood still, when no source could be heard.
@@ -47,27 +48,34 @@ class SlotMap:
 
     def __init__(self, plan: Plan) -> None:
         size = 1 + max((tag for a in plan.assets for tag, _ in a.tags.values()), default=0)
-        self._kind = np.full(size, -1)
-        self._slot = np.zeros(size, np.intp)
+        self._slots: dict[Feature | None, tuple[Index, Index]] = {}  # kind and slot of each tag
         names = {source for a in plan.assets for _, source in a.tags.values()}
         self._number = {source: number for number, source in enumerate(sorted(names))}
         self._source = np.full(size, -1)
         for number, (name, kind) in enumerate(plan.kinds.items()):
             for row, asset in enumerate(plan.assets_of(name)):
-                for column, tag in enumerate(kind.tags):
-                    self._kind[asset.tags[tag][0]] = number
-                    self._slot[asset.tags[tag][0]] = row * len(kind.tags) + column
+                for column, (tag, feature) in enumerate(kind.slots):
+                    nothing = np.full(size, -1), np.zeros(size, np.intp)
+                    kinds, slots = self._slots.setdefault(feature, nothing)
+                    kinds[asset.tags[tag][0]] = number
+                    slots[asset.tags[tag][0]] = row * len(kind.slots) + column
                     self._source[asset.tags[tag][0]] = self._number[asset.tags[tag][1]]
+        self.features = tuple(feature for feature in self._slots if feature is not None)
 
-    def of(self, source: str, tag: I32) -> tuple[Index, Index]:
+    def of(self, source: str, tag: I32, feature: Feature | None = None) -> tuple[Index, Index]:
         """The number of the kind [N], -1 where the source has no such tag, and the slot [N].
+
+        ``feature``: of the tags' waveform blocks; None: of their samples.
 
         A journal may hold what a tag's source was before the configuration changed.
         """
-        known = (tag >= 0) & (tag < len(self._kind))
+        known = (tag >= 0) & (tag < len(self._source))
         within = np.where(known, tag, 0)
+        if feature not in self._slots:
+            return np.full(len(tag), -1), within.astype(np.intp)
+        kinds, slots = self._slots[feature]
         known &= self._source[within] == self._number.get(source, len(self._number))
-        return np.where(known, self._kind[within], -1), self._slot[within]
+        return np.where(known, kinds[within], -1), slots[within]
 
 
 def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
@@ -168,8 +176,7 @@ class Pipeline:
             case Samples():
                 late, touched = self._take(record.body)
             case Waveforms():
-                self._received[record.body.source] += len(record.body)
-                self._reject(record.body.source, "waveform", len(record.body))
+                late, touched = self._take_blocks(record.body)
             case Notice():
                 self._notice(record.body)
             case Epoch():
@@ -269,10 +276,34 @@ class Pipeline:
             rest = kind.alarms.settle(rest)
         self._gone = rest
 
-    def _take(self, samples: Samples) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
+    def _take_blocks(self, blocks: Waveforms) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
+        """Hand on what the channels want of each block: its samples, or numbers of it.
+
+        Each of them counts as a sample; a block that nobody wants counts as its samples.
+        """
+        late: list[Samples] = []
+        touched: dict[int, KindPipeline] = {}
+        wanted = np.zeros(len(blocks), np.bool_)
+        for feature in self._slots.features:
+            mine = self._slots.of(blocks.source, blocks.tag, feature)[0] >= 0
+            wanted |= mine
+            if bool(mine.any()):
+                found = self._take(feature_of(_some(blocks, mine), feature), feature)
+                late += found[0]
+                touched |= {id(kind): kind for kind in found[1]}
+        one_by_one = (self._slots.of(blocks.source, blocks.tag)[0] >= 0) | ~wanted
+        if bool(one_by_one.any()):
+            found = self._take(samples_of(_some(blocks, one_by_one)))
+            late += found[0]
+            touched |= {id(kind): kind for kind in found[1]}
+        return tuple(late), list(touched.values())
+
+    def _take(
+        self, samples: Samples, feature: Feature | None = None
+    ) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
         self._received[samples.source] += len(samples)
-        number, slot = self._slots.of(samples.source, samples.tag)
+        number, slot = self._slots.of(samples.source, samples.tag, feature)
         self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
         late, touched = [], []
         for place, kind in enumerate(self._kinds.values()):
@@ -312,6 +343,20 @@ class Pipeline:
     def _listen(self) -> None:
         for kind in self._kinds.values():
             kind.frames.listen(self._now)
+
+
+def _some(blocks: Waveforms, wanted: Bool) -> Waveforms:
+    """Some of the blocks, without a position."""
+    return replace(
+        blocks,
+        tag=blocks.tag[wanted],
+        time=blocks.time[wanted],
+        rate=blocks.rate[wanted],
+        speed=blocks.speed[wanted],
+        status=blocks.status[wanted],
+        block=blocks.block[wanted],
+        position=None,
+    )
 
 
 def _ended(alarm: Standing, *, now: int) -> AlarmEvent:

@@ -30,7 +30,7 @@ BEYOND_SEEN = 1.0  # surprise, one decade rarer than the worst healthy episode: 
 def channels_of(kind: KindSettings) -> list[Channel]:
     """The channels the model of a kind sees, in order."""
     return [
-        Channel(name=name, unit=channel.unit, aggregate=channel.aggregate)
+        Channel(name=name, unit=channel.unit, aggregate=channel.how)
         for name, channel in kind.channels.items()
         if channel.model
     ]

@@ -18,10 +18,11 @@ from support.building import (
     plan,
     rich_kind,
     samples,
+    stepped,
 )
 from support.checks import Case, assert_conserved, run
 
-from connectors.batch import Notice, NoticeKind, Waveforms
+from connectors.batch import Notice, NoticeKind
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
 from monitor.core.records import (
@@ -134,10 +135,6 @@ def test_a_gap_counts_for_no_delay_but_what_was_before_it_does():
 # ---- single cases -------------------------------------------------------------------------------
 
 
-def stepped(pipeline, *bodies, received=NOW):
-    return Results.join([pipeline.step(Record(received, body)) for body in bodies])
-
-
 def seconds(results):
     ticks = np.concatenate([block.tick for block in results.scores]) if results.scores else []
     return [(int(tick) - START) / SECOND for tick in ticks]
@@ -204,24 +201,11 @@ def test_samples_of_a_source_that_the_tag_no_longer_has_are_refused_not_mixed_in
     assert_conserved(pipeline)
 
 
-def test_rejected_notices_and_waveforms_are_counted():
+def test_rejected_notices_are_counted():
     pipeline = Pipeline(plan(kind()), {})
-    block = Waveforms(
-        source="s",
-        tag=np.zeros(2, np.int32),
-        time=np.full(2, START),
-        rate=np.full(2, 1e3),
-        speed=np.full(2, np.nan, np.float32),
-        status=np.zeros(2, np.uint32),
-        block=np.zeros((2, 4), np.float32),
-    )
-    stepped(
-        pipeline,
-        Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3),
-        block,
-    )
+    stepped(pipeline, Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3))
     counts = pipeline.conservation["s"]
-    assert (counts.received, counts.rejected) == (5, {"no number": 3, "waveform": 2})
+    assert (counts.received, counts.rejected) == (3, {"no number": 3})
 
 
 def test_two_kinds_stand_side_by_side(bundles):
