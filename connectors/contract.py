@@ -15,7 +15,7 @@ Errors::
     └── LostError       a connection that worked is gone; open a new one
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
@@ -109,6 +109,14 @@ class Source(Protocol):
 
     async def accepted(self, position: str) -> None:
         """Everything up to ``position`` is stored for good: the peer may forget it."""
+        ...
+
+    def status(self) -> Mapping[str, int | float | str]:
+        """What it knows of itself and its peer right now, under names of its own. No I/O.
+
+        Numbers whose name ends in ``_total`` only grow while the program runs; other numbers are as
+        they stand; a text tells a person something, as what the peer made of a request.
+        """
         ...
 
     async def close(self) -> None:

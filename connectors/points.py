@@ -5,7 +5,7 @@ worker.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,16 @@ class Points:
     tags: Mapping[str, str]  # bounded sets only: site, asset, channel, model, class
     time: NDArray[np.int64]  # [N] ns since 1970 UTC
     fields: Mapping[str, NDArray[np.float64]]  # each [N]
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # each [N], for people
 
     def __post_init__(self) -> None:
         """Check dtypes, lengths and that no field is NaN or infinite; raises ValueError."""
+        for name, text in self.texts.items():
+            if len(text) != len(self.time):
+                raise ValueError(
+                    f"Points.{name} of {self.measurement}: want {len(self.time)} texts, "
+                    f"got {len(text)}"
+                )
         for name, column in self.fields.items():
             if column.dtype != np.float64 or column.shape != self.time.shape:
                 raise ValueError(

@@ -79,8 +79,8 @@ class QuadraticJudge(ABC):
     ) -> Tensor:
         """The means after each tick, [R, S * C]; a channel that is not valid keeps its own.
 
-        Only products, sums and differences: correctly rounded, hence the same bits for any number
-        of rows.
+        On a CPU only products, sums and differences: correctly rounded, hence the same bits for any
+        number of rows.
         """
         everywhere = [valid_RC.to(torch.float32)] * self.copies  # cat is faster than broadcasting
         weight_RK = torch.cat(everywhere, 1).mul_(self._weight_K)
@@ -93,7 +93,10 @@ class QuadraticJudge(ABC):
             strict=True,
         ):
             before = smoothed[: len(means)]
-            torch.sub(residual, before, out=means).mul_(weight).add_(before)
+            if self.device == "cpu":
+                torch.sub(residual, before, out=means).mul_(weight).add_(before)
+            else:  # one launch for three
+                torch.lerp(before, residual, weight, out=means)
             smoothed = means
         return means_RK
 

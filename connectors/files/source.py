@@ -1,7 +1,7 @@
 """Recordings as a source and as a history: the same files, the same samples."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
@@ -54,6 +54,10 @@ class Source:
 
     async def accepted(self, position: str) -> None:
         """Files forget nothing: nothing to do."""
+
+    def status(self) -> Mapping[str, int | float | str]:
+        """Nothing beyond what is counted of every source."""
+        return {}
 
     async def close(self) -> None:
         """See Source of the contract. Waits for the chunk that is being read."""

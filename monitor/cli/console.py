@@ -103,6 +103,11 @@ def say_problems(problems: "tuple[Problem, ...]", *, stderr: bool = False) -> No
         say(f"... and {len(problems) - MOST_SHOWN} more", stderr=stderr)
 
 
+def say_warning(message: str) -> None:
+    """What is odd though the command goes on, on stderr."""
+    say(("warning: ", "bold yellow"), message, stderr=True)
+
+
 def say_error(message: str) -> None:
     """What went wrong, on stderr."""
     say(("error: ", "bold red"), message, stderr=True)

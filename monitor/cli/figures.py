@@ -37,12 +37,22 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
     latency = found["score_latency_ms"]
     if latency["p50"] is not None:
         say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
-    for sink, waiting in found["backlog"].items():
-        say(f"sink     {sink}: {waiting} waiting")
-    if found["dead_letters"]:
-        say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    _say_sinks(found)
     if "digest" in found:
         say(f"digest   {found['digest']}")
+
+
+def _say_sinks(found: dict[str, Any]) -> None:
+    """What waits for each sink, and what was lost."""
+    for sink, waiting in found["backlog"].items():
+        dropped = found["dropped"][sink]
+        lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
+        say(f"sink     {sink}: {waiting} waiting", lost)
+    if found["dead_letters"]:
+        say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    for what, number in found["no_longer_kept"].items():
+        if number:
+            say(f"no longer kept  {number:,} {what.replace('_', ' ')}")
 
 
 def stop_where_all_was_rejected(found: dict[str, Any], *, then: str) -> None:

@@ -15,10 +15,11 @@ from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Channel
 from models.contract import Stretch
 from models.training import HeldOut
+from monitor.core.aggregate import changes
 from monitor.core.conditions import Conditions
 from monitor.core.frames import FrameBuilder, Frames
 from monitor.core.modes import RunStates, scored
-from monitor.core.pipeline import SlotMap
+from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, Plan
 
 # R frames, C channels of the kind that the model sees
@@ -29,7 +30,7 @@ BEYOND_SEEN = 1.0  # surprise, one decade rarer than the worst healthy episode: 
 def channels_of(kind: KindSettings) -> list[Channel]:
     """The channels the model of a kind sees, in order."""
     return [
-        Channel(name=name, unit=channel.unit, aggregate=channel.aggregate)
+        Channel(name=name, unit=channel.unit, aggregate=channel.how)
         for name, channel in kind.channels.items()
         if channel.model
     ]
@@ -86,11 +87,11 @@ def stretches(
             )
             read[batch.source].rejected.update(intake.rejected)
             read[batch.source].taken += int(known.sum()) - sum(intake.rejected.values())
-        elif batch.kind is NoticeKind.ENDED:
-            builder.ended(batch.source)
-        elif batch.kind is NoticeKind.REJECTED:
-            read[batch.source].rejected[batch.reason] += batch.count
-            read[batch.source].examples.setdefault(batch.reason, batch.example)
+        else:
+            hear(batch, [builder], received=received, now=received)
+            if batch.kind is NoticeKind.REJECTED:
+                read[batch.source].rejected[batch.reason] += batch.count
+                read[batch.source].examples.setdefault(batch.reason, batch.example)
         close()
     close()
 
@@ -135,10 +136,10 @@ def choose_threshold(
 ) -> Threshold:
     """The most extreme threshold that the healthy history supports.
 
-    The real on-delay and off-delay run over scores of units the model never saw. The threshold is
-    one decade (a surprise of 1) above the lowest at which not one alarm is raised: how often a
-    healthy machine alarms beyond that, the history is too short to tell, so whoever uses it should
-    mark it provisional.
+    The real on-delay and off-delay run over scores of units the model never saw, from one stretch
+    of a unit into its next, as they do live. The threshold is one decade (a surprise of 1) above
+    the lowest at which not one alarm is raised: how often a healthy machine alarms beyond that, the
+    history is too short to tell, so whoever uses it should mark it provisional.
     """
     seen = np.unique(np.concatenate([stretch.surprise for stretch in held_out]))
     low, high = -1, len(seen)  # seen[low] raises an alarm, seen[high] does not
@@ -154,20 +155,25 @@ def choose_threshold(
 
 
 def _raises(held_out: Sequence[HeldOut], alarm: AlarmSettings, threshold: float) -> bool:
-    """Whether any stretch raises an alarm at this threshold."""
-    for stretch in held_out:
-        conditions = Conditions(
-            np.array([round(alarm.on_delay_s * SECOND)]),
-            np.array([round(alarm.off_delay_s * SECOND)]),
-        )
-        counts = ~stretch.warming & (stretch.coverage >= alarm.min_coverage)
-        entered = counts & (stretch.surprise >= threshold)
-        if conditions.step(
-            np.zeros(len(stretch.tick), np.intp),
-            stretch.tick,
-            entered=entered,
-            left=counts & ~entered,
-            fresh=np.zeros(len(entered), np.bool_),
-        ):
-            return True
-    return False
+    """Whether any asset raises an alarm at this threshold."""
+    in_order = sorted(held_out, key=lambda stretch: (stretch.asset, int(stretch.tick[0])))
+    surprise = np.concatenate([stretch.surprise for stretch in in_order])
+    coverage = np.concatenate([stretch.coverage for stretch in in_order])
+    warming = np.concatenate([stretch.warming for stretch in in_order])
+    lengths = [len(stretch.tick) for stretch in in_order]
+    names, asset = np.unique([stretch.asset for stretch in in_order], return_inverse=True)
+    counts = ~warming & (coverage > 0) & (coverage >= alarm.min_coverage)
+    entered = counts & (surprise >= threshold)
+    conditions = Conditions(
+        np.full(len(names), round(alarm.on_delay_s * SECOND)),
+        np.full(len(names), round(alarm.off_delay_s * SECOND)),
+    )
+    found = conditions.step(
+        np.repeat(asset, lengths),
+        np.concatenate([stretch.tick for stretch in in_order]),
+        says=counts,
+        entered=entered,
+        left=counts & ~entered,
+        fresh=changes(np.repeat(np.arange(len(in_order)), lengths)),
+    )
+    return bool(found)

@@ -18,6 +18,7 @@ from connectors.contract import Batch, LostError, MismatchError, NotReadyError, 
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
+from monitor.live.threads import in_thread
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, Row, encode
@@ -113,7 +114,7 @@ class Intake:
         backoff = Backoff()
         while self.state is SourceState.WAITING:
             try:
-                resume = await asyncio.to_thread(self._position)
+                resume = await in_thread(self._position)
                 await self.source.open(resume=resume)
                 self._turn(SourceState.RUNNING)
                 await self._take_in(backoff)

@@ -19,7 +19,8 @@ from monitor.core.records import Beat, Body, Epoch, Record
 from monitor.live.clock import Clock
 from monitor.live.delivery import Delivery
 from monitor.live.intake import Behind, Intake, SourceState
-from monitor.live.stepper import Retention, Stepper
+from monitor.live.stepper import Stepper
+from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode

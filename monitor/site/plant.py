@@ -3,12 +3,14 @@
 What the commands and the demo call: train a model, run the service, score history.
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
 from models.bundle import Bundle, BundleError
@@ -17,14 +19,15 @@ from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Progress, train
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import Plan
+from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
 from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
 from monitor.live.service import Ended, Service
-from monitor.live.stepper import Retention, Stepper
+from monitor.live.stepper import Stepper
+from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
 from monitor.site.config import Config
 from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
@@ -32,6 +35,8 @@ from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.store import Store
+
+logger = logging.getLogger(__name__)
 
 use_one_thread()
 
@@ -175,11 +180,7 @@ async def serve(
             sources=[config.make_source(name, tag_ids) for name in used],
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
-            retention=Retention(
-                journal_hours=config.state.journal_hours,
-                detail_hours=config.state.detail_hours,
-                snapshot_s=config.state.snapshot_s,
-            ),
+            retention=Retention(**config.state.model_dump()),
         )
     except ValueError as error:
         raise PlantError(str(error)) from error
@@ -234,10 +235,18 @@ def replay_journal(
     database: Database,
     *,
     progress: Callable[[int, int], None],
+    warn: Callable[[str], None] = logger.warning,
 ) -> None:
-    """Step through a journal once more, from its first record, into a database of its own."""
-    _, asset_ids = _registered(config, database)
+    """Step through a journal once more, from its first record, into a database of its own.
+
+    Tags keep the numbers they have in the journal. ``warn`` is told, in words, when the beginning
+    of the journal is forgotten: the result then differs from the live one. Raises PlantError.
+    """
     numbers = Names(journal).of(Family.TAG)
+    names = Names(database)
+    with database.atomic() as tx:
+        names.take_over(tx, Family.TAG, numbers)
+        asset_ids = names.asset_ids(tx, config.asset_names())
     tag_ids = {name: number for number, name in numbers.items()}
     missing = [name for name in config.tag_names() if name not in tag_ids]
     if missing:
@@ -245,11 +254,21 @@ def replay_journal(
             f"{journal.path}: no tag {missing[0]} in its journal: of another configuration."
         )
     pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
+    records = Journal(journal)
+    first, received = records.first(), records.begins()
+    if first > 1 and received is not None:
+        moment = datetime.fromtimestamp(received // SECOND, ZoneInfo(config.site.timezone))
+        warn(
+            f"{journal.path}: the journal begins with record {first}, received at "
+            f"{moment.isoformat(sep=' ')}; those before it are forgotten (state.journal_hours). "
+            f"What the service knew by then is missing: models warm up anew, alarms that stood are "
+            f"not known, and results differ from the live ones, at the beginning most of all. "
+            f"Without `--from journal` the history of the sources is scored."
+        )
 
     def steps() -> Iterator[Results]:
         count = 0
-        records = Journal(journal)
-        for _, record in records.read(records.first() - 1):
+        for _, record in records.read(first - 1):
             yield pipeline.step(record)
             if isinstance(record.body, Samples) and len(record.body):
                 count += len(record.body)

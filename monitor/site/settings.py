@@ -194,7 +194,39 @@ class StateSettings(Settings):
     """How much is kept, and how often the state is saved."""
 
     detail_hours: float = Field(
-        48.0, gt=0, description="Scores are kept at full rate for this long."
+        48.0,
+        gt=0,
+        description="Scores are kept at full rate for this long, counted back from the newest.",
     )
-    journal_hours: float = Field(24.0, gt=0, description="Inputs are kept for this long.")
+    minutes_days: float = Field(
+        90.0,
+        gt=0,
+        description="Older ones are kept as a row a minute for this long, counted the same way.",
+    )
+    hours_days: float = Field(
+        3650.0,
+        gt=0,
+        description="And as a row an hour for this long, counted the same way; gaps, too.",
+    )
+    alarm_days: float = Field(
+        3650.0,
+        gt=0,
+        description="Alarms are kept for this long after their last change, counted the same way, "
+        "and always while they stand.",
+    )
+    journal_hours: float = Field(
+        24.0, gt=0, description="Inputs are kept for this long, in wall time."
+    )
+    late_hours: float = Field(
+        48.0, gt=0, description="Samples that came too late are kept for this long, in wall time."
+    )
+    dead_letter_days: float = Field(
+        90.0, gt=0, description="What a sink refused for good is kept for this long, in wall time."
+    )
+    outbox_mb: float = Field(
+        1000.0,
+        gt=0,
+        description="When more than this waits for sinks, the oldest points are dropped, never "
+        "messages. What sinks refused may take as much again.",
+    )
     snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")

@@ -7,6 +7,7 @@ from monitor.core.conservation import Conservation
 from monitor.core.records import Scores, ScoreState
 from monitor.site.advice import rejections
 from monitor.state.database import DatabaseReader
+from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
 from monitor.state.store import Alarm, Store
@@ -23,6 +24,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
     total = sum(sources.values(), Conservation())
     frames = status.get("frames", {})
     alarms = store.alarms()
+    backlogs = {name: outbox.backlog(name) for name in outbox.sinks()}
     raised = Counter(alarm.asset for alarm in alarms)
     names = Names(database).of(Family.ASSET)
     latest = store.latest()
@@ -53,8 +55,10 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "alarms_active": sum(alarm.active for alarm in alarms),
         "score_latency_ms": status.get("score_latency_ms", {"p50": None, "p99": None}),
         "updated_ns": status.get("updated_ns"),
-        "backlog": {name: outbox.backlog(name).items for name in outbox.sinks()},
-        "dead_letters": len(outbox.dead_letters()),
+        "backlog": {name: waiting.items for name, waiting in backlogs.items()},
+        "dead_letters": outbox.dead_letter_count(),
+        "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
+        "no_longer_kept": dict(Losses(database).counts()),
     }
 
 

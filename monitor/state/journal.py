@@ -153,6 +153,11 @@ class Journal:
         ((first,),) = self.database.query("SELECT MIN(number) FROM journal")
         return self.last() + 1 if first is None else int(first)
 
+    def begins(self) -> int | None:
+        """When the oldest record still there was received, ns since 1970 UTC; None: none is."""
+        rows = self.database.query("SELECT received FROM journal ORDER BY number LIMIT 1")
+        return int(rows[0][0]) if rows else None
+
     def last(self) -> int:
         """The highest number given so far, 0 at the start."""
         rows = self.database.query("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")

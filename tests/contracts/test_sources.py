@@ -63,6 +63,14 @@ def test_making_one_looks_at_nothing(connector, peer, watching):
     assert seen == []
 
 
+async def test_it_says_how_it_stands_open_or_not(connector, peer):
+    source = made(connector, peer)
+    before = source.status()
+    await take(source, None, batches=1)
+    for status in (before, source.status()):
+        assert all(isinstance(value, int | float | str) for value in status.values())
+
+
 async def test_it_closes_twice_and_before_it_was_opened(connector, peer):
     source = made(connector, peer)
     await source.close()

@@ -161,7 +161,10 @@ SAID = {
     ),
     "an unknown key lists the few there are": (
         ("{detail_hours: 12}", "{zzz: 12}"),
-        "38:9: state.zzz: no such setting. There are detail_hours, journal_hours, snapshot_s",
+        (
+            "38:9: state.zzz: no such setting. There are detail_hours, minutes_days, hours_days, "
+            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, snapshot_s"
+        ),
     ),
     "an unknown key of a connector is compared with that connector's": (
         ("    layout: wide", "    layout: wide\n    colums: [a]"),

@@ -3,10 +3,14 @@
 import json
 
 from support import plants
+from support.keeping import points
 from support.plants import CHANNELS, TICKS, Split
 
+from connectors.points import Points
 from monitor.site.status import rejected, summary
 from monitor.state.database import Database, DatabaseReader
+from monitor.state.losses import Loss, Losses
+from monitor.state.outbox import Outbox
 
 
 def test_a_plant_that_never_ran_has_nothing_to_say(tmp_path):
@@ -61,6 +65,20 @@ def test_an_alarm_that_stands_is_told_with_its_asset(tmp_path):
     assert sorted(one["class"] for one in m0["active"]) == ["limit", "process"]
     assert found["alarms_active"] == 2
     assert all(one["raised_ns"] >= (plants.START + 120) * plants.SECOND for one in m0["active"])
+
+
+def test_what_was_lost_to_age_or_to_a_full_outbox_is_shown(tmp_path):
+    with Database(tmp_path) as database:
+        outbox = Outbox(database)
+        with database.atomic() as tx:
+            outbox.register(tx, {"influx": (Points,)})
+            outbox.put(tx, [points(1), points(2)])
+            outbox.trim(tx, limit_bytes=0, limit=1)
+            Losses(database).add(tx, Loss.LATE_SAMPLES, 3)
+            Losses(database).add(tx, Loss.LATE_SAMPLES, 4)
+        found = summary(database)
+    assert found["no_longer_kept"] == {"late_samples": 7, "dead_letters": 0}
+    assert (found["backlog"], found["dropped"]) == ({"influx": 1}, {"influx": 1})
 
 
 def test_what_could_not_be_taken_is_counted_by_its_reason(tmp_path):
