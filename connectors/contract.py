@@ -11,6 +11,7 @@ Errors::
     ConnectorError
     ├── NotReadyError   the world is not ready; try again, after retry_after_s if it says so
     ├── RefusedError    the peer said no; trying the same again will not help
+    │   └── MismatchError   what it holds is not what the configuration says; mend one of them
     └── LostError       a connection that worked is gone; open a new one
 """
 
@@ -75,6 +76,10 @@ class RefusedError(ConnectorError):
         )
         message = f"{connector}: {len(reasons)} of {count} not taken: {said}"
         return cls(message, connector=connector, items=sorted(reasons))
+
+
+class MismatchError(RefusedError):
+    """What the peer holds is not what the configuration says: a column, a unit, a stamp's form."""
 
 
 class LostError(ConnectorError):
