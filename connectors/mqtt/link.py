@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from connectors.contract import ConnectorError, LostError, NotReadyError
-from connectors.mqtt.login import password, tls_context
 from connectors.mqtt.publishing import Answer, Publication, Publisher
 from connectors.mqtt.pump import MESSAGE_BYTES, Options, Pump, Received, in_words
 from connectors.mqtt.settings import LinkSettings
+from connectors.mqtt.tls import tls_context
 from connectors.mqtt.wire import Wire
+from connectors.secrets import read_secret
 
 GOODBYE_S = 0.8  # how long closing waits for the thread, which needs a hundredth of it
 
@@ -137,9 +138,17 @@ class Link:
             await asyncio.to_thread(self._thread.join, GOODBYE_S)
 
     def _credentials(self) -> tuple[str | None, ssl.SSLContext | None]:
-        tls = self._settings.tls
-        secret = password(self._settings, connector=self._name)
-        return secret, None if tls is None else tls_context(tls, connector=self._name)
+        settings, tls = self._settings, self._settings.tls
+        secret = read_secret(
+            "password",
+            file=settings.password_file,
+            env=settings.password_env,
+            connector=self._name,
+        )
+        return (
+            None if secret is None else secret.get_secret_value(),
+            None if tls is None else tls_context(tls, connector=self._name),
+        )
 
     async def _connected(self, context: ssl.SSLContext | None) -> Wire:
         """A TCP connection; TLS, if any, is still to shake hands."""

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from connectors.batch import Notice, NoticeKind, Pictures
-from connectors.contract import Batch, LostError, NotReadyError, RefusedError, Source
+from connectors.contract import Batch, LostError, MismatchError, NotReadyError, RefusedError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
+from monitor.live.threads import in_thread
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, Row, encode
@@ -110,6 +111,7 @@ class Intake:
         self.source = source
         self.state = SourceState.WAITING
         self.reason = ""
+        self.mismatch = False  # refused, for it is not what the configuration says
         self._journal, self._writer, self._clock = journal, writer, clock
         self._behind, self._committed = behind, committed
 
@@ -118,12 +120,13 @@ class Intake:
         backoff = Backoff()
         while self.state is SourceState.WAITING:
             try:
-                resume = await asyncio.to_thread(self._position)
+                resume = await in_thread(self._position)
                 await self.source.open(resume=resume)
                 self._turn(SourceState.RUNNING)
                 await self._take_in(backoff)
                 self._turn(SourceState.ENDED)
             except RefusedError as error:
+                self.mismatch = isinstance(error, MismatchError)
                 self._turn(SourceState.REFUSED, str(error))
             except (NotReadyError, LostError) as error:
                 self._turn(SourceState.WAITING, str(error))
@@ -223,6 +226,6 @@ class Intake:
         if state is SourceState.REFUSED:
             logger.error("Source %s is given up: %s", self.source.name, reason)
         elif reason:
-            logger.warning("Source %s waits: %s", self.source.name, reason)
+            logger.warning("Source %s waits, and is tried again: %s", self.source.name, reason)
         else:
             logger.info("Source %s is %s.", self.source.name, state)

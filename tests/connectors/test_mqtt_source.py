@@ -253,7 +253,7 @@ async def test_a_wrong_password_may_be_mended_and_is_not_shown(tmp_path):
             await published(broker, *timed(1), password=True)
             assert values(await take(one, 1)) == [1]
         file.unlink()
-        with pytest.raises(NotReadyError, match="password_file"):
+        with pytest.raises(NotReadyError, match="password: cannot read"):
             await one.open(resume=None)
 
 
