@@ -23,20 +23,23 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Show what came in, what became of it, what was scored and what alarms.
+    """Show what came in and when, what became of it, how each asset stands and what alarms.
 
-    Reads what the service stored last; the service may be running.
+    Reads what the service stored last; the service may be running. A source that is running
+    spoke last, one that has ended will say no more, one that is waiting has said nothing yet.
     """
-    from monitor.cli.stored import stored  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.figures import say_summary  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.stored import stored  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
     from monitor.state.store import Store  # noqa: PLC0415 - as above
 
-    with stored(load(file), backfill=backfill) as database:
+    config = load(file)
+    with stored(config, backfill=backfill) as database:
         found = summary(database)
         if digest:
             found["digest"] = Store(database).digest()
     if as_json:
         console.say_json(found)
     else:
-        console.say_summary(found)
+        say_summary(found, zone=config.site.timezone)

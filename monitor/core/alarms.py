@@ -7,6 +7,7 @@ alarm is active or normal, acknowledged or not.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,13 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.aggregate import changes, common, ends
+from monitor.core.aggregate import NEVER, changes, common, ends
 from monitor.core.conditions import Change, Conditions
 from monitor.core.frames import Frames
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
-from monitor.core.records import AlarmClass, AlarmEvent, Command, Scores, ScoreState, Transition
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Command,
+    Scores,
+    ScoreState,
+    Standing,
+    Transition,
+)
 
 # A assets, C channels, R frames, L limits of a kind
+
+MOST_DIGITS = 6  # behind the point; smaller spreads are written with an exponent
+CLASSES = (AlarmClass.PROCESS, AlarmClass.LIMIT)  # that are raised here, and end here
 
 
 def alarm_id(site: str, asset: str, alarm_class: AlarmClass, point: str, raised: int) -> str:
@@ -114,6 +126,41 @@ class Alarms:
                 ]
         return []
 
+    def settle(self, standing: Sequence[Standing]) -> list[Standing]:
+        """Let exactly these be active; gives back those that nothing here can end.
+
+        Their limit, model, channel or asset is not configured, or the site had another name.
+        """
+        count = len(self._assets)
+        surprise = np.full(count, NEVER, np.int64)
+        beyond = np.full(len(self._limits) * count, NEVER, np.int64)
+        places = {
+            (asset, f"{channel} {name}"): (beyond, number * count + row)
+            for number, (channel, name) in enumerate(self._limit_names())
+            for row, asset in enumerate(self._assets)
+        }
+        if self._threshold is not None:
+            places |= {(asset, "surprise"): (surprise, p) for p, asset in enumerate(self._assets)}
+        rest = []
+        for alarm in standing:
+            named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
+            place = places.pop((alarm.asset, alarm.point), None)
+            if place is None or alarm.id != alarm_id(self._site, *named):
+                rest.append(alarm)
+                continue
+            raised_P, p = place
+            raised_P[p] = alarm.raised
+            self._board[alarm.asset, alarm.point] = {
+                "id": alarm.id,
+                "class": str(alarm.alarm_class),
+                "raised": alarm.raised,
+                "threshold": alarm.threshold,
+                "acknowledged": alarm.acknowledged,
+            }
+        self._surprise.settle(surprise)
+        self._beyond.settle(beyond)
+        return rest
+
     def _step_surprise(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if self._threshold is None:
             return []
@@ -122,6 +169,7 @@ class Alarms:
         found = self._surprise.step(
             frames.asset,
             frames.tick,
+            says=counts,
             entered=counts & (scores.surprise >= self._threshold),
             left=counts & (scores.surprise < self._threshold * alarm.clear_ratio),
             fresh=frames.fresh,
@@ -130,11 +178,10 @@ class Alarms:
         for change in found:
             surprise = float(scores.surprise[change.row])
             blame = _largest_first(self._channels, scores.blame[change.row])
-            where = ", ".join(f"{name} {share:.0%}" for name, share in list(blame.items())[:3])
             if change.active:
                 reason = (
                     f"surprise {surprise:.1f} at or over {self._threshold:.1f}"
-                    f"{_lasting(alarm.on_delay_s)}; most of it from {where}"
+                    f"{_lasting(alarm.on_delay_s)}{self._blamed(blame, scores, change.row)}"
                 )
             else:
                 clear = self._threshold * alarm.clear_ratio
@@ -153,6 +200,22 @@ class Alarms:
             )
         return events
 
+    def _blamed(self, blame: Mapping[str, float], scores: Scores, row: int) -> str:
+        """Where a surprise comes from, in words: the first channel against what was expected."""
+        if not blame:
+            return ""
+        first, *others = [f"{name} {share:.0%}" for name, share in blame.items()][:3]
+        name = next(iter(blame))
+        at = row, self._channels.index(name)
+        against = _against(
+            float(scores.value[at]),
+            float(scores.expected[at]),
+            float(scores.spread[at]),
+            unit=self._kind.channels[name].unit,
+        )
+        then = f"; then {', '.join(others)}" if others else ""
+        return f"; most of it from {first}{against}{then}"
+
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:
             return []
@@ -169,11 +232,13 @@ class Alarms:
         for number, limit in enumerate(self._limits):  # a loop over limits: each for all assets
             seen = (rate if limit.name == "rate" else frames.value)[:, limit.channel]
             beyond = (seen - limit.at) * limit.sign  # NaN, where not valid, compares as False
+            entered, runs = beyond > 0, scores.state != ScoreState.OFF
             found = self._beyond.step(
                 frames.asset + number * count,
                 frames.tick,
-                entered=beyond > 0,
-                left=(beyond <= -limit.settings.deadband) & (scores.state != ScoreState.OFF),
+                says=entered | (runs & ~np.isnan(beyond)),
+                entered=entered,
+                left=runs & (beyond <= -limit.settings.deadband),
                 fresh=frames.fresh,
             )
             channel = self._channels[limit.channel]
@@ -270,6 +335,21 @@ def _conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) 
 def _lasting(delay_s: float) -> str:
     """For how long it was seen, in words; nothing where once was enough."""
     return f" for {delay_s:g} s" if delay_s else ""
+
+
+def _against(value: float, expected: float, spread: float, *, unit: str | None) -> str:
+    """What was measured, against what was expected, as exactly as the spread makes sense of.
+
+    Nothing where one of the two is not known.
+    """
+    if not (math.isfinite(value) and math.isfinite(expected)):
+        return ""
+    form, within = ".6g", ""  # a float32 has no more
+    if math.isfinite(spread) and spread > 0:
+        digits = max(-math.floor(math.log10(spread)), 0)  # its first one, behind the point
+        form = f".{digits}f" if digits <= MOST_DIGITS else form
+        within = f" +- {spread:{form}}"
+    return f": measured {value:{form}}, expected {expected:{form}}{within} {unit or ''}".rstrip()
 
 
 def _largest_first(channels: Sequence[str], blame_C: NDArray[np.float32]) -> dict[str, float]:

@@ -1,9 +1,20 @@
 """On-delay and off-delay for many points at once: the one state machine behind every kind of alarm.
 
-A condition becomes active when it was entered without a break for the on-delay, and normal again
-when it was left without a break for the off-delay (ISA-18.2 / IEC 62682 on-delay and off-delay
-timers). Between "entered" and "left" lies the deadband, in which nothing changes but both timers
-start anew.
+A condition becomes active when it was entered for the on-delay, and normal again when it was left
+for the off-delay (ISA-18.2 / IEC 62682 on-delay and off-delay timers). Between "entered" and "left"
+lies the deadband, in which nothing changes.
+
+What a timer counts is time that was watched. To a timer that waits for a point to be entered, or to
+be left, each row of the point is one of three:
+
+- It speaks for it. The first one starts the timer at 0. Each further one adds the time since the
+  row before it, if that one spoke for it, too, and there is no gap between them.
+- It speaks against it: the deadband, or the other side. The timer is back at 0, and stopped.
+- It says nothing: the machine is off, the model blind or warming, the value not valid. The timer
+  pauses: it keeps what it has, and the time to the next row does not count. So it is with a gap.
+
+The change comes with the row at which the timer reaches the delay: a delay of 0 with the first row.
+So a machine in cycles shorter than the delay is heard, after as much running as the delay says.
 """
 
 from collections.abc import Mapping
@@ -13,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from connectors.batch import I64
-from monitor.core.aggregate import FOREVER, NEVER, Bool, Index
+from monitor.core.aggregate import NEVER, Bool, Index
 
 # P points, R rows
 
@@ -33,7 +44,8 @@ class Conditions:
 
     def __init__(self, on_delay_P: I64, off_delay_P: I64) -> None:
         self._on_delay_P, self._off_delay_P = on_delay_P, off_delay_P
-        self._since_P = np.full(len(on_delay_P), FOREVER, np.int64)  # the timer that runs, if one
+        self._ran_P = np.zeros(len(on_delay_P), np.int64)  # ns that the timer has counted
+        self._last_P = np.full(len(on_delay_P), NEVER, np.int64)  # the last row, if it spoke for it
         self._raised_P = np.full(len(on_delay_P), NEVER, np.int64)  # NEVER: normal
 
     @property
@@ -43,40 +55,59 @@ class Conditions:
         return active
 
     def step(
-        self, point: Index, tick: I64, *, entered: Bool, left: Bool, fresh: Bool
+        self, point: Index, tick: I64, *, says: Bool, entered: Bool, left: Bool, fresh: Bool
     ) -> list[Change]:
         """Rows [R] in order of tick within each point; gives the changes in order of row.
 
-        A row that says nothing (not scored, not valid) is neither ``entered`` nor ``left``.
-        ``fresh`` marks rows after a gap: what was before them counts for no timer.
+        Only a row that ``says`` something can be ``entered`` or ``left``, and not both; neither is
+        the deadband. ``fresh`` marks rows after a gap.
         """
         changes = []
         # Only points that are active, or may become so, have anything to time.
-        busy_P = self.active | (self._since_P != FOREVER)
+        busy_P = self.active | (self._ran_P > 0) | (self._last_P != NEVER)
         busy_P[point[entered]] = True
         for row in np.flatnonzero(busy_P[point]).tolist():
             p, now = int(point[row]), int(tick[row])
             active = self._raised_P[p] != NEVER
-            moves = bool(left[row]) if active else bool(entered[row])
-            if fresh[row] or not moves:
-                self._since_P[p] = FOREVER
-            if not moves:
+            last, self._last_P[p] = self._last_P[p], NEVER
+            if not (left[row] if active else entered[row]):
+                if says[row]:
+                    self._ran_P[p] = 0
                 continue
-            self._since_P[p] = min(int(self._since_P[p]), now)
-            delay = self._off_delay_P[p] if active else self._on_delay_P[p]
-            if now - self._since_P[p] < delay:
+            if last != NEVER and not fresh[row]:
+                self._ran_P[p] += now - last
+            if self._ran_P[p] < (self._off_delay_P[p] if active else self._on_delay_P[p]):
+                self._last_P[p] = now
                 continue
             raised = int(self._raised_P[p]) if active else now
             self._raised_P[p] = NEVER if active else now
-            self._since_P[p] = FOREVER
+            self._ran_P[p] = 0
             changes.append(Change(row, p, not active, raised))
         return changes
 
+    def settle(self, raised_P: I64) -> None:
+        """Let exactly these be active, since then [P]; NEVER is normal.
+
+        Where that is news the timer starts anew.
+        """
+        news = self._raised_P != raised_P
+        self._raised_P[news] = raised_P[news]
+        self._ran_P[news], self._last_P[news] = 0, NEVER
+
     def snapshot(self) -> dict[str, Any]:
         """What the next changes depend on."""
-        return {"since": self._since_P.copy(), "raised": self._raised_P.copy()}
+        return {
+            "ran": self._ran_P.copy(),
+            "last": self._last_P.copy(),
+            "raised": self._raised_P.copy(),
+        }
 
     def restore(self, tree: Mapping[str, Any], old_P: Index, new_P: Index) -> None:
-        """Take back what ``snapshot`` gave: point ``old_P[i]`` of it is point ``new_P[i]`` here."""
-        self._since_P[new_P] = tree["since"][old_P]
+        """Take back what ``snapshot`` gave: point ``old_P[i]`` of it is point ``new_P[i]`` here.
+
+        A snapshot from before timers could pause says what is active; its timers start anew.
+        """
         self._raised_P[new_P] = tree["raised"][old_P]
+        if "ran" in tree:
+            self._ran_P[new_P] = tree["ran"][old_P]
+            self._last_P[new_P] = tree["last"][old_P]

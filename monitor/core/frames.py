@@ -11,7 +11,6 @@ The result depends on the samples, not on how they were cut into batches, as lon
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,10 @@ from monitor.core.aggregate import (
 )
 from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
 from monitor.core.records import Gap
+from monitor.core.vouching import Vouched
 
-# A assets, S sources, G tags and C channels of one kind; R frames, n samples, m groups (one tag,
-# one tick)
+# A assets, S sources, G tags (or features of a tag's blocks) and C channels of one kind; R frames,
+# n samples, m groups (one tag, one tick)
 
 
 LEAST_KEPT = 4096  # samples remembered before it is worth looking for old ones
@@ -139,7 +139,7 @@ class FrameBuilder:
     def __init__(self, kind: KindSettings, assets: Sequence[Asset]) -> None:
         self.kind = kind
         self.assets = tuple(asset.name for asset in assets)
-        self.tags = kind.tags
+        self.tags = tuple(slot.name for slot in kind.slots)
         self.sources = tuple(sorted({source for a in assets for _, source in a.tags.values()}))
         count_A, count_S, count_C = len(assets), len(self.sources), len(kind.channels)
         row_of = {name: row for row, name in enumerate(self.sources)}
@@ -151,11 +151,11 @@ class FrameBuilder:
         self._remember = round(kind.remember_s * SECOND)
         self._oldest = round(kind.oldest.timestamp()) * SECOND
         self._stale_C = np.array([round(c.stale_s * SECOND) for c in kind.channels.values()])
-        self._tag_of_C = [self.tags.index(kind.tag_of(channel)) for channel in kind.channels]
+        self._tag_of_C = [kind.slots.index(kind.slot_of(channel)) for channel in kind.channels]
         hows = [channel.aggregate for channel in kind.channels.values()]
         self._layers = _layers(hows, self._tag_of_C, len(self.tags))
         self._source_AG = np.array(
-            [[row_of[asset.tags[tag][1]] for tag in self.tags] for asset in assets], np.intp
+            [[row_of[asset.tags[slot.tag][1]] for slot in kind.slots] for asset in assets], np.intp
         ).reshape(count_A, len(self.tags))
         self._source_AC = self._source_AG[:, self._tag_of_C]
         self._uses_SA = np.zeros((count_S, count_A), np.bool_)
@@ -164,7 +164,7 @@ class FrameBuilder:
         self._watermark_SA = np.full((count_S, count_A), NEVER, np.int64)
         self._heard_SA = np.full((count_S, count_A), FOREVER, np.int64)
         self._ended_S = np.zeros(count_S, np.bool_)
-        self._alive: list[tuple[int, int, int]] = []  # (source, since, until], by source and time
+        self._vouched = Vouched(self._uses_SA, self._tick)
         self._last_A = np.full(count_A, NEVER, np.int64)  # number of the last closed tick
         self._held = _Held(
             np.full((count_A, count_C), np.nan),
@@ -239,15 +239,7 @@ class FrameBuilder:
         self._heard_SA[s] = now
         self._ended_S[s] = False
         self._watermark_SA[s] = np.maximum(self._watermark_SA[s], until)
-        spans = sorted([*self._alive, (s, since, until)])
-        merged = [spans[0]]
-        for span in spans[1:]:
-            last = merged[-1]
-            if span[0] == last[0] and span[1] <= last[2]:
-                merged[-1] = (last[0], last[1], max(last[2], span[2]))
-            else:
-                merged.append(span)
-        self._alive = merged
+        self._vouched.add(s, since, until)
 
     def ended(self, source: str) -> None:
         """Nothing more will come from this source: it holds no frame back."""
@@ -280,7 +272,8 @@ class FrameBuilder:
         last = ends(row)
         self._last_A[row[last]] = tick[last]
         self._forget()
-        self._prune_alive(limit_A)
+        begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
+        self._vouched.forget(np.where(begun_A, self._last_A, limit_A) * self._tick)
         before = np.append([NEVER], tick)[:-1]
         starts = changes(row)
         before[starts] = last_A[row[starts]]
@@ -337,19 +330,6 @@ class FrameBuilder:
                 kept.append((slot[recent], time[recent]))
         self._closed = kept
         self._kept = max(sum(len(slot) for slot, _ in kept), LEAST_KEPT)
-
-    def _prune_alive(self, limit_A: I64) -> None:
-        """Drop what sources vouched for, but for the latest, once every frame of theirs is past it.
-
-        An asset that has not begun will begin after its limit.
-        """
-        past_A = np.where(self._last_A == NEVER, limit_A, self._last_A) * self._tick
-        past_S = np.where(self._uses_SA, past_A, FOREVER).min(axis=1, initial=FOREVER)
-        self._alive = [
-            (s, since, until)
-            for (s, since, until), (after, _, past) in pairwise([*self._alive, (-1, 0, 0)])
-            if s != after or past > past_S[s]
-        ]
 
     def _limits(self, now: int) -> I64:
         """The number of the last tick of each asset that no source holds back."""
@@ -423,18 +403,9 @@ class FrameBuilder:
         """
         first_A = np.where(self._last_A == NEVER, FOREVER, self._last_A + 1)
         np.minimum.at(first_A, groups.row, groups.tick)
-        rows, ticks = [groups.row], [groups.tick]
-        for s, since, until in self._alive:
-            row = np.flatnonzero(self._uses_SA[s] & (first_A != FOREVER))
-            first = np.maximum(since // self._tick + 1, first_A[row])
-            limit = limit_A[row]
-            nearer = np.maximum(first, limit + 1)
-            vouched = np.where(nearer <= until // self._tick, nearer, FOREVER)
-            next_A[row] = np.minimum(next_A[row], vouched)
-            length = np.maximum(np.minimum(until // self._tick, limit) - first + 1, 0)
-            rows.append(np.repeat(row, length))
-            ticks.append(ranges(first, length))
-        row, tick = np.concatenate(rows), np.concatenate(ticks)
+        row, tick, beyond_A = self._vouched.ticks(first_A, limit_A)
+        np.minimum(next_A, beyond_A, out=next_A)
+        row, tick = np.concatenate([groups.row, row]), np.concatenate([groups.tick, tick])
         order = np.lexsort((tick, row))
         row, tick = row[order], tick[order]
         new = changes(row) | changes(tick)
@@ -483,7 +454,7 @@ class FrameBuilder:
 
         value = np.where(sampled, shown, stood)
         ok = np.where(sampled, shown_ok, stood_ok)
-        since = np.where(ok, np.maximum(known, self._vouched(row, instant)), known)
+        since = np.where(ok, np.maximum(known, self._vouched_until(row, instant)), known)
         age = instant[:, None] - since
         valid = ok & (age <= self._stale_C)
         return Frames(
@@ -495,14 +466,11 @@ class FrameBuilder:
             fresh=fresh,
         )
 
-    def _vouched(self, row: Index, instant: I64) -> I64:
+    def _vouched_until(self, row: Index, instant: I64) -> I64:
         """Until when the source of each channel vouched for it, at most the instant: ns [R, C]."""
-        if not self._alive:
+        if not len(self._vouched):
             return np.full((len(row), len(self._tag_of_C)), NEVER, np.int64)
-        until_SR = np.full((len(self.sources), len(row)), NEVER, np.int64)
-        for s, since, until in self._alive:
-            reached = np.where(since < instant, np.minimum(until, instant), NEVER)
-            until_SR[s] = np.maximum(until_SR[s], reached)
+        until_SR = self._vouched.until(instant)
         return until_SR[self._source_AC[row], np.arange(len(row))[:, None]]
 
     # ---- snapshot -------------------------------------------------------------------------------
@@ -519,7 +487,7 @@ class FrameBuilder:
             "watermark": self._watermark_SA.copy(),
             "heard": self._heard_SA.copy(),
             "ended": self._ended_S.copy(),
-            "alive": [list(span) for span in self._alive],
+            "alive": self._vouched.snapshot(),
             "last": self._last_A.copy(),
             "held": {
                 "value": self._held.value.copy(),
@@ -566,8 +534,7 @@ class FrameBuilder:
 
         source_of = np.full(len(tree["sources"]), sources)
         source_of[old_S] = new_S
-        spans = [(int(source_of[s]), since, until) for s, since, until in tree["alive"]]
-        self._alive = sorted(span for span in spans if span[0] < sources)
+        self._vouched.restore(tree["alive"], source_of)
         slot_of_AG = np.full((len(tree["assets"]), len(tree["tags"])), -1)
         old_G, new_G = common(tree["tags"], self.tags)
         slot_of_AG[np.ix_(old_A, old_G)] = new_A[:, None] * tags + new_G

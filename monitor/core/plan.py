@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -34,6 +34,15 @@ class Aggregate(StrEnum):
     STD = "std"
 
 
+class Feature(StrEnum):
+    """One number of a waveform block: see monitor/core/vibration.py."""
+
+    RMS = "rms"
+    PEAK = "peak"
+    CREST = "crest"
+    KURTOSIS = "kurtosis"
+
+
 class LimitSettings(Settings):
     """Plain limits of one channel, in its unit: from the first sample on, without a model."""
 
@@ -48,10 +57,14 @@ class LimitSettings(Settings):
         0.0, ge=0, description="How far back inside the limit before the alarm returns."
     )
     on_delay_s: float = Field(
-        0.0, ge=0, description="How long beyond the limit before the alarm is raised."
+        0.0,
+        ge=0,
+        description="How long beyond the limit before the alarm is raised; counted as for alarm.",
     )
     off_delay_s: float = Field(
-        0.0, ge=0, description="How long back inside before the alarm returns."
+        0.0,
+        ge=0,
+        description="How long back inside before the alarm returns; counted as for alarm.",
     )
 
     @model_validator(mode="after")
@@ -76,6 +89,11 @@ class ChannelSettings(Settings):
     aggregate: Aggregate = Field(
         Aggregate.LAST, description="How the samples of one tick become one value."
     )
+    feature: Feature | None = Field(
+        None,
+        description="Of a tag that sends waveform blocks: which number of each block to take; "
+        "left out, its samples count one by one.",
+    )
     stale_s: float = Field(
         60.0, gt=0, description="Not valid when its value was last known longer ago than this."
     )
@@ -83,6 +101,11 @@ class ChannelSettings(Settings):
         default=True, description="Whether the model sees it; limits work either way."
     )
     limits: LimitSettings | None = Field(None, description="Plain limits.")
+
+    @property
+    def how(self) -> str:
+        """How its values are made, in words: a model fits only channels made the same way."""
+        return self.aggregate if self.feature is None else f"{self.aggregate} of {self.feature}"
 
 
 class RunningSettings(Settings):
@@ -107,15 +130,35 @@ class AlarmSettings(Settings):
         "auto: the model's own.",
     )
     on_delay_s: float = Field(
-        0.0, ge=0, description="How long over the threshold before the alarm is raised."
+        0.0,
+        ge=0,
+        description="How long over the threshold before the alarm is raised. Gaps, and frames that "
+        "say nothing (off, warming, blind), pause it; one that is not over it starts it anew.",
     )
-    off_delay_s: float = Field(0.0, ge=0, description="How long below before the alarm returns.")
+    off_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long below before the alarm returns. Gaps, and frames that say nothing, "
+        "pause it; one that is not below starts it anew.",
+    )
     clear_ratio: float = Field(
         0.8, gt=0, le=1, description="Returns below this share of the threshold."
     )
     min_coverage: float = Field(
         0.5, ge=0, le=1, description="Not raised when less of the evidence was valid."
     )
+
+
+class Slot(NamedTuple):
+    """What feeds channels: a tag's samples, or a feature of its waveform blocks."""
+
+    tag: str
+    feature: Feature | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is kept."""
+        return self.tag if self.feature is None else f"{self.feature} of {self.tag}"
 
 
 class KindSettings(Settings):
@@ -150,19 +193,19 @@ class KindSettings(Settings):
         """The name of the tag that feeds a channel."""
         return self.channels[channel].tag or channel
 
+    def slot_of(self, channel: str) -> Slot:
+        """What feeds a channel."""
+        return Slot(self.tag_of(channel), self.channels[channel].feature)
+
     @property
     def tags(self) -> tuple[str, ...]:
         """The names of its tags, each once, in the order of the channels."""
         return tuple(dict.fromkeys(self.tag_of(channel) for channel in self.channels))
 
-    @model_validator(mode="after")
-    def _channels_exist(self) -> "KindSettings":
-        if self.running is not None and self.running.channel not in self.channels:
-            raise ValueError(
-                f"running.channel: no channel {self.running.channel!r}; "
-                f"there are {', '.join(self.channels)}"
-            )
-        return self
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What feeds its channels, each once, in the order of the channels."""
+        return tuple(dict.fromkeys(self.slot_of(channel) for channel in self.channels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,19 @@ class AlarmEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An alarm that people were told of and that has not returned."""
+
+    id: str
+    asset: str
+    alarm_class: AlarmClass
+    point: str
+    raised: int  # ns since 1970 UTC
+    threshold: float
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
     """Ticks of one asset that nobody will score: (since, until), in ns, held no samples."""
 

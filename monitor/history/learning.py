@@ -4,9 +4,9 @@ The frames come from the same code that makes them live. A stretch ends at a gap
 machine does not run, as the live state would.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Channel
 from models.contract import Stretch
 from models.training import HeldOut
+from monitor.core.aggregate import changes
 from monitor.core.conditions import Conditions
 from monitor.core.frames import FrameBuilder, Frames
 from monitor.core.modes import RunStates, scored
-from monitor.core.pipeline import SlotMap
+from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, Plan
 
 # R frames, C channels of the kind that the model sees
@@ -29,16 +30,30 @@ BEYOND_SEEN = 1.0  # surprise, one decade rarer than the worst healthy episode: 
 def channels_of(kind: KindSettings) -> list[Channel]:
     """The channels the model of a kind sees, in order."""
     return [
-        Channel(name=name, unit=channel.unit, aggregate=channel.aggregate)
+        Channel(name=name, unit=channel.unit, aggregate=channel.how)
         for name, channel in kind.channels.items()
         if channel.model
     ]
 
 
+@dataclass(slots=True, kw_only=True)
+class Read:
+    """What became of the samples of one source while history was read."""
+
+    taken: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    examples: dict[str, str] = field(default_factory=dict)  # of them, by reason
+
+    @property
+    def received(self) -> int:
+        """All that came."""
+        return self.taken + self.rejected.total()
+
+
 def stretches(
     plan: Plan, batches: Iterable[Samples | Notice], *, received: int
-) -> tuple[list[Stretch], int]:
-    """The unbroken runs of all assets of a plan with one kind, and the count of samples read.
+) -> tuple[list[Stretch], dict[str, Read]]:
+    """The unbroken runs of all assets of a plan with one kind, and what was read of each source.
 
     Frames that would not be scored live (off, starting, stopping) are left out.
     """
@@ -47,7 +62,7 @@ def stretches(
     slots = SlotMap(plan)
     builder.listen(received)
     parts: dict[int, list[tuple[Frames, NDArray[np.bool_]]]] = defaultdict(list)
-    count = 0
+    read: dict[str, Read] = defaultdict(Read)
 
     def close() -> None:
         frames, _ = builder.close(received)
@@ -61,8 +76,7 @@ def stretches(
         if isinstance(batch, Samples):
             number, slot = slots.of(batch.source, batch.tag)
             known = number >= 0
-            count += int(known.sum())
-            builder.push(
+            intake = builder.push(
                 batch.source,
                 slot[known],
                 batch.time[known],
@@ -71,8 +85,13 @@ def stretches(
                 received=received,
                 now=received,
             )
-        elif batch.kind is NoticeKind.ENDED:
-            builder.ended(batch.source)
+            read[batch.source].rejected.update(intake.rejected)
+            read[batch.source].taken += int(known.sum()) - sum(intake.rejected.values())
+        else:
+            hear(batch, [builder], received=received, now=received)
+            if batch.kind is NoticeKind.REJECTED:
+                read[batch.source].rejected[batch.reason] += batch.count
+                read[batch.source].examples.setdefault(batch.reason, batch.example)
         close()
     close()
 
@@ -81,7 +100,7 @@ def stretches(
         stretch
         for row, pieces in sorted(parts.items())
         for stretch in _cut(plan.assets[row].name, pieces, seen)
-    ], count
+    ], dict(read)
 
 
 def _cut(
@@ -117,10 +136,10 @@ def choose_threshold(
 ) -> Threshold:
     """The most extreme threshold that the healthy history supports.
 
-    The real on-delay and off-delay run over scores of units the model never saw. The threshold is
-    one decade (a surprise of 1) above the lowest at which not one alarm is raised: how often a
-    healthy machine alarms beyond that, the history is too short to tell, so whoever uses it should
-    mark it provisional.
+    The real on-delay and off-delay run over scores of units the model never saw, from one stretch
+    of a unit into its next, as they do live. The threshold is one decade (a surprise of 1) above
+    the lowest at which not one alarm is raised: how often a healthy machine alarms beyond that, the
+    history is too short to tell, so whoever uses it should mark it provisional.
     """
     seen = np.unique(np.concatenate([stretch.surprise for stretch in held_out]))
     low, high = -1, len(seen)  # seen[low] raises an alarm, seen[high] does not
@@ -136,20 +155,25 @@ def choose_threshold(
 
 
 def _raises(held_out: Sequence[HeldOut], alarm: AlarmSettings, threshold: float) -> bool:
-    """Whether any stretch raises an alarm at this threshold."""
-    for stretch in held_out:
-        conditions = Conditions(
-            np.array([round(alarm.on_delay_s * SECOND)]),
-            np.array([round(alarm.off_delay_s * SECOND)]),
-        )
-        counts = ~stretch.warming & (stretch.coverage >= alarm.min_coverage)
-        entered = counts & (stretch.surprise >= threshold)
-        if conditions.step(
-            np.zeros(len(stretch.tick), np.intp),
-            stretch.tick,
-            entered=entered,
-            left=counts & ~entered,
-            fresh=np.zeros(len(entered), np.bool_),
-        ):
-            return True
-    return False
+    """Whether any asset raises an alarm at this threshold."""
+    in_order = sorted(held_out, key=lambda stretch: (stretch.asset, int(stretch.tick[0])))
+    surprise = np.concatenate([stretch.surprise for stretch in in_order])
+    coverage = np.concatenate([stretch.coverage for stretch in in_order])
+    warming = np.concatenate([stretch.warming for stretch in in_order])
+    lengths = [len(stretch.tick) for stretch in in_order]
+    names, asset = np.unique([stretch.asset for stretch in in_order], return_inverse=True)
+    counts = ~warming & (coverage > 0) & (coverage >= alarm.min_coverage)
+    entered = counts & (surprise >= threshold)
+    conditions = Conditions(
+        np.full(len(names), round(alarm.on_delay_s * SECOND)),
+        np.full(len(names), round(alarm.off_delay_s * SECOND)),
+    )
+    found = conditions.step(
+        np.repeat(asset, lengths),
+        np.concatenate([stretch.tick for stretch in in_order]),
+        says=counts,
+        entered=entered,
+        left=counts & ~entered,
+        fresh=changes(np.repeat(np.arange(len(in_order)), lengths)),
+    )
+    return bool(found)

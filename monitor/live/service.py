@@ -19,7 +19,8 @@ from monitor.core.records import Beat, Body, Epoch, Record
 from monitor.live.clock import Clock
 from monitor.live.delivery import Delivery
 from monitor.live.intake import Behind, Intake, SourceState
-from monitor.live.stepper import Retention, Stepper
+from monitor.live.stepper import Stepper
+from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode
@@ -37,6 +38,7 @@ class Ended:
     """How a run ended. ``refused`` names the sources that were given up, with their words."""
 
     refused: Mapping[str, str]
+    mismatched: frozenset[str]  # of them, those that are not what the configuration says
     undelivered: Mapping[str, int]  # items that wait for each sink; they stay for the next run
 
 
@@ -146,6 +148,7 @@ class Service:
                 for intake in intakes
                 if intake.state is SourceState.REFUSED
             },
+            mismatched=frozenset(intake.source.name for intake in intakes if intake.mismatch),
             undelivered={
                 delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
                 for delivery in self._deliveries

@@ -1,6 +1,9 @@
-"""What is odd about a configuration that is right: it works, but perhaps not as meant."""
+"""What is odd about a configuration that is right: it works, but perhaps not as meant.
 
-from collections.abc import Iterator
+Before it was tried, and after: what a source gave that could not be taken.
+"""
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from monitor.site.config import Config
@@ -10,6 +13,34 @@ from monitor.site.settings import Kind
 def advice(config: Config) -> tuple[str, ...]:
     """One sentence each, beginning with the path of the setting."""
     return tuple(_all(config))
+
+
+_REJECTED = {  # why the step rejects samples -> what to look at
+    "ancient": "stamped before `oldest` of the kind: is time_format right?",
+    "ahead": "stamped further in the future than `max_ahead_s` of the kind allows: are timezone, "
+    "time_format and the clocks right?",
+    "unknown_tag": "of tags that the configuration no longer names",
+}
+
+
+def rejections(
+    source: str, rejected: Mapping[str, int], examples: Mapping[str, str], *, received: int
+) -> str:
+    """How much of a source was rejected, why, and one example of each reason, in a sentence."""
+    count = sum(rejected.values())
+    share = "all" if count == received else f"{count:,} of"
+    percent = "" if count == received else f" ({_percent(count / received)})"
+    about = {reason: _REJECTED.get(reason, examples.get(reason, "")) for reason in rejected}
+    why = "; ".join(
+        f"{number:,} {reason}{f' ({about[reason]})' if about[reason] else ''}"
+        for reason, number in rejected.items()
+    )
+    return f"source {source}: {share} {received:,} samples{percent} were rejected: {why}"
+
+
+def _percent(share: float) -> str:
+    """A share in per cent, never rounded to nothing or to everything."""
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
 
 
 def _all(config: Config) -> Iterator[str]:

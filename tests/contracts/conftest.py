@@ -40,7 +40,7 @@ def watching() -> Callable[[], Any]:
 
 @pytest.fixture
 def new_rig(tmp_path: Path) -> Iterator[Callable[[str, str], Any]]:
-    """Makes a rig of a connector, each in a folder of its own; those that can are closed."""
+    """Makes rigs of a connector, each in a folder of its own; those with ``close`` are closed."""
     made: list[Any] = []
 
     def make(connector: str, role: str) -> Any:
@@ -51,5 +51,4 @@ def new_rig(tmp_path: Path) -> Iterator[Callable[[str, str], Any]]:
 
     yield make
     for one in made:
-        if hasattr(one, "close"):
-            one.close()
+        getattr(one, "close", lambda: None)()

@@ -11,6 +11,7 @@ from connectors.batch import GOOD, UNCERTAIN
 from connectors.contract import TagRef
 from connectors.opcua.settings import Settings
 
+MARKS = ("broker",)
 T0_MS = 1_780_000_000_000
 NOT_CONNECTED = 0x808A_0000
 
@@ -19,7 +20,6 @@ class SourceRig:
     """Two tags, and values that follow one another once the second of them is watched."""
 
     clients = ("asyncua",)
-    starts_servers = True
     live = True
 
     def __init__(self, folder: Path) -> None:

@@ -108,15 +108,21 @@ def test_what_does_not_count_raises_nothing_and_clears_nothing(state):
 
 
 @pytest.mark.parametrize("state", [WARMING, BLIND, OFF])
-def test_what_does_not_count_starts_the_timers_anew(state):
+def test_what_does_not_count_pauses_the_timers(state):
     found = surprises(watch(on_delay_s=2), [5, 5, 5, 5, 5, 5], state=[OK, OK, state, OK, OK, OK])
-    assert seen(found) == [(5, "raised")]
+    assert seen(found) == [(4, "raised")]
 
 
-def test_a_gap_starts_the_timers_anew():
+def test_little_evidence_pauses_the_timers():
+    coverage = np.array([1, 1, 0.4, 1, 1], np.float32)
+    found = surprises(watch(on_delay_s=2, min_coverage=0.5), [5] * 5, coverage=coverage)
+    assert seen(found) == [(4, "raised")]
+
+
+def test_a_gap_pauses_the_timers():
     alarms = watch(on_delay_s=2)
     of = frames([1.0] * 5, fresh=(0, 2))
-    assert seen(alarms.step(of, scores(of, [5] * 5))) == [(4, "raised")]
+    assert seen(alarms.step(of, scores(of, [5] * 5))) == [(3, "raised")]
 
 
 def test_without_a_model_there_is_no_process_alarm():
@@ -125,7 +131,10 @@ def test_without_a_model_there_is_no_process_alarm():
 
 def test_the_reason_says_what_was_seen_against_what_for_how_long_and_where():
     raised, returned = surprises(watch(), [6.25, 1])
-    assert raised.reason == ("surprise 6.2 at or over 4.0; most of it from y 75%, x 25%")
+    assert raised.reason == (
+        "surprise 6.2 at or over 4.0; "
+        "most of it from y 75%: measured 1, expected 0 +- 1; then x 25%"
+    )
     assert returned.reason == "surprise 1.0 below 3.2"
     assert (raised.value, raised.threshold) == (6.25, 4.0)
     assert raised.blame == {"y": 0.75, "x": 0.25}
@@ -142,7 +151,36 @@ def test_a_channel_without_blame_is_not_named():
     given = replace(scores(of, [9]), blame=np.array([[0, 1]], np.float32))
     (event,) = watch().step(of, given)
     assert event.blame == {"y": 1.0}
-    assert event.reason.endswith("most of it from y 100%")
+    assert event.reason.endswith("most of it from y 100%: measured 1, expected 0 +- 1")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "spread", "words"),
+    [
+        (3.14159, 4.0, 0.213, ": measured 3.1, expected 4.0 +- 0.2 bar"),
+        (8312.4, 8290.1, 12.2, ": measured 8312, expected 8290 +- 12 bar"),
+        (0.0123, 0.01, 0.0004, ": measured 0.0123, expected 0.0100 +- 0.0004 bar"),
+        (1.5, 1.25, 1e-9, ": measured 1.5, expected 1.25 +- 1e-09 bar"),
+        (1.5, 1.25, 0.0, ": measured 1.5, expected 1.25 bar"),
+        (1.5, 1.25, NAN, ": measured 1.5, expected 1.25 bar"),
+        (NAN, 4.0, 0.2, ""),
+        (3.1, NAN, NAN, ""),
+    ],
+)
+def test_what_was_measured_is_said_against_what_was_expected_never_as_nan(
+    value, expected, spread, words
+):
+    of = frames([value])
+    blame = np.array([[1, 0]], np.float32)
+    known = {"expected": np.float32([[expected, 0]]), "spread": np.float32([[spread, 1]])}
+    (event,) = watch(unit="bar").step(of, replace(scores(of, [9]), blame=blame, **known))
+    assert event.reason == f"surprise 9.0 at or over 4.0; most of it from x 100%{words}"
+
+
+def test_a_surprise_that_no_channel_is_blamed_for_is_said_by_itself():
+    of = frames([1.0])
+    (event,) = watch().step(of, replace(scores(of, [9]), blame=np.zeros((1, 2), np.float32)))
+    assert event.reason == "surprise 9.0 at or over 4.0"
 
 
 # ---- names --------------------------------------------------------------------------------------
@@ -243,7 +281,27 @@ def test_a_rate_is_not_taken_across_a_gap_or_a_hole():
 
 def test_a_value_that_is_not_valid_neither_raises_nor_clears():
     assert seen(limited([0, 11, None, None, 0], high=10)) == [(1, "raised"), (4, "returned")]
-    assert seen(limited([0, 11, 11, None, 11, 11], high=10, on_delay_s=2)) == []
+
+
+def test_a_value_that_is_not_valid_pauses_the_delays():
+    values = [0, 11, 11, None, 11, 11, 0, 0, None, 0, 0]
+    events = limited(values, high=10, on_delay_s=2, off_delay_s=2)
+    assert seen(events) == [(5, "raised"), (10, "returned")]
+
+
+def test_a_machine_that_stands_still_pauses_a_delay_unless_its_value_is_beyond_the_limit():
+    def events(values, states):
+        alarms = watch(limits=LimitSettings(high=10, on_delay_s=2, off_delay_s=2), threshold=None)
+        of = frames(values)
+        return seen(alarms.step(of, scores(of, [0] * len(values), state=states)))
+
+    assert events([11, 11, 0, 0, 11, 11], [OK, OK, OFF, OFF, OK, OK]) == [(5, "raised")]
+    assert events([11, 11, 11], [OFF, OFF, OFF]) == [(2, "raised")]
+    on = [11, 11, 11]
+    back = [0, 0, 0, 0, 0]
+    assert events(on + back, [OK] * 5 + [OFF, OK, OK]) == [(2, "raised"), (7, "returned")]
+    again = [0, 0, 11, 0, 0, 0]
+    assert events(on + again, [OK] * 5 + [OFF, OK, OK, OK]) == [(2, "raised"), (8, "returned")]
 
 
 def test_the_reason_of_a_limit_is_in_its_unit():

@@ -18,10 +18,11 @@ from support.building import (
     plan,
     rich_kind,
     samples,
+    stepped,
 )
 from support.checks import Case, assert_conserved, run
 
-from connectors.batch import Notice, NoticeKind, Waveforms
+from connectors.batch import Notice, NoticeKind
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
 from monitor.core.records import (
@@ -127,15 +128,11 @@ def test_a_source_alive_between_two_ticks_vouches_for_neither():
     checks.check_a_span_between_ticks()
 
 
-def test_what_was_before_a_gap_counts_for_no_delay():
-    checks.check_timers_after_a_gap()
+def test_a_gap_counts_for_no_delay_but_what_was_before_it_does():
+    checks.check_timers_over_a_gap()
 
 
 # ---- single cases -------------------------------------------------------------------------------
-
-
-def stepped(pipeline, *bodies, received=NOW):
-    return Results.join([pipeline.step(Record(received, body)) for body in bodies])
 
 
 def seconds(results):
@@ -204,24 +201,60 @@ def test_samples_of_a_source_that_the_tag_no_longer_has_are_refused_not_mixed_in
     assert_conserved(pipeline)
 
 
-def test_rejected_notices_and_waveforms_are_counted():
+def test_rejected_notices_are_counted():
     pipeline = Pipeline(plan(kind()), {})
-    block = Waveforms(
-        source="s",
-        tag=np.zeros(2, np.int32),
-        time=np.full(2, START),
-        rate=np.full(2, 1e3),
-        speed=np.full(2, np.nan, np.float32),
-        status=np.zeros(2, np.uint32),
-        block=np.zeros((2, 4), np.float32),
-    )
-    stepped(
-        pipeline,
-        Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3),
-        block,
-    )
+    stepped(pipeline, Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3))
     counts = pipeline.conservation["s"]
-    assert (counts.received, counts.rejected) == (5, {"no number": 3, "waveform": 2})
+    assert (counts.received, counts.rejected) == (3, {"no number": 3})
+
+
+def test_a_source_is_as_it_said_last_and_its_last_stamp_is_one_that_was_taken():
+    pipeline = Pipeline(plan(kind(), 2, sources=("s", "t")), {})
+
+    def known():
+        return pipeline.status()["sources"]["s"]
+
+    assert known() == {"state": "waiting", "last_ns": None}
+    stepped(pipeline, samples((0, -1_650_000_000, 1.0)))
+    assert known() == {"state": "waiting", "last_ns": None}  # 1970: nothing was taken
+    stepped(pipeline, samples((0, 2.0, 1.0), (0, 1.0, 1.0), (0, 9e6, 1.0)))  # the last: too far off
+    assert known() == {"state": "running", "last_ns": START + 2 * SECOND}
+    stepped(pipeline, samples((0, 1.5, 1.0)), Notice(source="s", kind=NoticeKind.LOST))
+    assert known() == {"state": "lost", "last_ns": START + 2 * SECOND}
+    stepped(pipeline, Notice(source="s", kind=NoticeKind.ENDED))
+    assert known()["state"] == "ended"
+    other = Pipeline(plan(kind(), 2, sources=("s", "t")), {})
+    other.restore(pipeline.snapshot())
+    assert other.status() == pipeline.status()
+    assert other.status()["sources"]["t"] == {"state": "waiting", "last_ns": None}
+
+
+def test_the_first_example_of_each_reason_is_kept_also_in_a_snapshot():
+    pipeline = Pipeline(plan(kind()), {})
+    for reason, example in (("odd", ""), ("odd", "line 2"), ("odd", "line 3"), ("even", "line 4")):
+        notice = Notice(
+            source="s", kind=NoticeKind.REJECTED, reason=reason, count=1, example=example
+        )
+        stepped(pipeline, notice)
+    other = Pipeline(plan(kind()), {})
+    other.restore(pipeline.snapshot())
+    assert other.status()["examples"] == {"s": {"odd": "line 2", "even": "line 4"}}
+    before = {name: x for name, x in pipeline.snapshot().items() if name not in ADDED_LATER}
+    other = Pipeline(plan(kind()), {})
+    other.restore(before)
+    assert other.conservation == pipeline.conservation, "snapshots of before are still good"
+
+
+ADDED_LATER = ("sources", "examples", "thresholds")
+
+
+def test_the_threshold_in_force_is_told_for_each_kind(bundles):
+    given_by_hand = rich_kind(alarm=AlarmSettings(threshold=4))
+    for of, provisional in ((rich_kind(), True), (given_by_hand, False)):
+        bundle = bundles["ewma"].with_threshold(5.5, provisional=True)
+        (found,) = Pipeline(plan(of), {"k": bundle}).status()["thresholds"].values()
+        assert found == {"value": 5.5 if provisional else 4, "provisional": provisional}
+    assert Pipeline(plan(kind()), {}).status()["thresholds"] == {}
 
 
 def test_two_kinds_stand_side_by_side(bundles):
@@ -292,3 +325,116 @@ def test_a_person_acknowledges_once():
     assert (event.id, event.transition, event.who) == (raised.id, Transition.ACKNOWLEDGED, "ann")
     assert (event.tick, event.reason, event.raised) == (NOW, "checked", raised.tick)
     assert stepped(pipeline, seen, replace(seen, target="another")).alarms == ()
+
+
+# ---- alarms that nothing can end any more -------------------------------------------------------
+
+LIMITED = kind(
+    channels={"x": ChannelSettings(limits={"high": 5, "low": 0}), "y": ChannelSettings()}
+)
+EPOCH = Epoch(config="", bundles={})
+BEYOND = samples((0, 1.0, 9.0, 0), (0, 2.0, 9.0), (0, 2.5, 9.0))
+
+
+def without(of, **channels):
+    return of.model_copy(update={"channels": {**of.channels, **channels}})
+
+
+CHANGED = {
+    "the limit": plan(without(LIMITED, x=ChannelSettings(limits={"low": 0}))),
+    "the channel": plan(kind(channels={"y": ChannelSettings()})),
+    "the asset": Plan(site="plant", kinds={"k": LIMITED}, assets=()),
+    "the kind": Plan(site="plant", kinds={}, assets=()),
+    "the name of the site": replace(plan(LIMITED), site="works"),
+}
+
+
+def raised_and_restored(changed, *, bundles=None):
+    """What was raised, and a pipeline of the changed plan that goes on from there."""
+    first = Pipeline(plan(LIMITED), {})
+    found = stepped(first, BEYOND)
+    other = Pipeline(changed, bundles or {})
+    other.restore(first.snapshot())
+    other.settle(checks.standing(found))
+    return found.alarms, other
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_an_alarm_ends_once_when_it_is_no_longer_configured(what):
+    (raised,), other = raised_and_restored(CHANGED[what])
+    assert stepped(other, Beat()).alarms == ()
+    (event,) = stepped(other, EPOCH, received=NOW + SECOND).alarms
+    assert (event.id, event.asset, event.point) == (raised.id, "a0", "x high")
+    assert (event.transition, event.reason) == (Transition.RETURNED, "no longer configured")
+    assert (event.tick, event.raised, event.threshold) == (NOW + SECOND, raised.tick, 5)
+    assert np.isnan(event.value)
+    assert stepped(other, EPOCH, Beat(), EPOCH).alarms == ()
+
+
+def test_an_alarm_of_a_model_that_was_removed_ends_and_another_model_starts_without_it(bundles):
+    site = plan(rich_kind(channels=seen, running=None, alarm=AlarmSettings(threshold=1)))
+    strange = [(tag, float(t), 50 + 40.0 * (t > 8)) for t in range(1, 14) for tag in range(3)]
+    first = Pipeline(site, {"k": bundles["ewma"]})
+    found = stepped(first, samples(*strange), Notice(source="s", kind=NoticeKind.ENDED))
+    standing = checks.standing(found)
+    other = Pipeline(site, {})
+    other.restore(first.snapshot())
+    other.settle(standing)
+    (event,) = stepped(other, EPOCH).alarms
+    assert (event.point, event.reason) == ("surprise", "no longer configured")
+    assert event.id in {alarm.id for alarm in standing}
+    again = Pipeline(site, {"k": bundles["ewma"]})
+    again.restore(other.snapshot())
+    calm = [(tag, float(t), 50.0) for t in range(14, 40) for tag in range(3)]
+    found = stepped(again, EPOCH, samples(*calm), Notice(source="s", kind=NoticeKind.ENDED))
+    assert {e.point for e in found.alarms if e.transition is Transition.RETURNED} >= {"surprise"}
+    assert event.id not in {later.id for later in found.alarms}
+
+
+def test_an_alarm_of_a_limit_that_stays_is_active_until_it_returns():
+    stays = plan(without(LIMITED, y=ChannelSettings(limits={"high": 1})), 2)
+    (raised,), other = raised_and_restored(stays)
+    assert stepped(other, EPOCH).alarms == ()
+    (event,) = stepped(other, samples((0, 3.0, 1.0), (0, 4.5, 1.0))).alarms
+    assert (event.id, event.transition) == (raised.id, Transition.RETURNED)
+    assert event.reason == "x 1, back below high 5"
+
+
+def test_what_is_still_to_be_said_is_in_the_snapshot():
+    (raised,), other = raised_and_restored(CHANGED["the limit"])
+    third = Pipeline(CHANGED["the limit"], {})
+    third.restore(other.snapshot())
+    assert [event.id for event in stepped(third, EPOCH).alarms] == [raised.id]
+    fourth = Pipeline(CHANGED["the limit"], {})
+    fourth.restore(third.snapshot())
+    assert stepped(fourth, EPOCH).alarms == ()
+
+
+def test_an_alarm_that_people_know_of_is_active_although_the_replay_did_not_raise_it():
+    found = stepped(Pipeline(plan(LIMITED), {}), BEYOND)
+    higher = Pipeline(plan(without(LIMITED, x=ChannelSettings(limits={"high": 10}))), {})
+    assert stepped(higher, BEYOND).alarms == ()
+    higher.settle(checks.standing(found))
+    assert stepped(higher, EPOCH).alarms == ()
+    seen = Command(action=Action.ACKNOWLEDGE, target=found.alarms[0].id, who="ann")
+    (acknowledged, returned) = stepped(higher, seen, samples((0, 3.5, 9.0))).alarms
+    assert (acknowledged.id, acknowledged.transition) == (returned.id, Transition.ACKNOWLEDGED)
+    assert (returned.id, returned.transition) == (found.alarms[0].id, Transition.RETURNED)
+
+
+def test_an_alarm_that_people_were_told_is_over_is_not_ended_again():
+    first = Pipeline(plan(LIMITED), {})
+    (raised,) = stepped(first, BEYOND).alarms
+    first.settle([])
+    (again,) = stepped(first, EPOCH, samples((0, 3.5, 9.0))).alarms
+    assert again.transition is Transition.RAISED
+    assert again.id != raised.id
+
+
+def test_a_snapshot_from_before_alarms_were_settled_is_read():
+    (raised,), other = raised_and_restored(plan(LIMITED))
+    tree = {name: value for name, value in other.snapshot().items() if name != "gone"}
+    third = Pipeline(plan(LIMITED), {})
+    third.restore(tree)
+    (event,) = stepped(third, EPOCH, samples((0, 3.5, 1.0), (0, 4.5, 1.0))).alarms
+    assert (event.id, event.transition) == (raised.id, Transition.RETURNED)

@@ -16,6 +16,7 @@ from monitor.core.conditions import Conditions
 from monitor.core.frames import FrameBuilder
 from monitor.core.pipeline import Pipeline
 from monitor.core.scoring import Scorer, _Runs
+from monitor.core.vouching import Vouched
 
 SITE = plan(rich_kind(), 3, sources=("s", "t"), spread=True)
 TURNED = replace(SITE, assets=SITE.assets[::-1])
@@ -83,15 +84,15 @@ FAULTS = {
         FrameBuilder.push, "keep = sound & ~behind", "keep = ~behind", checks.check_mess
     ),
     "what was vouched for is forgotten too early": Fault(
-        FrameBuilder._prune_alive,
+        Vouched.forget,
         "if s != after or past > past_S[s]",
         "if s != after",
         checks.check_frames,
     ),
     "a span without a tick counts as evidence of one": Fault(
-        FrameBuilder._evidence,
-        "nearer <= until // self._tick",
-        "limit < until // self._tick",
+        Vouched.ticks,
+        "beyond <= last",
+        "limit_A[row] < last",
         checks.check_a_span_between_ticks,
     ),
     "a snapshot shares an array with the state": Fault(
@@ -99,7 +100,7 @@ FAULTS = {
     ),
     "a snapshot leaves out what was vouched for": Fault(
         FrameBuilder.snapshot,
-        "[list(span) for span in self._alive]",
+        "self._vouched.snapshot()",
         "[]",
         checks.check_restore,
     ),
@@ -130,11 +131,17 @@ FAULTS = {
         "tensor[: len(rows)]",
         checks.check_scores,
     ),
-    "timers survive a gap": Fault(
+    "timers run on over a gap": Fault(
         Conditions.step,
-        "if fresh[row] or not moves:",
-        "if not moves:",
-        checks.check_timers_after_a_gap,
+        "if last != NEVER and not fresh[row]:",
+        "if last != NEVER:",
+        checks.check_timers_over_a_gap,
+    ),
+    "timers start anew at a gap": Fault(
+        Conditions.step,
+        "last, self._last_P[p] = self._last_P[p], NEVER",
+        "last, self._last_P[p], self._ran_P[p] = NEVER, NEVER, self._ran_P[p] * (not fresh[row])",
+        checks.check_timers_over_a_gap,
     ),
     "silence is what the clock was set by": Fault(
         Pipeline.step,

@@ -1,12 +1,16 @@
 """From history to stretches of healthy frames, and to a threshold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.building import BAD, NOW, START, assets, kind, samples
 
 from connectors.batch import Notice, NoticeKind
 from models.training import HeldOut
+from monitor.core.pipeline import Pipeline
 from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
+from monitor.core.records import Record, Results
 from monitor.history.learning import channels_of, choose_threshold, stretches
 
 SECOND = 1_000_000_000
@@ -14,7 +18,8 @@ SECOND = 1_000_000_000
 
 def learnt(of, batches, *, count=1):
     plan = Plan(site="works", kinds={"k": of}, assets=tuple(assets(count, of)))
-    return stretches(plan, batches, received=NOW)
+    found, read = stretches(plan, batches, received=NOW)
+    return found, sum(one.taken for one in read.values())
 
 
 def rows(*seconds, x=1.0, y=2.0, asset=0):
@@ -84,10 +89,39 @@ def test_only_the_channels_of_the_model_are_in_a_stretch_and_bad_ones_not_valid(
     assert (channel.name, channel.unit, channel.aggregate) == ("y", "bar", "last")
 
 
+def test_a_source_that_reports_on_change_teaches_the_frames_that_it_makes_live():
+    def alive(since, until):
+        instants = {"since": START + since * SECOND, "until": START + until * SECOND}
+        return Notice(source="s", kind=NoticeKind.ALIVE, **instants)
+
+    of = kind(gap_ticks=3, channels={"x": ChannelSettings(stale_s=4), "y": ChannelSettings()})
+    told = [rows(1), alive(0, 8), alive(8, 12), rows(13, x=5.0), alive(13, 20), rows(40), ENDED]
+    found, _ = learnt(of, told)
+    assert spans(found) == [("a0", 1, 20), ("a0", 40, 40)]
+    live = Pipeline(Plan(site="works", kinds={"k": of}, assets=tuple(assets(1, of))), {})
+    scores = Results.join([live.step(Record(NOW, body)) for body in told]).scores[0]
+    assert np.concatenate([one.tick for one in found]).tolist() == scores.tick.tolist()
+    value = np.concatenate([one.value for one in found])
+    assert np.array_equal(value.astype(np.float32), scores.value, equal_nan=True)
+    assert all(one.valid.all() for one in found)
+
+
 def test_tags_of_other_machines_are_not_counted():
     foreign = samples((40, 1, 1.0), (41, 1, 1.0))
     found, count = learnt(kind(), [rows(1, 2), foreign, ENDED])
     assert (spans(found), count) == ([("a0", 1, 2)], 4)
+
+
+def test_what_was_rejected_is_told_by_source_with_an_example():
+    of = kind()
+    plan = Plan(site="works", kinds={"k": of}, assets=tuple(assets(1, of)))
+    rejected = Notice(source="s", kind=NoticeKind.REJECTED, reason="odd", count=3, example="here")
+    ancient = samples((0, -1_650_000_000, 1.0))
+    _, read = stretches(plan, [rows(1), ancient, rejected, rejected, ENDED], received=NOW)
+    found = read["s"]
+    assert (found.taken, found.received) == (2, 9)
+    assert found.rejected == {"ancient": 1, "odd": 6}
+    assert found.examples == {"odd": "here"}
 
 
 def test_no_history_is_no_stretch():
@@ -128,9 +162,21 @@ def test_an_episode_counts_with_the_level_it_kept_for_the_on_delay():
     assert chosen(held_out(1.0, 5.0, 4.0, 6.0, 1.0), on_delay_s=2.0).value == 5.0
 
 
-def test_an_episode_does_not_go_on_in_another_stretch():
+def test_an_episode_goes_on_in_the_next_stretch_of_its_machine_as_live():
+    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 5.0, 1.0, start=90)
+    assert chosen(first, second, on_delay_s=2.0).value == 6.0
+    assert chosen(second, first, on_delay_s=2.0).value == 6.0, "whatever the order they come in"
+    assert chosen(first, replace(second, asset="b"), on_delay_s=2.0).value == 2.0
+
+
+def test_the_time_between_two_stretches_does_not_count():
     first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 1.0, 1.0, start=3)
     assert chosen(first, second, on_delay_s=2.0).value == 2.0
+
+
+def test_frames_with_nothing_valid_pause_an_episode_however_little_coverage_is_asked_for():
+    stretch = held_out(1.0, 5.0, 5.0, 0.0, 5.0, 5.0, coverage=[1, 1, 1, 0, 1, 1])
+    assert chosen(stretch, on_delay_s=2.0, min_coverage=0.0).value == 6.0
 
 
 def test_what_is_warming_or_seen_too_little_is_no_evidence():

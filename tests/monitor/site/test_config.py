@@ -161,7 +161,10 @@ SAID = {
     ),
     "an unknown key lists the few there are": (
         ("{detail_hours: 12}", "{zzz: 12}"),
-        "38:9: state.zzz: no such setting. There are detail_hours, journal_hours, snapshot_s",
+        (
+            "38:9: state.zzz: no such setting. There are detail_hours, minutes_days, hours_days, "
+            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, snapshot_s"
+        ),
     ),
     "an unknown key of a connector is compared with that connector's": (
         ("    layout: wide", "    layout: wide\n    colums: [a]"),
@@ -357,7 +360,7 @@ SAID = {
     ),
     "a running channel that is not there": (
         ("{channel: flow, above", "{channel: flwo, above"),
-        "22:24: kinds.pump.running.channel: no channel 'flwo'; there are flow, temp, temp_max",
+        "22:24: kinds.pump.running.channel: no channel 'flwo'. Did you mean 'flow'?",
     ),
     "limits out of order": (
         ("low: 1.5", "low: 15"),
@@ -488,6 +491,19 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(problems: Problems) 
         "kinds.pump.tick_ms",
         "assets.pump_1.tags.temp.source",
         "state.detail_hours",
+    ]
+
+
+def test_a_mistake_in_a_kind_does_not_hide_what_contradicts_another_part(
+    problems: Problems,
+) -> None:
+    found = problems(
+        ("tick_ms: 1000", "tick_ms: soon"), ("{channel: flow, above", "{channel: flwo, above")
+    )
+
+    assert [line.partition(": ")[2] for line in found] == [
+        "kinds.pump.tick_ms: got 'soon', want a whole number",
+        "kinds.pump.running.channel: no channel 'flwo'. Did you mean 'flow'?",
     ]
 
 
