@@ -13,7 +13,7 @@ export OMP_NUM_THREADS := 1
 export PYTHON PIP_EXTRA_ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo checks fast test bench clean
+.PHONY: help .venv demo checks fast servers test bench clean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,13 +36,16 @@ checks: .venv/.ready
 fast: checks ## format, lint, types, imports and the quick tests: under a minute
 	@$(RUN)/python -m pytest -m "not slow and not broker and not gpu" -x -q
 
+servers: ## what the tests need beside Python: brokers, databases, node modules
+	@scripts/test-servers
+
 # Line and branch coverage of the pure core together; the other rooms are judged by what their tests prove.
-test: checks ## all of it
+test: checks servers ## all of it
 	@$(RUN)/python -m pytest --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 bench: .venv/.ready ## run every benchmark that needs no data of its own
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(RUN)/python $$script; done
 
 clean: ## remove the environment and everything made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO)
+	rm -rf .venv tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from connectors.batch import BAD, GOOD, Notice, NoticeKind, Samples
 from models.bundle import Bundle, Channel
 from models.contract import RESIDUAL_LIMIT, Detector, Stretch
-from models.recurrent import Forecaster, GruSettings
+from models.recurrent import Forecaster
 from models.runtime import use_one_thread
+from models.settings import GruSettings, TrainingSettings
 from models.surprise import Mahalanobis
-from models.training import TrainingSettings, train
+from models.training import train
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
 from monitor.core.records import Record, Results
@@ -199,6 +200,8 @@ class Network:
             getattr(self.cell, name).data.copy_(learnt[f"cell.{name}_l0"])
         self.head.load_state_dict({name: learnt[f"head.{name}"] for name in ("weight", "bias")})
         self.log_floor = learnt["floor"].log()
+        self.cell.to(detector.device)
+        self.head.to(detector.device)
 
     def step(
         self, value_NC: Tensor, valid_NC: Tensor, hidden_NH: Tensor
@@ -431,11 +434,12 @@ class Eager:
         self.network, self.judged = Network(detector), judged
         everything = np.ones(CHANNELS, np.bool_)
         forms = judge.forms(everything) / np.square(judge.reference)[:, None, None]
-        self.forms = torch.from_numpy(forms.astype(np.float32))
+        device = detector.device
+        self.forms = torch.from_numpy(forms.astype(np.float32)).to(device)
         self.inverse = 1.0 / self.forms.diagonal(dim1=1, dim2=2)
-        self.alpha = torch.from_numpy(judge.alpha.astype(np.float32)).view(1, -1, 1)
-        self.hidden = torch.zeros(rows, HIDDEN)
-        self.smoothed = torch.zeros(rows, judge.copies, CHANNELS)
+        self.alpha = torch.from_numpy(judge.alpha.astype(np.float32)).view(1, -1, 1).to(device)
+        self.hidden = torch.zeros(rows, HIDDEN, device=device)
+        self.smoothed = torch.zeros(rows, judge.copies, CHANNELS, device=device)
 
     def tick(self, reading: Reading) -> tuple[Tensor, ...]:
         """Expected and spread; raw score and blame before them where judged."""
@@ -451,7 +455,8 @@ class Eager:
         self.smoothed.index_copy_(0, row, means)
         pull = torch.einsum("nsc,scd->nsd", means, self.forms)
         square, winner = (means * pull).sum(2).max(1)
-        share = (pull.square() * self.inverse)[torch.arange(len(winner)), winner]
+        everyone = torch.arange(len(winner), device=winner.device)
+        share = (pull.square() * self.inverse)[everyone, winner]
         return square.sqrt(), share / share.sum(1, keepdim=True), expected, spread
 
 

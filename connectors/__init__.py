@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 SHARED = frozenset(
-    {"batch", "points", "contract", "payloads"}
+    {"batch", "contract", "http", "payloads", "points", "secrets"}
 )  # modules of this package that are no connector
 
 

@@ -192,6 +192,7 @@ class Notice:
     tags: tuple[int, ...] = ()  # which tags; none named: all of the source
     reason: str = ""
     count: int = 0
+    example: str = ""  # of what was rejected: where it stands, and what to do
     position: str | None = None
 
     def __post_init__(self) -> None:

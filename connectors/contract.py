@@ -11,13 +11,14 @@ Errors::
     ConnectorError
     ├── NotReadyError   the world is not ready; try again, after retry_after_s if it says so
     ├── RefusedError    the peer said no; trying the same again will not help
+    │   └── MismatchError   what it holds is not what the configuration says; mend one of them
     └── LostError       a connection that worked is gone; open a new one
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import AfterValidator, BaseModel, ValidationInfo
 
@@ -62,6 +63,23 @@ class RefusedError(ConnectorError):
         """``items`` are indices into the delivered sequence; the others were taken."""
         super().__init__(message, connector=connector)
         self.items = tuple(items)
+
+    @classmethod
+    def of(cls, reasons: Mapping[int, str], *, connector: str, count: int) -> Self:
+        """Of ``count`` items, these were refused. A reason that several share is said once."""
+        alike: dict[str, list[int]] = {}
+        for item, reason in sorted(reasons.items()):
+            alike.setdefault(reason, []).append(item)
+        said = "; ".join(
+            f"item{'s' * (len(items) > 1)} {', '.join(map(str, items))}: {reason}"
+            for reason, items in alike.items()
+        )
+        message = f"{connector}: {len(reasons)} of {count} not taken: {said}"
+        return cls(message, connector=connector, items=sorted(reasons))
+
+
+class MismatchError(RefusedError):
+    """What the peer holds is not what the configuration says: a column, a unit, a stamp's form."""
 
 
 class LostError(ConnectorError):

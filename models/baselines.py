@@ -7,21 +7,19 @@ valid ones (known data regression: Arteaga and Ferrer, J. Chemometrics 16, 2002)
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
-from models.contract import Detector, DetectorSettings, State
+from models.contract import Detector, State
+from models.settings import EwmaSettings, PcaSettings
 from models.surprise import (
     F64,
     LEAST_VARIANCE,
     Mahalanobis,
     QuadraticJudge,
-    SmoothedSettings,
     shrunk_covariance,
 )
 
@@ -60,43 +58,24 @@ class Level:
         """Nothing to move."""
 
 
-class EwmaSettings(SmoothedSettings):
-    """EWMA-Mahalanobis: the distance of the smoothed values from their healthy mean. No network."""
-
-    type: Literal["ewma"] = "ewma"
-
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""
-        return Detector(
-            channels=channels,
-            predictor=Level(),
-            judge=Mahalanobis(channels, self.spans),
-            warmup_ticks=self.warmup_ticks,
-        )
-
-
-class PcaSettings(DetectorSettings):
-    """PCA T2/SPE: the distance within the plane of the healthy values, and from it. No network."""
-
-    type: Literal["pca"] = "pca"
-    explained: float = Field(
-        0.9,
-        gt=0,
-        lt=1,
-        description="Share of the healthy variance that the kept components explain.",
-    )
-    span: int = Field(
-        1, ge=1, description="Values are smoothed over this many ticks; 1: not at all."
+def ewma(settings: EwmaSettings, channels: int) -> Detector:
+    """EWMA-Mahalanobis that has learnt nothing yet."""
+    return Detector(
+        channels=channels,
+        predictor=Level(),
+        judge=Mahalanobis(channels, settings.spans),
+        warmup_ticks=settings.warmup_ticks,
     )
 
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""
-        return Detector(
-            channels=channels,
-            predictor=Level(),
-            judge=Subspace(channels, self.span, self.explained),
-            warmup_ticks=self.warmup_ticks,
-        )
+
+def pca(settings: PcaSettings, channels: int) -> Detector:
+    """PCA T2/SPE that has learnt nothing yet."""
+    return Detector(
+        channels=channels,
+        predictor=Level(),
+        judge=Subspace(channels, settings.span, settings.explained),
+        warmup_ticks=settings.warmup_ticks,
+    )
 
 
 class Subspace(QuadraticJudge):

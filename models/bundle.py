@@ -27,8 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 import models
 from models.calibration import Calibration
-from models.contract import Detector, DetectorSettings, Judgement, State
+from models.contract import Detector, Judgement, State
 from models.scaling import Scaling
+from models.settings import DetectorSettings
 
 # N rows, C channels
 

@@ -8,16 +8,16 @@ live and in backfill, so both give the same bits. Tensors in, tensors out.
 """
 
 import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+
+from models.runtime import use_whole_floats
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, S smoothed copies of the
 # residual
@@ -91,6 +91,17 @@ class Predictor(Protocol):
 
     def to(self, device: str) -> None:
         """Move everything learnt to a torch device."""
+        ...
+
+
+@runtime_checkable
+class SequencePredictor(Predictor, Protocol):
+    """One that can take many ticks of the same rows at once: what a GPU needs to be fast."""
+
+    def sequence(
+        self, value_TNC: Tensor, valid_TNC: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """What stepping through the ticks gives, but for rounding: [T, N, C], and the state."""
         ...
 
 
@@ -171,20 +182,20 @@ class Detector:
 
         Expected and spread [R, C], smoothed residuals [R, S * C], and the new state.
         """
-        ticks = zip(
-            torch.split_with_sizes(value_RC, counts),
-            torch.split_with_sizes(valid_RC, counts),
-            itertools.pairwise([counts[0], *counts]),
-            strict=True,
-        )
         now = {name: part for name, part in state.items() if name != "smoothed"}
         ended: list[State] = []  # of rows whose last tick is past; what was first stood last
         forecasts: list[tuple[Tensor, Tensor]] = []
-        for value_NC, valid_NC, (before, count) in ticks:
+        pieces = self._pieces(counts)
+        sizes = [ticks * count for ticks, count in pieces]
+        values = torch.split_with_sizes(value_RC, sizes)
+        valids = torch.split_with_sizes(valid_RC, sizes)
+        before = counts[0]
+        for value, valid, (ticks, count) in zip(values, valids, pieces, strict=True):
             if count < before:
                 ended.append({name: part[count:] for name, part in now.items()})
                 now = {name: part[:count] for name, part in now.items()}
-            expected, spread, now = self.predictor.step(value_NC, valid_NC, now)
+            before = count
+            expected, spread, now = self._forecast(value, valid, ticks, now)
             forecasts.append((expected, spread))
         expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
         residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
@@ -198,6 +209,28 @@ class Detector:
         of_ticks = zip(torch.split_with_sizes(smoothed, counts), [*counts[1:], 0], strict=True)
         after["smoothed"] = _joined([tick[going_on:] for tick, going_on in of_ticks][::-1])
         return expected, spread, smoothed, after
+
+    def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
+        """What the predictor takes at once: so many ticks of so many rows.
+
+        One tick: only so are a row's bits its own. On a GPU, where they never are, and where a tick
+        costs its launches whatever it holds: all ticks of the same rows.
+        """
+        if self.device == "cpu" or not isinstance(self.predictor, SequencePredictor):
+            return [(1, count) for count in counts]
+        return [(len(list(ticks)), count) for count, ticks in itertools.groupby(counts)]
+
+    def _forecast(
+        self, value: Tensor, valid: Tensor, ticks: int, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Expected and spread of so many ticks of the same rows, tick by tick; the new state."""
+        if ticks > 1 and isinstance(self.predictor, SequencePredictor):
+            shape = (ticks, len(value) // ticks, self.channels)
+            expected, spread, after = self.predictor.sequence(
+                value.view(shape), valid.view(shape), state
+            )
+            return expected.flatten(0, 1), spread.flatten(0, 1), after
+        return self.predictor.step(value, valid, state)
 
     def sweep(
         self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
@@ -253,7 +286,9 @@ class Detector:
             )
 
     def to(self, device: str) -> "Detector":
-        """Move everything learnt to a torch device; gives itself."""
+        """Move everything learnt to a torch device; gives itself. On a GPU, floats stay whole."""
+        if device != "cpu":
+            use_whole_floats()
         self.predictor.to(device)
         self.judge.to(device)
         self.device = device
@@ -263,24 +298,3 @@ class Detector:
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """The rows of all parts, one after the other."""
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-
-
-class DetectorSettings(BaseModel, ABC):
-    """The settings of one kind of detector, and how it is built from them.
-
-    A subclass with its own ``type: Literal[...]`` in a module of this package is found by
-    models.discover().
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: str
-    warmup_ticks: int | None = Field(
-        None,
-        ge=0,
-        description="Ticks not scored after a start or a gap; left out: the model's own.",
-    )
-
-    @abstractmethod
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""

@@ -12,15 +12,14 @@ process. Adam (Kingma and Ba, 2015), early stopping on the last part of each ass
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.recurrent import WARMUP_TICKS, Forecaster
+from models.settings import TrainingSettings
 
 # T ticks, N rows, C channels, K ticks of one chunk
 
@@ -30,34 +29,25 @@ ROW_CHUNKS = 8  # a row is at least this many chunks long, where its run is
 DEADBAND = (0.05, 0.5)  # scaled units: the range of report-on-change that is simulated
 
 
-class TrainingSettings(BaseModel):
-    """How a model is trained."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = Field(0, ge=0, description="Same seed, same data, same CPU: same bits.")
-    epochs: int = Field(40, ge=1, description="Passes over the data, at the most.")
-    patience: int = Field(
-        6, ge=1, description="Passes without a better validation loss before it stops."
-    )
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step.")
-    chunk_ticks: int = Field(100, ge=8, description="Ticks that a gradient reaches back.")
-    validation_share: float = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="The last share of each asset's time, kept to know when to stop.",
-    )
-    channel_dropout: float = Field(
-        0.2, ge=0, lt=1, description="How often a channel falls out, or reports on change only."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: CUDA where there is one."
-    )
-
-
 class StoppedError(Exception):
     """Asked to stop in the middle of an epoch; what that epoch did is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """How a fit went. The losses are of the epoch whose weights are kept, in nats a value."""
+
+    epochs: int  # passes made
+    best_epoch: int  # whose weights are kept, counted from 1
+    training_loss: float
+    validation_loss: float
+    mean_loss: float  # validation loss of whoever only knows the mean and spread of each channel
+    stopped_early: bool  # it had got no better for a while; else: at the limit, still improving
+
+    @property
+    def beats_mean(self) -> bool:
+        """Whether it learnt more than each channel's mean and spread."""
+        return self.validation_loss < self.mean_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +124,7 @@ class GradientFit:
         self.epoch = 0
         self.stale = 0
         self.best_loss = math.inf
+        self.training_loss = math.inf  # of the best epoch
         self.best = self._weights()
 
     @property
@@ -160,15 +151,25 @@ class GradientFit:
                 f"Try a learning_rate below {self.settings.learning_rate}."
             )
         self.epoch += 1
+        training = total / max(count, 1.0)
         if validation < self.best_loss:
-            self.best_loss, self.stale, self.best = validation, 0, self._weights()
+            self.best_loss, self.training_loss = validation, training
+            self.stale, self.best = 0, self._weights()
         else:
             self.stale += 1
-        return total / max(count, 1.0), validation
+        return training, validation
 
-    def finish(self) -> None:
+    def finish(self) -> Fitted:
         """Put the best weights seen into the forecaster."""
         self.forecaster.load_tensors(self.best)
+        return Fitted(
+            epochs=self.epoch,
+            best_epoch=self.epoch - self.stale,
+            training_loss=self.training_loss,
+            validation_loss=self.best_loss,
+            mean_loss=self._mean_loss(),
+            stopped_early=self.stale >= self.settings.patience,
+        )
 
     def capture(self) -> tuple[dict[str, Tensor], dict[str, float | int]]:
         """Copies of all that the next epoch depends on: tensors, and numbers."""
@@ -182,6 +183,7 @@ class GradientFit:
             "epoch": self.epoch,
             "stale": self.stale,
             "best_loss": self.best_loss if self.epoch else 0.0,  # JSON knows no infinity
+            "training_loss": self.training_loss if self.epoch else 0.0,
         }
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float | int]) -> None:
@@ -196,6 +198,7 @@ class GradientFit:
         self.generator.set_state(tensors["generator"])
         self.epoch, self.stale = int(numbers["epoch"]), int(numbers["stale"])
         self.best_loss = float(numbers["best_loss"]) if self.epoch else math.inf
+        self.training_loss = float(numbers["training_loss"]) if self.epoch else math.inf
 
     def _learn(
         self, batch: Batch, should_stop: Callable[[], bool]
@@ -232,6 +235,16 @@ class GradientFit:
                     mean, log_spread, state = self.network(chunk.value, chunk.valid, state)
                     loss, values = _loss(mean, log_spread, chunk.value, chunk)
                     total, count = total + float(loss) * values, count + values
+        return total / max(count, 1.0)
+
+    def _mean_loss(self) -> float:
+        """Scaled values have mean 0 and deviation 1, as far as what was learnt from tells."""
+        total, count = 0.0, 0.0
+        for row in self.validating:
+            batch = Batch.of([row], "cpu")
+            zero = torch.zeros_like(batch.value)
+            loss, values = _loss(zero, zero, batch.value, batch)
+            total, count = total + float(loss) * values, count + values
         return total / max(count, 1.0)
 
     def _nothing_seen(self, batch: Batch) -> tuple[Tensor, ...]:

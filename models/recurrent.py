@@ -1,8 +1,8 @@
 """GRU and LSTM forecasters with a Gaussian head: what each channel will be next, and how sure.
 
-One set of weights, two forms. Over whole sequences (training) they run in nn.GRU and nn.LSTM; one
-tick at a time (scoring, live and backfill alike) they run in the step below, which costs the same
-whatever came before.
+One set of weights, two forms. Over whole sequences (training, and many ticks at once on a GPU) they
+run in nn.GRU and nn.LSTM; one tick at a time (scoring, live and backfill alike) they run in the
+step below, which costs the same whatever came before.
 
 The step is few, large operations on work space made once. sigmoid is about ten times faster than
 tanh on a CPU, so tanh(a) = 2 sigmoid(2a) - 1 throughout; what the 2 and the -1 leave over is folded
@@ -14,51 +14,24 @@ in the same product.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from models.contract import Detector, State
-from models.surprise import Mahalanobis, SmoothedSettings
+from models.settings import RecurrentSettings
+from models.surprise import Mahalanobis
 
 # T ticks, N rows, C channels, I = 2C inputs, H hidden, P rows padded to whole groups of eight
 
 ROWS = 8  # float32 products give a row the same bits in any batch that is a multiple of this
 TILE = 1024  # rows a pass: more leave the cache, fewer pay for calls
 REGISTERS = 32  # floats: two of the widest registers, what torch's loops take at a time
-WORKS_KEPT = 256
+GPU_TILE = 65_536  # rows a pass there: a pass costs a dozen launches, whatever it holds
+WORK_ROWS = 262_144  # of all the work space kept
+SEQUENCE_FLOATS = 33_554_432  # of hidden states at once: cuDNN takes several times that of memory
 LEAST_FLOOR = 0.03  # scaled units: no forecast is surer than this, whatever it saw in training
 WARMUP_TICKS = 32  # the forecast of the first ticks after a reset does not count
-
-
-class RecurrentSettings(SmoothedSettings, ABC):
-    """What GRU and LSTM share."""
-
-    hidden: int = Field(
-        64, ge=4, le=1024, multiple_of=4, description="Size of the memory of each asset."
-    )
-
-
-class GruSettings(RecurrentSettings):
-    """A GRU forecaster; its smoothed residuals are judged."""
-
-    type: Literal["gru"] = "gru"
-
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""
-        return _detector(self, channels, GruForecaster(channels, self.hidden))
-
-
-class LstmSettings(RecurrentSettings):
-    """An LSTM forecaster; its smoothed residuals are judged."""
-
-    type: Literal["lstm"] = "lstm"
-
-    def build(self, channels: int) -> Detector:
-        """A detector that has learnt nothing yet."""
-        return _detector(self, channels, LstmForecaster(channels, self.hidden))
 
 
 class Network(nn.Module):
@@ -107,48 +80,16 @@ class Network(nn.Module):
         return mean_TNC, log_spread_TNC, tuple(part.squeeze(0) for part in after)
 
 
-class Product(Protocol):
+class Product:
     """x @ weights + bias, of rows in multiples of eight."""
-
-    def __call__(self, x: Tensor, out: Tensor) -> Tensor:
-        """The product: in ``out``, or in a tensor of its own; either may be written over."""
-        ...
-
-
-class PlainProduct:
-    """By torch's own matrix product: any device."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.weight = weight.t().contiguous()
         self.bias = bias.contiguous()
 
     def __call__(self, x: Tensor, out: Tensor) -> Tensor:
-        """In ``out``."""
+        """The product, in ``out``."""
         return torch.addmm(self.bias, x, self.weight, out=out)
-
-
-class PackedProduct:
-    """By oneDNN, weights packed beforehand.
-
-    Twice as fast as the plain one where a CPU has AVX-512.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), TILE)  # noqa: SLF001 (the only way to packed float32 weights; torch is pinned)
-        self.bias = bias.contiguous()
-
-    def __call__(self, x: Tensor, out: Tensor) -> Tensor:  # noqa: ARG002 (oneDNN brings its own)
-        """In a tensor of its own."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 (as above)
-            x, self.weight, self.bias, "none", [], ""
-        )
-        return product
-
-
-def product_for(device: str) -> type[PlainProduct] | type[PackedProduct]:
-    """The faster product of a device. On an AVX2 CPU the plain one is, by far for few rows."""
-    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return PackedProduct if device == "cpu" and wide else PlainProduct
 
 
 class Work:
@@ -169,19 +110,9 @@ class Work:
         self.main = torch.empty(padded, gates * hidden + 2 * channels, device=device)
         self.one = torch.empty(padded, hidden, device=device)
         self.two = torch.empty(padded, hidden, device=device)
-        self.widths = [hidden] * gates + [channels] * 2
-        self.views = self._cut(self.main)
-
-    def cut(self, main: Tensor) -> tuple[Tensor, ...]:
-        """Views of a main product.
-
-        All gates together, each gate [P, H], then mean and log spread [P, C].
-        """
-        return self.views if main is self.main else self._cut(main)
-
-    def _cut(self, main: Tensor) -> tuple[Tensor, ...]:
-        parts = torch.split_with_sizes(main, self.widths, 1)
-        return (main[:, : sum(self.widths[:-2])], *parts)
+        parts = torch.split_with_sizes(self.main, [hidden] * gates + [channels] * 2, 1)
+        # all gates together, each gate [P, H], then mean and log spread [P, C]
+        self.views: tuple[Tensor, ...] = (self.main[:, : gates * hidden], *parts)
 
 
 class Forecaster(ABC):
@@ -201,7 +132,7 @@ class Forecaster(ABC):
         self.refresh()
 
     @abstractmethod
-    def _pack(self, product: type[PlainProduct] | type[PackedProduct]) -> None:
+    def _pack(self) -> None:
         """Fold the network's weights into what the step uses."""
 
     @abstractmethod
@@ -216,7 +147,7 @@ class Forecaster(ABC):
     def refresh(self) -> None:
         """Take the network's weights as they are now into the step."""
         with torch.no_grad():
-            self._pack(product_for(self.device))
+            self._pack()
         self._log_floor = self.network.floor.log()
         self._zero = torch.zeros((), device=self.device)
         self._work: dict[int, Work] = {}
@@ -244,22 +175,45 @@ class Forecaster(ABC):
         flat = value_NC.new_empty(_whole(padded * self.channels, REGISTERS))
         log_spread = flat[: padded * self.channels].view(padded, self.channels)
         tables = [expected, log_spread, *after]
-        if rows <= TILE:
+        tile = TILE if self.device == "cpu" else GPU_TILE
+        if rows <= tile:
             self._rows(given, tables)
         else:
-            for start in range(0, rows, TILE):
-                pick = slice(start, start + TILE)
+            for start in range(0, rows, tile):
+                pick = slice(start, start + tile)
                 self._rows([table[pick] for table in given], [table[pick] for table in tables])
         flat.exp_()
         tables = [table[:rows] for table in tables] if rows != padded else tables
         return tables[0], tables[1], dict(zip(self.states, tables[2:], strict=True))
+
+    def sequence(
+        self, value_TNC: Tensor, valid_TNC: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Forecast and spread [T, N, C] as the step gives them, but for rounding; the new state."""
+        # the step keeps h / 2 + start: see the head of this file
+        now = tuple(2.0 * (state[name] - self._start) for name in self.states)
+        ticks = max(SEQUENCE_FLOATS // max(value_TNC.shape[1] * self.hidden, 1), 1)
+        means, log_spreads = [], []
+        for value, valid in zip(
+            torch.split(value_TNC, ticks), torch.split(valid_TNC, ticks), strict=True
+        ):
+            known = torch.where(valid, value, self._zero)
+            mean, log_spread, now = self.network(known, valid.to(known.dtype), now)
+            means.append(mean)
+            log_spreads.append(log_spread)
+        after = (0.5 * part + self._start for part in now)
+        return (
+            torch.cat(means),
+            torch.cat(log_spreads).exp_(),
+            dict(zip(self.states, after, strict=True)),
+        )
 
     def _rows(self, given: list[Tensor], tables: list[Tensor]) -> None:
         """One tile: value, valid, states [n, ...] in; mean, log spread, new states [P, ...] out."""
         rows = len(given[0])
         work = self._work.get(rows)
         if work is None:
-            if len(self._work) >= WORKS_KEPT:
+            if sum(self._work) + rows > WORK_ROWS:
                 self._work.clear()
             work = Work(rows, self.channels, self.hidden, self._gates, self.device)
             self._work[rows] = work
@@ -303,23 +257,24 @@ class GruForecaster(Forecaster):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__(nn.GRU, channels, hidden)
 
-    def _pack(self, product: type[PlainProduct] | type[PackedProduct]) -> None:
+    def _pack(self) -> None:
         H, learnt = self.hidden, self._learnt()
         W_x, b_x = learnt["cell.weight_ih_l0"], learnt["cell.bias_ih_l0"]  # r, z, n
         W_h, b_h = _of_shifted(learnt["cell.weight_hh_l0"], learnt["cell.bias_hh_l0"])
         W_o, b_o = _of_shifted(learnt["head.weight"], learnt["head.bias"])
         gates = torch.cat([W_x[: 2 * H], W_h[: 2 * H]], 1)
         reads = torch.cat([W_o.new_zeros(len(W_o), 2 * self.channels), W_o], 1)
-        self._main: Product = product(
+        self._main = Product(
             torch.cat([gates, reads]).float(),
             torch.cat([b_x[: 2 * H] + b_h[: 2 * H], b_o]).float(),
         )
         # twice: sigmoid(2a) stands for tanh(a)
-        self._new_x: Product = product((2 * W_x[2 * H :]).float(), (2 * b_x[2 * H :]).float())
-        self._new_h: Product = product((2 * W_h[2 * H :]).float(), (2 * b_h[2 * H :]).float())
+        self._new_x = Product((2 * W_x[2 * H :]).float(), (2 * b_x[2 * H :]).float())
+        self._new_h = Product((2 * W_h[2 * H :]).float(), (2 * b_h[2 * H :]).float())
 
     def _tile(self, work: Work, out: list[Tensor]) -> tuple[Tensor, Tensor]:
-        gates, reset, keep, mean, log_spread = work.cut(self._main(work.inputs, work.main))
+        self._main(work.inputs, work.main)
+        gates, reset, keep, mean, log_spread = work.views
         gates.sigmoid_()
         new = self._new_x(work.seen, work.one)
         new.addcmul_(reset, self._new_h(work.hidden, work.two)).sigmoid_()
@@ -340,7 +295,7 @@ class LstmForecaster(Forecaster):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__(nn.LSTM, channels, hidden)
 
-    def _pack(self, product: type[PlainProduct] | type[PackedProduct]) -> None:
+    def _pack(self) -> None:
         H, learnt = self.hidden, self._learnt()
         bias = learnt["cell.bias_ih_l0"] + learnt["cell.bias_hh_l0"]  # i, f, g, o
         gates = torch.cat([learnt["cell.weight_ih_l0"], 2 * learnt["cell.weight_hh_l0"]], 1)
@@ -348,14 +303,13 @@ class LstmForecaster(Forecaster):
         bias[2 * H : 3 * H] *= 2
         W_o = 2 * learnt["head.weight"]  # of h / 2
         reads = torch.cat([W_o.new_zeros(len(W_o), 2 * self.channels), W_o], 1)
-        self._main: Product = product(
+        self._main = Product(
             torch.cat([gates, reads]).float(), torch.cat([bias, learnt["head.bias"]]).float()
         )
 
     def _tile(self, work: Work, out: list[Tensor]) -> tuple[Tensor, Tensor]:
-        gates, enter, forget, new, leave, mean, log_spread = work.cut(
-            self._main(work.inputs, work.main)
-        )
+        self._main(work.inputs, work.main)
+        gates, enter, forget, new, leave, mean, log_spread = work.views
         gates.sigmoid_()
         cell = torch.mul(forget, work.cell, out=out[1])  # c / 2 throughout
         cell.addcmul_(enter, new.sub_(0.5))
@@ -364,11 +318,12 @@ class LstmForecaster(Forecaster):
         return mean, log_spread
 
 
-def _detector(settings: RecurrentSettings, channels: int, forecaster: Forecaster) -> Detector:
+def detector(settings: RecurrentSettings, forecaster: Forecaster) -> Detector:
+    """A forecaster that has learnt nothing yet, with its judge."""
     return Detector(
-        channels=channels,
+        channels=forecaster.channels,
         predictor=forecaster,
-        judge=Mahalanobis(channels, settings.spans),
+        judge=Mahalanobis(forecaster.channels, settings.spans),
         warmup_ticks=settings.warmup_ticks,
     )
 

@@ -13,7 +13,6 @@ contribution of Alcala and Qin, Automatica 45, 2009). Where channels are not val
 rest alone: one M for each pattern of validity, kept once made.
 """
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 from torch import Tensor
-
-from models.contract import DetectorSettings
 
 # N rows, R rows of many ticks, C channels, S smoothed copies (one a time scale), M healthy frames
 
@@ -41,23 +37,6 @@ LEAST_SHRINKAGE = (
 LEAST_VARIANCE = 0.01  # of what white noise of the stated spread would leave after smoothing
 TINY = 1e-9  # of the largest: a channel that a form feels less than this is rounding
 PATTERNS_KEPT = 1024
-
-
-class SmoothedSettings(DetectorSettings, ABC):
-    """Settings of every detector that smooths its residuals."""
-
-    spans: tuple[int, ...] = Field(
-        (1, 4, 16, 64),
-        min_length=1,
-        description="Time scales of the score, in ticks; 1: no smoothing.",
-    )
-
-    @field_validator("spans")
-    @classmethod
-    def _rising(cls, spans: tuple[int, ...]) -> tuple[int, ...]:
-        if spans[0] < 1 or any(b <= a for a, b in itertools.pairwise(spans)):
-            raise ValueError(f"want rising whole numbers from 1 on, got {list(spans)}")
-        return spans
 
 
 class QuadraticJudge(ABC):
@@ -100,8 +79,8 @@ class QuadraticJudge(ABC):
     ) -> Tensor:
         """The means after each tick, [R, S * C]; a channel that is not valid keeps its own.
 
-        Only products, sums and differences: correctly rounded, hence the same bits for any number
-        of rows.
+        On a CPU only products, sums and differences: correctly rounded, hence the same bits for any
+        number of rows.
         """
         everywhere = [valid_RC.to(torch.float32)] * self.copies  # cat is faster than broadcasting
         weight_RK = torch.cat(everywhere, 1).mul_(self._weight_K)
@@ -114,7 +93,10 @@ class QuadraticJudge(ABC):
             strict=True,
         ):
             before = smoothed[: len(means)]
-            torch.sub(residual, before, out=means).mul_(weight).add_(before)
+            if self.device == "cpu":
+                torch.sub(residual, before, out=means).mul_(weight).add_(before)
+            else:  # one launch for three
+                torch.lerp(before, residual, weight, out=means)
             smoothed = means
         return means_RK
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,14 @@ from models.bundle import (
     write_folder,
 )
 from models.calibration import LEAST_FRAMES, Calibration
-from models.contract import Detector, DetectorSettings, Judge, Stretch
+from models.contract import Detector, Judge, Stretch
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
-from models.gradient import GradientFit, StoppedError, TrainingSettings
+from models.gradient import Fitted, GradientFit, StoppedError
 from models.recurrent import Forecaster
 from models.scaling import Scaling
+from models.settings import DetectorSettings, TrainingSettings
 
-__all__ = ["HeldOut", "Interrupted", "Progress", "Trained", "TrainingSettings", "train"]
+__all__ = ["HeldOut", "Interrupted", "Progress", "Trained", "train"]
 
 # T ticks, C channels, S smoothed copies
 
@@ -75,6 +76,7 @@ class Trained:
 
     bundle: Bundle
     held_out: tuple[HeldOut, ...]
+    fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
 
 
 def train(
@@ -130,7 +132,9 @@ def train(
         _held_out(record, calibration.apply(raw))
         for record, raw in zip(everything, scores, strict=True)
     )
-    detector, validation_loss = work.learn(len(folds), ordered, scaling)
+    detector = work.learn(len(folds), ordered, scaling)
+    fits = tuple(work.fits[index] for index in sorted(work.fits))
+    validation_loss = {"validation_loss": fits[-1].validation_loss} if fits else {}
     final = _judge(probe, everything, scaling)
     detector.judge.load_tensors(final.tensors())
     card = Card(
@@ -152,7 +156,7 @@ def train(
     )
     if checkpoint is not None and checkpoint.exists():
         shutil.rmtree(checkpoint)
-    return Trained(Bundle(card, detector), held_out)
+    return Trained(Bundle(card, detector), held_out, fits)
 
 
 class _Work:
@@ -179,7 +183,7 @@ class _Work:
         self.should_stop = should_stop
         self.of = 1
         self.done: dict[str, Tensor] = {}  # "<fold>.<name>" of the fits that are done
-        self.losses: dict[str, float] = {}  # fold -> best validation loss
+        self.fits: dict[int, Fitted] = {}  # by fold
         self.under_way: tuple[dict[str, Tensor], dict[str, float | int]] | None = None
         self._resume()
 
@@ -187,22 +191,20 @@ class _Work:
         """Learn from a fold's own part, and step through what it holds out."""
         scaling = Scaling.fit(fold.learning)
         known = np.any([stretch.valid.any(0) for stretch in fold.learning], axis=0)
-        detector, _ = self.learn(index, fold.learning, scaling)
+        detector = self.learn(index, fold.learning, scaling)
         return record(detector, fold.held, scaling, known, self._stop_between_ticks)
 
-    def learn(
-        self, index: int, stretches: Sequence[Stretch], scaling: Scaling
-    ) -> tuple[Detector, dict[str, float]]:
-        """A detector with its predictor trained, on the device; and its validation loss."""
+    def learn(self, index: int, stretches: Sequence[Stretch], scaling: Scaling) -> Detector:
+        """A detector with its predictor trained, on the device; how that went is in ``fits``."""
         detector = self.model_settings.build(self.channels).to(self.device)
         predictor = detector.predictor
         if not isinstance(predictor, Forecaster):
-            return detector, {}
+            return detector
         prefix = f"{index}."
-        if str(index) in self.losses:
+        if index in self.fits:
             own = {name: x for name, x in self.done.items() if name.startswith(prefix)}
             predictor.load_tensors({name.removeprefix(prefix): x for name, x in own.items()})
-            return detector, {"validation_loss": self.losses[str(index)]}
+            return detector
         predictor.set_floor(torch.from_numpy(scaling.floor))
         runs = [scaled_run(stretch, scaling) for stretch in stretches]
         fit = GradientFit(predictor, runs, self.settings, fold=index)
@@ -218,12 +220,11 @@ class _Work:
                 raise self._interrupted() from None
             if self.progress is not None:
                 self.progress(index + 1, self.of, fit.epoch, self.settings.epochs, *losses)
-        fit.finish()
+        self.fits[index] = fit.finish()
         self.done |= {
             prefix + name: x.detach().cpu().clone() for name, x in predictor.tensors().items()
         }
-        self.losses[str(index)] = fit.best_loss
-        return detector, {"validation_loss": fit.best_loss}
+        return detector
 
     def _stop_between_ticks(self) -> None:
         if self.should_stop():
@@ -238,7 +239,8 @@ class _Work:
         if self.under_way is not None:
             tensors |= {f"fit.{name}": x for name, x in self.under_way[0].items()}
             numbers = self.under_way[1]
-        state = {"fingerprint": self.fingerprint, "losses": self.losses, "fit": numbers}
+        fits = {index: asdict(fitted) for index, fitted in self.fits.items()}
+        state = {"fingerprint": self.fingerprint, "fits": fits, "fit": numbers}
         files = {
             "checkpoint.json": json.dumps(state, indent=1, allow_nan=False).encode(),
             "checkpoint.safetensors": safetensors.torch.save(tensors),
@@ -255,8 +257,16 @@ class _Work:
         try:
             state = json.loads((self.checkpoint / "checkpoint.json").read_bytes())
             tensors = safetensors.torch.load_file(self.checkpoint / "checkpoint.safetensors")
-            fingerprint, losses, numbers = state["fingerprint"], state["losses"], state["fit"]
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            fingerprint, numbers = state["fingerprint"], state["fit"]
+            fits = {int(index): Fitted(**fitted) for index, fitted in state["fits"].items()}
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            safetensors.SafetensorError,
+        ) as error:
             raise ValueError(
                 f"{self.checkpoint}: no checkpoint of a training: {error}. Remove it to start anew."
             ) from error
@@ -266,7 +276,7 @@ class _Work:
                 "channels or settings). "
                 "Remove it to start anew, or give the same again."
             )
-        self.losses = losses
+        self.fits = fits
         self.done = {
             n.removeprefix("done."): x for n, x in tensors.items() if n.startswith("done.")
         }

@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from monitor.cli import app
 from monitor.site.config import Config
-from monitor.site.schema import ByType, Later, annotation_of
+from monitor.site.schema import ByType, annotation_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 DO_NOT_EDIT = "<!-- Made by scripts/make_reference.py out of the settings and the commands. -->"
@@ -64,12 +64,10 @@ def sections(path: str, settings: type[BaseModel]) -> Iterator[tuple[str, type[B
 def classes(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
     """The settings classes that an annotation leads to, each with what its path goes on with."""
     origin, args = get_origin(annotation), get_args(annotation)
-    mark = next((mark for mark in args[1:] if isinstance(mark, ByType | Later)), None)
-    if origin is Annotated and isinstance(mark, ByType):
+    mark = next((mark for mark in args[1:] if isinstance(mark, ByType)), None)
+    if mark is not None:
         for name, settings in sorted(mark.known().items()):
             yield f" (type: {name})", settings
-    elif origin is Annotated and isinstance(mark, Later):
-        yield "", mark.settings()
     elif origin is Annotated:
         yield from classes(args[0])
     elif origin in (Union, UnionType):

@@ -62,3 +62,43 @@ def test_without_any_python_it_names_the_debian_package(commands: Path) -> None:
 
     assert ended.returncode == 1
     assert "apt-get install python3" in ended.stderr
+
+
+def test_the_servers_that_only_root_can_install_are_named_and_nothing_fails(
+    commands: Path,
+) -> None:
+    for name in ("sh", "dirname"):  # nothing else is there
+        (commands / name).symlink_to(f"/bin/{name}")
+
+    ended = subprocess.run(
+        ["/bin/sh", ROOT / "scripts" / "test-servers"],
+        env={"PATH": str(commands), "SERVER_FOLDERS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0
+    wanted = "mosquitto mosquitto-clients influxdb nginx-light victoria-metrics nodejs npm"
+    assert f"only root can install it: {wanted}" in ended.stderr
+    assert "are skipped" in ended.stderr
+
+
+def test_as_root_missing_servers_are_installed_and_none_is_started(commands: Path) -> None:
+    for name in ("sh", "dirname"):
+        (commands / name).symlink_to(f"/bin/{name}")
+    stand_in(commands, "id", "echo 0")
+    for name in ("mosquitto", "mosquitto_pub", "nginx", "victoria-metrics"):
+        stand_in(commands, name, "exit 99")
+    stand_in(commands, "node", "exit 1")  # too old
+    stand_in(commands, "installer", 'echo "installed: $*"')
+
+    ended = subprocess.run(
+        ["/bin/sh", ROOT / "scripts" / "test-servers"],
+        env={"PATH": str(commands), "SERVER_FOLDERS": "", "INSTALL": "installer"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.stdout == "installed: influxdb nodejs npm\n"

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from connectors.batch import Notice, NoticeKind, Samples
-from connectors.contract import LostError, NotReadyError, RefusedError, TagRef
-from connectors.files.pieces import Slice, Take, slices
+from connectors.contract import LostError, MismatchError, NotReadyError, RefusedError, TagRef
+from connectors.files.pieces import Slice, Take, inside, slices
 from connectors.files.progress import Progress, Taken
-from connectors.files.rows import NEVER, Chunk, Rows, Wanted
+from connectors.files.rows import NEVER, REASONS, Chunk, Rows, Wanted
 from connectors.files.settings import ReadingSettings
 from connectors.files.tables import Table, open_table
 
@@ -97,11 +97,13 @@ class Merge:
         self._files: dict[str, Taken] = {}
         self._owed: Mapping[str, int] = {}
         self._unseen = {tag.id: tag.address for tag in tags}
+        self._examples: dict[str, str] = {}  # of what was rejected, by reason
 
     def open(self, resume: str | None) -> None:
         """Look at every file's header and first stamp, and take up the position.
 
-        Raises NotReadyError while there is no file, RefusedError for files that cannot be read.
+        Raises NotReadyError while there is no file, RefusedError for files that cannot be read,
+        MismatchError where not one sample of new files could be taken: none of them counts as read.
         """
         progress = Progress.from_json(resume, connector=self._name)
         paths = self._matching()
@@ -117,6 +119,8 @@ class Merge:
             try:
                 for name, path in paths.items():
                     self._look_at(Cursor(name, path))
+                if not self._files:
+                    self._refuse_where_nothing_can_be_taken()
                 begun = [cursor for cursor in self._waiting if cursor.name in self._files]
                 for cursor in begun:
                     self._waiting.remove(cursor)
@@ -174,8 +178,8 @@ class Merge:
         paths = {path.relative_to(root).as_posix(): str(path) for path in found if path.is_file()}
         if not paths:
             raise NotReadyError(
-                f"{self._name}: no file matches {self._settings.path}. Trying again; if it "
-                "should be there, check `path` and the folder it is relative to",
+                f"{self._name}: no file matches {self._settings.path}; if one should be there, "
+                "check `path` and the folder it is relative to",
                 connector=self._name,
             )
         return dict(sorted(paths.items()))
@@ -201,10 +205,32 @@ class Merge:
                 return
             if block is not None and taken is None:
                 keys = rows.chunk(block, key=NEVER).key
+                rows.check_decimal(block)
                 cursor.first_key = int(next(iter(keys[keys > NEVER]), NEVER))
         finally:
             table.close()
         self._waiting.append(cursor)
+
+    def _refuse_where_nothing_can_be_taken(self) -> None:
+        """Look for one sample in the waiting files; costs one block where all is well."""
+        quoted = ""
+        for cursor in self._waiting:
+            table = open_table(cursor.path, self._settings, connector=self._name)
+            try:
+                rows = self._rows(cursor, table)
+                for block in table.blocks(rows.columns, skip=0):
+                    chunk = rows.chunk(block, key=NEVER)
+                    if len(chunk.tag):
+                        return
+                    quoted = quoted or (chunk.quote(0) if len(chunk.bad_line) else "")
+            finally:
+                table.close()
+        if quoted:
+            raise MismatchError(
+                f"{self._name}: not one sample of {self._settings.path} can be taken. {quoted}. "
+                "Nothing counts as read: mend it and start again",
+                connector=self._name,
+            )
 
     def _rows(self, cursor: Cursor, table: Table) -> Rows:
         return Rows(table, self._wanted, self._settings, connector=self._name, path=cursor.path)
@@ -276,6 +302,8 @@ class Merge:
             for take, stop in zip(takes, piece.stops, strict=True):
                 if stop > take.start:
                     self._files[take.name] = Taken(take.chunk.first + stop)
+            for reason in piece.rejected.keys() - self._examples.keys():
+                self._examples[reason] = self._example(takes, reason)
             progress = Progress(dict(self._files), piece.rejected)
             key = None if piece.key == NEVER else piece.key
             if len(piece.tag):
@@ -286,6 +314,15 @@ class Merge:
             yield from self._rejections(progress, key)
         for cursor, take in zip(cursors, takes, strict=True):
             cursor.given = take.stop
+
+    def _example(self, takes: Sequence[Take], reason: str) -> str:
+        """One of the cells that were rejected for this reason."""
+        for chunk in (take.chunk for take in takes):
+            found = chunk.bad_reason == REASONS.index(reason)
+            found &= inside(chunk.key[chunk.bad_line], self._since, self._until)
+            if found.any():
+                return chunk.quote(int(np.flatnonzero(found)[0]))
+        return ""
 
     def _samples(self, piece: Slice, position: str) -> Samples:
         return Samples(
@@ -307,6 +344,7 @@ class Merge:
                 kind=NoticeKind.REJECTED,
                 reason=reason,
                 count=count,
+                example=self._examples.get(reason, ""),
                 position=progress.to_json(),
             )
             yield Due(key, notice)

@@ -56,7 +56,7 @@ def slices(
         rank = rank_M[before : before + take.stop - take.start]  # rising: a file keeps its order
         before += len(rank)
         ranks.append(rank)
-        kept = _within(chunk.line, take.start, take.stop - 1) & _inside(chunk.time, since, until)
+        kept = _within(chunk.line, take.start, take.stop - 1) & inside(chunk.time, since, until)
         samples.append(
             (
                 rank[chunk.line[kept] - take.start],
@@ -67,7 +67,7 @@ def slices(
             )
         )
         lost = _within(chunk.bad_line, take.start, take.stop - 1)
-        lost &= _inside(chunk.key[chunk.bad_line], since, until)
+        lost &= inside(chunk.key[chunk.bad_line], since, until)
         bads.append((rank[chunk.bad_line[lost] - take.start], chunk.bad_reason[lost]))
 
     rank_N, tag, time, value, status = map(np.concatenate, zip(*samples, strict=True))
@@ -106,11 +106,11 @@ def _within(line: I64, first: int, last: int) -> Mask:
     return (line >= first) & (line <= last)
 
 
-def _inside(time: I64, since: int | None, until: int | None) -> Mask:
+def inside(time: I64, since: int | None, until: int | None) -> Mask:
     """Whether each is in (since, until]."""
-    inside = np.ones(len(time), np.bool_)
+    found = np.ones(len(time), np.bool_)
     if since is not None:
-        inside &= time > since
+        found &= time > since
     if until is not None:
-        inside &= time <= until
-    return inside
+        found &= time <= until
+    return found

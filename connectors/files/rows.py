@@ -7,8 +7,9 @@ nothing) and one or more value columns; a tag is a cell of that grid. ``Wanted``
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.batch import F64, GOOD, I32, I64, U8, U32, with_bad_numbers_marked
-from connectors.contract import RefusedError, TagRef
+from connectors.contract import MismatchError, TagRef
 from connectors.files.casts import Mask, numbers, status_codes, text
 from connectors.files.settings import ReadingSettings
 from connectors.files.tables import Block, Table
@@ -35,6 +36,20 @@ REASONS = (
     "line with too many or too few cells",
 )
 TIME, SKIPPED, STATUS, VALUE, RAGGED = range(len(REASONS))
+OTHER_MARK = {
+    ".": re.compile(r"[+-]?[0-9.]*[0-9],[0-9]+"),
+    ",": re.compile(r"[+-]?[0-9,]*[0-9][.][0-9]+"),
+}  # by decimal mark: a number written with the other one
+GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}([.,][0-9]{3})+")  # perhaps thousands, as 1.234
+LIKE = {  # what a stamp looks like -> its time_format
+    "day_first": re.compile(r"\d?\d[./]\d?\d[./]\d{4}( .*)?"),
+    "iso8601": re.compile(r"\d{4}-\d\d-\d\d.*"),
+    "epoch_s": re.compile(r"\d{9,10}([.,]\d*)?"),
+    "epoch_ms": re.compile(r"\d{12,13}([.,]\d*)?"),
+    "epoch_us": re.compile(r"\d{15,16}([.,]\d*)?"),
+    "epoch_ns": re.compile(r"\d{18,19}"),
+}
+LONGEST_QUOTE = 60
 HEADER_WITH_UNIT = re.compile(r"(?P<name>.+?)\s*[\[(](?P<unit>[^\[\]()]*)[\])]$")
 
 
@@ -57,7 +72,7 @@ class Wanted:
 
     @classmethod
     def of(cls, tags: Sequence[TagRef], settings: ReadingSettings, *, connector: str) -> "Wanted":
-        """Sort the tags into slots; a cell of two tags gets two slots. Raises RefusedError."""
+        """Sort the tags into slots; a cell of two tags gets two slots. Raises MismatchError."""
         cells: dict[tuple[str, int], dict[str, TagRef]] = {}
         for tag in tags:
             key, column = _cell(tag.address, settings, connector)
@@ -93,6 +108,7 @@ class Chunk:
     status: U32  # [N]
     bad_line: I64  # [B]
     bad_reason: U8  # [B] index into REASONS
+    quote: Callable[[int], str]  # where rejected cell b stands, what is in it, what to do
 
     @property
     def end(self) -> int:
@@ -101,7 +117,7 @@ class Chunk:
 
 
 class Rows:
-    """Reads the blocks of one file. Checks columns and units when made; raises RefusedError."""
+    """Reads the blocks of one file. Checks columns and units when made; raises MismatchError."""
 
     def __init__(
         self, table: Table, wanted: Wanted, settings: ReadingSettings, *, connector: str, path: str
@@ -111,6 +127,7 @@ class Rows:
         self._connector = connector
         self._path = path
         self._stamps = Stamps(settings, connector, path)
+        self._line = table.place
         self._place: dict[str, int] = {}
         if table.columns:
             self._find_columns(table)
@@ -121,7 +138,7 @@ class Rows:
         return tuple(dict.fromkeys(self._place.values()))
 
     def chunk(self, block: Block, *, key: int) -> Chunk:
-        """Interpret a block; ``key`` is the latest stamp before it. Raises RefusedError."""
+        """Interpret a block; ``key`` is the latest stamp before it. Raises MismatchError."""
         try:
             return self._chunk(block, key)
         except pa.ArrowException as error:  # a nested or binary Parquet column
@@ -144,7 +161,8 @@ class Rows:
         reason_RS[unclear_R == SKIPPED_HOUR] = SKIPPED
         taken_RS = present_RS & (reason_RS == len(REASONS))
         bad_RS = present_RS & ~taken_RS
-        row, bad_row = np.nonzero(taken_RS)[0], np.nonzero(bad_RS)[0]  # in the order of the file
+        row = np.nonzero(taken_RS)[0]  # in the order of the file
+        bad_row, bad_slot = np.nonzero(bad_RS)
         ragged = np.full(len(block.ragged), RAGGED, np.uint8)
         value = value_RS[taken_RS]
         return Chunk(
@@ -157,7 +175,69 @@ class Rows:
             status=with_bad_numbers_marked(value, status_R[row]),
             bad_line=np.concatenate([block.row[bad_row], block.ragged]),
             bad_reason=np.concatenate([reason_RS[bad_RS], ragged]),
+            quote=lambda b: self._quote(block, b, bad_row, bad_slot, reason_RS[bad_RS]),
         )
+
+    def check_decimal(self, block: Block) -> None:
+        """Raise MismatchError where a column has more numbers of the other decimal mark than ours.
+
+        Such a file is not as the settings say: to reject its cells one by one helps nobody. What
+        may be thousands in groups is no evidence beside numbers that can be read.
+        """
+        for slot in self._wanted.slots:
+            column = self._column(block, slot.column)
+            value, empty, wrong = numbers(column, self._settings.decimal)
+            taken = len(value) - int((wrong | empty).sum())
+            others = [
+                n
+                for n in np.flatnonzero(wrong).tolist()
+                if self._is_other(column[n])
+                and not (taken and GROUPED.fullmatch(column[n].as_py().strip()))
+            ]
+            if len(others) > taken:
+                line = block.first + int(block.row[others[0]])
+                raise self._refused(self._cell(line, slot.column, column[others[0]], VALUE))
+
+    def _is_other(self, cell: Any) -> bool:
+        """Whether a cell is a number with the decimal mark that the settings do not name."""
+        mark = OTHER_MARK[self._settings.decimal]
+        return mark.fullmatch(str(cell.as_py()).strip()) is not None
+
+    def _quote(self, block: Block, b: int, bad_row: I64, bad_slot: I64, reason: U8) -> str:
+        """Rejected cell b of a chunk in words."""
+        name = Path(self._path).name
+        if b >= len(bad_row):
+            line = self._line(block.first + int(block.ragged[b - len(bad_row)]))
+            return f"{name}, {line}: not as many cells as the header; look at `delimiter`"
+        row = int(bad_row[b])
+        why, columns = int(reason[b]), (self._settings.time_column, self._settings.status_column)
+        column = {TIME: columns[0], SKIPPED: columns[0], STATUS: columns[1]}.get(why)
+        column = column or self._wanted.slots[bad_slot[b]].column
+        cell = self._column(block, column)[row]
+        return f"{name}, {self._cell(block.first + int(block.row[row]), column, cell, why)}"
+
+    def _cell(self, number: int, column: str, cell: Any, reason: int) -> str:
+        """A cell that cannot be taken: where it stands, what is in it, and what to do."""
+        given = "" if cell.as_py() is None else str(cell.as_py())
+        shown = given if len(given) <= LONGEST_QUOTE else given[: LONGEST_QUOTE - 3] + "..."
+        decimal = self._settings.decimal
+        if reason == VALUE and self._is_other(cell):
+            other = "," if decimal == "." else "."
+            why = (
+                f"is no number with `decimal: '{decimal}'`; if {other!r} is its decimal mark, "
+                f"set `decimal: '{other}'` for this source"
+            )
+        elif reason == VALUE:
+            why = "is no number; write nothing into the cell where there is no value"
+        elif reason == TIME:
+            why = f"is no time by `time_format: {self._settings.time_format}`"
+            right = next((form for form, like in LIKE.items() if like.fullmatch(given)), None)
+            why += f"; want `time_format: {right}`" if right else ""
+        elif reason == SKIPPED:
+            why = f"was skipped in {self._settings.timezone}, where DST began; is `timezone` right?"
+        else:
+            why = f"is no status by `status_format: {self._settings.status_format}`"
+        return f"{self._line(number)}, column {column!r}: {shown!r} {why}"
 
     def _cells(self, block: Block, code_R: I64) -> tuple[I32, F64, Mask]:
         """Tag [R, S] (NOT_ASKED also for the empty cells of a wide table), value, is no number."""
@@ -238,10 +318,13 @@ class Rows:
             shown = ", ".join(map(repr, table.columns[:SHOWN])) + ", ..." * (
                 len(table.columns) > SHOWN
             )
-            raise self._refused(
-                f"{'; '.join(problems)}. The file has {shown}. Correct the setting or the tag's "
-                "address, or `delimiter` and `encoding` if these names look odd"
+            advice = (
+                "Correct the setting or the tag's address, or `delimiter` and `encoding` if these "
+                "names look odd"
             )
+            if len(table.columns) == 1 and (other := re.search(r"[;,\t|]", table.columns[0])):
+                advice = f"It looks delimited by {other.group()!r}: set `delimiter` to that"
+            raise self._refused(f"{'; '.join(problems)}. The file has {shown}. {advice}")
         for slot in self._wanted.slots:
             place = self._place[slot.column]
             match = with_unit[place] if table.columns[place] != slot.column else None
@@ -249,8 +332,8 @@ class Rows:
                 for wanted in slot.unit:
                     self._check_unit(found, wanted, slot.column)
 
-    def _refused(self, what: str) -> RefusedError:
-        return RefusedError(f"{self._connector}: {self._path}: {what}", connector=self._connector)
+    def _refused(self, what: str) -> MismatchError:
+        return MismatchError(f"{self._connector}: {self._path}: {what}", connector=self._connector)
 
 
 def _latest(block: Block, time: I64, readable: Mask, before: int) -> I64:
@@ -261,14 +344,14 @@ def _latest(block: Block, time: I64, readable: Mask, before: int) -> I64:
 
 
 def _cell(address: str, settings: ReadingSettings, connector: str) -> tuple[str, str]:
-    """Key and value column of an address. Raises RefusedError."""
+    """Key and value column of an address. Raises MismatchError."""
     if settings.layout == "long":
         return address, settings.value_column or ""
     if settings.asset_column is None:
         return "", address
     asset, slash, column = address.partition("/")
     if not (asset and slash and column):
-        raise RefusedError(
+        raise MismatchError(
             f"{connector}: address {address!r}: with asset_column, want <asset>/<column>, "
             "as pump-1/flow",
             connector=connector,

@@ -49,10 +49,13 @@ class ReadingSettings(BaseModel):
         examples=["wide"],
     )
     time_column: str = Field("time", description="The column that holds the stamp.")
-    time_format: Literal["iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"] = Field(
-        "iso8601",
-        description="How a stamp is written: ISO 8601, or a number since 1970 UTC in the unit "
-        "named. Parquet columns of type timestamp are taken as they are.",
+    time_format: Literal["iso8601", "day_first", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"] = (
+        Field(
+            "iso8601",
+            description="How a stamp is written: ISO 8601; day_first, as 31.12.2026 23:59:59 or "
+            "31/12/2026 23:59; or a number since 1970 UTC in the unit named. Parquet columns of "
+            "type timestamp are taken as they are.",
+        )
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] | None = Field(
         None, description="IANA zone of stamps without an offset; without one they are refused."

@@ -38,12 +38,7 @@ class Sink:
         """Write all messages. Raises NotReadyError for the folder, RefusedError for a message."""
         refused = await asyncio.to_thread(self._write_all, items)
         if refused:
-            reasons = "; ".join(f"item {item}: {reason}" for item, reason in refused.items())
-            raise RefusedError(
-                f"{self.name}: {len(refused)} of {len(items)} not written: {reasons}",
-                connector=self.name,
-                items=tuple(refused),
-            )
+            raise RefusedError.of(refused, connector=self.name, count=len(items))
 
     async def close(self) -> None:
         """Nothing is held open."""

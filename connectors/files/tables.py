@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from connectors.batch import I64
-from connectors.contract import LostError, NotReadyError, RefusedError
+from connectors.contract import LostError, MismatchError, NotReadyError, RefusedError
 from connectors.files.settings import ReadingSettings
 
 BLOCK_BYTES = 1 << 20  # read at once of a CSV
@@ -58,6 +58,10 @@ class Table(Protocol):
         """
         ...
 
+    def place(self, line: int) -> str:
+        """Where a line stands, the first after the header being 0, as people count."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...
@@ -76,10 +80,10 @@ def open_table(path: str, settings: ReadingSettings, *, connector: str) -> Table
             return ParquetTable(path, settings, connector=connector)
     except OSError as error:
         raise NotReadyError(
-            f"{connector}: {path} cannot be opened: {error.strerror or error}. Trying again.",
+            f"{connector}: {path} cannot be opened: {error.strerror or error}",
             connector=connector,
         ) from error
-    raise RefusedError(
+    raise MismatchError(
         f"{connector}: {path}: want a name that ends in "
         f"{', '.join((*CSV_ENDINGS, *PARQUET_ENDINGS))}; rename it, or narrow `path`",
         connector=connector,
@@ -108,6 +112,11 @@ class CsvTable:
         except BaseException:
             self._file.close()
             raise
+        self._first = self._line
+
+    def place(self, line: int) -> str:
+        """See Table."""
+        return f"line {self._first + line}"
 
     def close(self) -> None:
         """Let go of the file."""
@@ -176,9 +185,11 @@ class CsvTable:
         except UnicodeDecodeError as error:
             place = self._bytes + len(raw) - len(error.object) + error.start
             line = self._lines_seen() + error.object[: error.start].count(b"\n")
-            raise self._refused(
-                f"byte {place} (line {line}) is no {self._settings.encoding}: {error.reason}. "
-                "Name the right `encoding` (spreadsheets often write cp1252 or utf-16)"
+            raise MismatchError(
+                f"{self._connector}: {self._path}: byte {place} (line {line}) is no "
+                f"{self._settings.encoding}: {error.reason}. Name the right `encoding` "
+                "(spreadsheets often write cp1252 or utf-16)",
+                connector=self._connector,
             ) from error
         self._bytes += len(raw)
         if len(self._pending) > LONGEST_LINE + BLOCK_BYTES and "\n" not in self._pending:
@@ -263,6 +274,10 @@ class ParquetTable:
             for number in range(len(schema.names))
             if b"unit" in (schema.field(number).metadata or {})
         }
+
+    def place(self, line: int) -> str:
+        """See Table."""
+        return f"row {line + 1}"
 
     def close(self) -> None:
         """Let go of the file."""

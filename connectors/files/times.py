@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from connectors.batch import I64
-from connectors.contract import RefusedError
+from connectors.contract import MismatchError
 from connectors.files.casts import Mask, cast_or_null, is_textual, text
 from connectors.files.settings import ReadingSettings
 
@@ -31,6 +31,14 @@ LAST_NS = 9_200_000_000_000_000_000  # in 2261: leaves room for offset and inter
 SLOT_NS = 900_000_000_000
 DAY_NS = 86_400_000_000_000
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (a local time: the zone is what is looked for)
+DAY_FIRST = (  # 1.2.2026 3:04 to 01.02.2026 03:04, and that to 2026-02-01 03:04
+    (r"^(\d)([./])", r"0\1\2"),
+    (r"^(\d\d[./])(\d)([./])", r"\10\2\3"),
+    (r"^(\d\d[./]\d\d[./]\d{4}[ T])(\d:)", r"\10\2"),
+    (r"^(\d\d)[./](\d\d)[./](\d{4})$", r"\3-\2-\1"),
+    (r"^(\d\d)[./](\d\d)[./](\d{4})[ T]", r"\3-\2-\1 "),
+)
+IS_DAY_FIRST = r"^\d?\d[./]\d?\d[./]\d{4}($|[ T])"
 WITH_OFFSET = r"[T ]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 # R rows of a block
@@ -51,7 +59,7 @@ class Stamps:
     def read(self, column: Any, wanted: Mask, series: I64) -> tuple[I64, NDArray[np.uint8]]:
         """Times [R] in ns UTC of the end of the interval, and what is wrong with each.
 
-        Rows that are not ``wanted`` get 0 and NONE. Raises RefusedError for local stamps that need
+        Rows that are not ``wanted`` get 0 and NONE. Raises MismatchError for local stamps that need
         a word more.
         """
         column = pc.if_else(pa.array(wanted), column, None) if not wanted.all() else column
@@ -65,11 +73,14 @@ class Stamps:
             time, known = self._epoch(column)
             local = np.zeros(len(wanted), np.bool_)
         elif is_textual(column) or pa.types.is_date(column.type):
-            time, known, local = _iso8601(text(column))
+            cells = text(column)
+            if self.settings.time_format == "day_first" and is_textual(column):
+                cells = _year_first(cells)
+            time, known, local = _iso8601(cells)
         else:
             raise self._refused(
-                f"holds {column.type}, and time_format is iso8601; want text or timestamps. "
-                "Set time_format to epoch_s, epoch_ms, epoch_us or epoch_ns"
+                f"holds {column.type}, and time_format is {self.settings.time_format}; want text "
+                "or timestamps. Set time_format to epoch_s, epoch_ms, epoch_us or epoch_ns"
             )
         known &= np.abs(time) < LAST_NS
         wrong[wanted & ~known] = UNREADABLE
@@ -126,11 +137,19 @@ class Stamps:
                 self.last_doubled[int(one)] = (int(day), end)
         return late
 
-    def _refused(self, what: str) -> RefusedError:
-        return RefusedError(
+    def _refused(self, what: str) -> MismatchError:
+        return MismatchError(
             f"{self.connector}: {self.path}: column {self.settings.time_column!r} {what}",
             connector=self.connector,
         )
+
+
+def _year_first(cells: Any) -> Any:
+    """Stamps that begin with the day, as ISO 8601; others become null."""
+    cells = pc.if_else(pc.match_substring_regex(cells, IS_DAY_FIRST), cells, None)
+    for pattern, replacement in DAY_FIRST:
+        cells = pc.replace_substring_regex(cells, pattern, replacement)
+    return cells
 
 
 def _iso8601(cells: Any) -> tuple[I64, Mask, Mask]:

@@ -35,9 +35,15 @@ def command(
     """Score history into a store of its own; live state and alarms are not touched.
 
     Its alarms are what would have been. The digest is equal to that of a live run of the same
-    samples. Each backfill replaces the one before.
+    samples. Each backfill replaces the one before. A journal is replayed from the oldest record
+    that is still kept; a warning says so where the beginning is gone. Ends with 2 where all samples
+    of a source were rejected.
     """
-    from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.figures import (  # noqa: PLC0415 - commands import when they run
+        say_summary,
+        stop_where_all_was_rejected,
+    )
+    from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
     from monitor.site import plant  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
@@ -56,7 +62,9 @@ def command(
     ):
         if origin is Origin.JOURNAL:
             with DatabaseReader(config.data_dir) as journal:
-                plant.replay_journal(config, journal, database, progress=progress)
+                plant.replay_journal(
+                    config, journal, database, progress=progress, warn=console.say_warning
+                )
         else:
             plant.score_history(
                 config, database, clock=SystemClock(), since=start, until=end, progress=progress
@@ -65,4 +73,5 @@ def command(
     if as_json:
         console.say_json(found)
     else:
-        console.say_summary(found)
+        say_summary(found, zone=config.site.timezone)
+    stop_where_all_was_rejected(found, then="Mend it, and score again.")

@@ -46,7 +46,7 @@ class Exit(IntEnum):
 _MEANINGS = {
     Exit.FINE: "all is well",
     Exit.FAILED: "the command ran, and what it was asked to show does not hold",
-    Exit.USAGE: "the command line or the configuration is wrong",
+    Exit.USAGE: "the command line or the configuration is wrong, or not what a source holds",
     Exit.NOT_READY: "a file or a peer is not there or not ready; trying again may help",
     Exit.REFUSED: "refused: in use by another process, not ours, damaged, or of another version",
     Exit.INTERRUPTED: "interrupted from the keyboard",
@@ -104,6 +104,11 @@ def say_problems(problems: "tuple[Problem, ...]", *, stderr: bool = False) -> No
         say(f"... and {len(problems) - MOST_SHOWN} more", stderr=stderr)
 
 
+def say_warning(message: str) -> None:
+    """What is odd though the command goes on, on stderr."""
+    say(("warning: ", "bold yellow"), message, stderr=True)
+
+
 def say_error(message: str) -> None:
     """What went wrong, on stderr."""
     say(("error: ", "bold red"), message, stderr=True)
@@ -112,8 +117,10 @@ def say_error(message: str) -> None:
 EXPECTED = {  # errors that are no fault of the program, and how a command ends with them
     ("monitor.cli.console", "StopError"): None,  # its own code
     ("monitor.site.problems", "ConfigError"): Exit.USAGE,
+    ("monitor.site.problems", "MismatchedError"): Exit.USAGE,
     ("monitor.site.problems", "ModelMissingError"): Exit.NOT_READY,
     ("monitor.site.problems", "PlantError"): Exit.REFUSED,
+    ("connectors.contract", "MismatchError"): Exit.USAGE,
     ("connectors.contract", "RefusedError"): Exit.REFUSED,
     ("connectors.contract", "ConnectorError"): Exit.NOT_READY,
     ("models.bundle", "BundleError"): Exit.REFUSED,
@@ -141,8 +148,7 @@ def explain(error: BaseException) -> Exit:
     code = next(code for name in names if (code := EXPECTED.get(name)) is not None)
     if code is Exit.INTERRUPTED:
         say("Stopped.", stderr=True)
-    elif code is Exit.USAGE:
-        problems: tuple[Problem, ...] = getattr(error, "problems", ())
+    elif problems := getattr(error, "problems", ()):
         say_problems(problems, stderr=True)
         say_error(f"the configuration has {count(len(problems), 'problem')}; nothing was done")
     else:
@@ -235,50 +241,6 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{seconds:.0f} s"
-
-
-def say_running(running: dict[str, Any] | None, updated: int | None, zone: str) -> None:
-    """How the service itself stands, for people; where none runs, of when the figures are."""
-    if running is None:
-        when = f", of {local(updated, zone)}" if updated is not None else ""
-        say("service  ", ("not running", "bold"), f"; these are the figures it stored last{when}")
-        return
-    since = local(running["started"], zone)
-    say("service  ", ("running", "bold green"), f", process {running['pid']}, since {since}")
-    for reason in running["not_ready"]:
-        say("         ", ("not ready", "bold yellow"), f": {reason}")
-    for name, source in running["sources"].items():
-        age = source["sample_age_s"]
-        heard = f", last sample {duration(age)} ago" if age is not None else ""
-        reason = f": {source['reason']}" if source["reason"] else ""
-        say(f"source   {name}: {source['state']}{heard}{reason}")
-    for name, sink in running["sinks"].items():
-        if sink["reason"]:
-            say(f"sink     {name}: ", ("away", "bold yellow"), f": {sink['reason']}")
-
-
-def say_summary(found: dict[str, Any]) -> None:
-    """What `status` knows, for people."""
-    rejected = sum(found["samples_rejected"].values())
-    reasons = ", ".join(f"{n} {reason}" for reason, n in found["samples_rejected"].items())
-    say(
-        f"samples  {found['samples_received']:,} received = {found['samples_stored']:,} stored"
-        f" + {found['samples_duplicated']:,} duplicate + {found['samples_late']:,} late"
-        f" + {rejected:,} rejected{f' ({reasons})' if reasons else ''}",
-        ("" if found["samples_conserved"] else "  DOES NOT ADD UP", "bold red"),
-    )
-    say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
-    for asset, number in found["alarms"].items():
-        say(f"alarms   {asset}: ", (str(number), "bold red" if number else "green"))
-    latency = found["score_latency_ms"]
-    if latency["p50"] is not None:
-        say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
-    for sink, waiting in found["backlog"].items():
-        say(f"sink     {sink}: {waiting} waiting")
-    if found["dead_letters"]:
-        say("dead letters  ", (str(found["dead_letters"]), "bold red"))
-    if "digest" in found:
-        say(f"digest   {found['digest']}")
 
 
 @contextmanager

@@ -25,7 +25,11 @@ def command(
         Path | None, typer.Option(help="The PNG to write; ASSET.png if left out.")
     ] = None,
 ) -> None:
-    """Draw channels against what was expected, surprise, threshold, blame and alarms."""
+    """Draw channels against what was expected, surprise, threshold, blame and alarms.
+
+    What is no longer kept at full rate is drawn from its minutes and hours: means within the lowest
+    and the highest, without what was expected. The picture says where.
+    """
     from models.bundle import Bundle  # noqa: PLC0415 - commands import when they run
     from monitor.cli.stored import stored  # noqa: PLC0415 - as above
     from monitor.history.plot import NothingToDrawError, draw  # noqa: PLC0415 - as above

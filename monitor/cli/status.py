@@ -23,12 +23,14 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Show what came in, what became of it, what was scored and what alarms.
+    """Show what came in and when, what became of it, how each asset stands and what alarms.
 
     Asks the running service how its sources and sinks stand; where none runs, says so, and shows
-    what was stored last.
+    what was stored last. A source that is running spoke last, one that has ended will say no more,
+    one that is waiting is not reached, or has said nothing yet.
     """
-    from monitor.cli.stored import running, stored  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.figures import say_summary  # noqa: PLC0415 - commands import when they run
+    from monitor.cli.stored import running, stored  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
     from monitor.state.store import Store  # noqa: PLC0415 - as above
@@ -42,7 +44,5 @@ def command(
             found["digest"] = Store(database).digest()
     if as_json:
         console.say_json(found)
-        return
-    if not backfill:
-        console.say_running(found["running"], found["updated_ns"], config.site.timezone)
-    console.say_summary(found)
+    else:
+        say_summary(found, zone=config.site.timezone)

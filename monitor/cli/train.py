@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,10 @@ def command(
     """Train the model of each kind on the healthy history its `training` names.
 
     Ctrl-C keeps a checkpoint: the same command goes on from there. The model's threshold is
-    provisional: one decade rarer than the worst that the healthy history showed.
+    provisional: one decade rarer than the worst that the healthy history showed. Besides the
+    model that is kept, one is trained for each machine (or group of them, or block of time)
+    that is held out from it, to see how healthy looks to a model that never saw it. Losses are
+    in nats a value, lower is better.
     """
     from models.training import Interrupted  # noqa: PLC0415 - commands import when they run
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
@@ -72,6 +76,9 @@ def command(
                     "threshold": learnt.threshold,
                     "healthy_s": learnt.healthy_s,
                     "provisional": True,
+                    "machines": learnt.machines,
+                    "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
+                    "warnings": [*learnt.rejections, *_warnings(learnt)],
                 }
                 for learnt in found
             ]
@@ -84,10 +91,40 @@ def _say(learnt: "Learnt") -> None:
         f"{learnt.kind} on {learnt.frames:,} frames of {learnt.samples:,} samples, "
         f"in {learnt.path}.",
     )
+    for number, fit in enumerate(learnt.fits, start=1):
+        kept = ", the one that is kept" if number == len(learnt.fits) else ""
+        why = "stopped early" if fit.stopped_early else "stopped at the epoch limit"
+        console.say(
+            f"    model {number} of {len(learnt.fits)}{kept}: "
+            f"{console.count(fit.epochs, 'epoch')}, training loss {fit.training_loss:.3f}, "
+            f"validation loss {fit.validation_loss:.3f} (of the mean alone: {fit.mean_loss:.3f}), "
+            f"{why}"
+        )
+    each = "each machine" if learnt.machines > 1 else "each block of its time"
     console.say(
         f"    alarms at a surprise of {learnt.threshold:.1f} (provisional: "
-        f"{console.duration(learnt.healthy_s)} of held-out healthy frames cannot say how often)"
+        f"{console.duration(learnt.healthy_s)} of healthy time cannot say how often)"
     )
+    console.say(
+        f"    cross-fitted over all of that time: {each} was judged by a model that never saw it"
+    )
+    for warning in (*learnt.rejections, *_warnings(learnt)):
+        console.say(("    warning: ", "yellow"), warning)
+
+
+def _warnings(learnt: "Learnt") -> Iterator[str]:
+    """What makes a model worse than it might be."""
+    for number, fit in enumerate(learnt.fits, start=1):
+        if not fit.stopped_early:
+            yield (
+                f"model {number} stopped at the epoch limit: still improving; raise "
+                f"kinds.{learnt.kind}.training.fit.epochs above {fit.epochs}"
+            )
+        if not fit.beats_mean:
+            yield (
+                f"model {number} forecasts no better than the mean of each channel: its history "
+                f"may be too short, or noise; compare with `type: ewma`, which needs no network"
+            )
 
 
 @contextmanager

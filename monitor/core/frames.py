@@ -33,8 +33,8 @@ from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSetting
 from monitor.core.records import Gap
 from monitor.core.vouching import Vouched
 
-# A assets, S sources, G tags and C channels of one kind; R frames, n samples, m groups (one tag,
-# one tick)
+# A assets, S sources, G tags (or features of a tag's blocks) and C channels of one kind; R frames,
+# n samples, m groups (one tag, one tick)
 
 
 LEAST_KEPT = 4096  # samples remembered before it is worth looking for old ones
@@ -139,7 +139,7 @@ class FrameBuilder:
     def __init__(self, kind: KindSettings, assets: Sequence[Asset]) -> None:
         self.kind = kind
         self.assets = tuple(asset.name for asset in assets)
-        self.tags = kind.tags
+        self.tags = tuple(slot.name for slot in kind.slots)
         self.sources = tuple(sorted({source for a in assets for _, source in a.tags.values()}))
         count_A, count_S, count_C = len(assets), len(self.sources), len(kind.channels)
         row_of = {name: row for row, name in enumerate(self.sources)}
@@ -151,11 +151,11 @@ class FrameBuilder:
         self._remember = round(kind.remember_s * SECOND)
         self._oldest = round(kind.oldest.timestamp()) * SECOND
         self._stale_C = np.array([round(c.stale_s * SECOND) for c in kind.channels.values()])
-        self._tag_of_C = [self.tags.index(kind.tag_of(channel)) for channel in kind.channels]
+        self._tag_of_C = [kind.slots.index(kind.slot_of(channel)) for channel in kind.channels]
         hows = [channel.aggregate for channel in kind.channels.values()]
         self._layers = _layers(hows, self._tag_of_C, len(self.tags))
         self._source_AG = np.array(
-            [[row_of[asset.tags[tag][1]] for tag in self.tags] for asset in assets], np.intp
+            [[row_of[asset.tags[slot.tag][1]] for slot in kind.slots] for asset in assets], np.intp
         ).reshape(count_A, len(self.tags))
         self._source_AC = self._source_AG[:, self._tag_of_C]
         self._uses_SA = np.zeros((count_S, count_A), np.bool_)

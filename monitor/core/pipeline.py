@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from connectors.batch import I32, Notice, NoticeKind, Samples, Waveforms
+from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms
 from models.bundle import Bundle
-from monitor.core.aggregate import Index, common
+from monitor.core.aggregate import Bool, Index, common
 from monitor.core.alarms import CLASSES, Alarms
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
 from monitor.core.modes import RunStates
-from monitor.core.plan import SECOND, Asset, KindSettings, Plan
+from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
     Action,
     AlarmEvent,
@@ -37,10 +37,20 @@ from monitor.core.records import (
 )
 from monitor.core.scoring import Scorer
 from monitor.core.shelving import Shelves
+from monitor.core.vibration import feature_of, samples_of
 
 # The most that a step of wall time from one record to the next counts as silence: more of it is a
 # clock that was set, or a program that stood still, when no source could be heard.
 LONGEST_STEP = 5 * SECOND
+
+
+_SAYS = {  # what a notice says of its source, in a word
+    NoticeKind.ALIVE: "running",
+    NoticeKind.BIRTH: "running",
+    NoticeKind.LOST: "lost",
+    NoticeKind.DEATH: "gone",
+    NoticeKind.ENDED: "ended",
+}
 
 
 class SlotMap:
@@ -48,27 +58,34 @@ class SlotMap:
 
     def __init__(self, plan: Plan) -> None:
         size = 1 + max((tag for a in plan.assets for tag, _ in a.tags.values()), default=0)
-        self._kind = np.full(size, -1)
-        self._slot = np.zeros(size, np.intp)
+        self._slots: dict[Feature | None, tuple[Index, Index]] = {}  # kind and slot of each tag
         names = {source for a in plan.assets for _, source in a.tags.values()}
         self._number = {source: number for number, source in enumerate(sorted(names))}
         self._source = np.full(size, -1)
         for number, (name, kind) in enumerate(plan.kinds.items()):
             for row, asset in enumerate(plan.assets_of(name)):
-                for column, tag in enumerate(kind.tags):
-                    self._kind[asset.tags[tag][0]] = number
-                    self._slot[asset.tags[tag][0]] = row * len(kind.tags) + column
+                for column, (tag, feature) in enumerate(kind.slots):
+                    nothing = np.full(size, -1), np.zeros(size, np.intp)
+                    kinds, slots = self._slots.setdefault(feature, nothing)
+                    kinds[asset.tags[tag][0]] = number
+                    slots[asset.tags[tag][0]] = row * len(kind.slots) + column
                     self._source[asset.tags[tag][0]] = self._number[asset.tags[tag][1]]
+        self.features = tuple(feature for feature in self._slots if feature is not None)
 
-    def of(self, source: str, tag: I32) -> tuple[Index, Index]:
+    def of(self, source: str, tag: I32, feature: Feature | None = None) -> tuple[Index, Index]:
         """The number of the kind [N], -1 where the source has no such tag, and the slot [N].
+
+        ``feature``: of the tags' waveform blocks; None: of their samples.
 
         A journal may hold what a tag's source was before the configuration changed.
         """
-        known = (tag >= 0) & (tag < len(self._kind))
+        known = (tag >= 0) & (tag < len(self._source))
         within = np.where(known, tag, 0)
+        if feature not in self._slots:
+            return np.full(len(tag), -1), within.astype(np.intp)
+        kinds, slots = self._slots[feature]
         known &= self._source[within] == self._number.get(source, len(self._number))
-        return np.where(known, self._kind[within], -1), self._slot[within]
+        return np.where(known, kinds[within], -1), slots[within]
 
 
 def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
@@ -101,7 +118,11 @@ class KindPipeline:
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
-        self.alarms = Alarms(kind, self.assets, site=site, threshold=threshold_of(kind, bundle))
+        self.threshold = threshold_of(kind, bundle)
+        self.provisional = (
+            bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
+        )
+        self.alarms = Alarms(kind, self.assets, site=site, threshold=self.threshold)
 
     def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
         """Everything that follows from the frames that are complete by now."""
@@ -110,6 +131,12 @@ class KindPipeline:
             return None, [], gaps
         scores = self._scorer.score(frames, self._running.of(frames))
         return scores, self.alarms.step(frames, scores), gaps
+
+    def sound(self, time: I64, received: int) -> I64:
+        """The stamps that are neither absurdly old nor in the future."""
+        kind = self.frames.kind
+        last = received + round(kind.max_ahead_s * SECOND)
+        return time[(time <= last) & (time >= round(kind.oldest.timestamp()) * SECOND)]
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on."""
@@ -146,6 +173,11 @@ class Pipeline:
         self._late: Counter[str] = Counter()
         self._repeated: Counter[str] = Counter()  # found at the door; frames count the others
         self._rejected: dict[str, Counter[str]] = {}
+        self._examples: dict[str, dict[str, str]] = {}  # of them, by source and reason
+        self._sources: dict[str, dict[str, Any]] = {  # what each said last of itself
+            source: {"state": "waiting", "last_ns": None}
+            for source in sorted({source for a in plan.assets for _, source in a.tags.values()})
+        }
         self._frames: Counter[str] = Counter()  # by score state
         self._elsewhere: Counter[str] = Counter()  # stored for assets the plan no longer names
         self._shelves = Shelves()
@@ -170,8 +202,7 @@ class Pipeline:
             case Samples():
                 late, touched = self._take(record.body)
             case Waveforms():
-                self._received[record.body.source] += len(record.body)
-                self._reject(record.body.source, "waveform", len(record.body))
+                late, touched = self._take_blocks(record.body)
             case Notice():
                 self._notice(record.body)
             case Epoch():
@@ -223,6 +254,13 @@ class Pipeline:
             "conservation": {
                 source: counts.to_json() for source, counts in self.conservation.items()
             },
+            "sources": {source: dict(known) for source, known in self._sources.items()},
+            "examples": {source: dict(known) for source, known in self._examples.items()},
+            "thresholds": {
+                name: {"value": kind.threshold, "provisional": kind.provisional}
+                for name, kind in self._kinds.items()
+                if kind.threshold is not None
+            },
         }
 
     def snapshot(self) -> dict[str, Any]:
@@ -252,6 +290,10 @@ class Pipeline:
         # A snapshot from before alarms were settled and shelved has none of these.
         self._gone = [Standing.from_json(alarm) for alarm in tree.get("gone", ())]
         self._shelves.restore(tree.get("shelves", ()))
+        self._examples = {source: dict(said) for source, said in tree.get("examples", {}).items()}
+        for source, known in tree.get("sources", {}).items():
+            if source in self._sources:
+                self._sources[source] = dict(known)
         for name, kind in self._kinds.items():
             if name in tree["kinds"]:
                 kind.restore(tree["kinds"][name])
@@ -273,10 +315,34 @@ class Pipeline:
         self._gone = rest
         self._shelves.settle(shelves)
 
-    def _take(self, samples: Samples) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
+    def _take_blocks(self, blocks: Waveforms) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
+        """Hand on what the channels want of each block: its samples, or numbers of it.
+
+        Each of them counts as a sample; a block that nobody wants counts as its samples.
+        """
+        late: list[Samples] = []
+        touched: dict[int, KindPipeline] = {}
+        wanted = np.zeros(len(blocks), np.bool_)
+        for feature in self._slots.features:
+            mine = self._slots.of(blocks.source, blocks.tag, feature)[0] >= 0
+            wanted |= mine
+            if bool(mine.any()):
+                found = self._take(feature_of(_some(blocks, mine), feature), feature)
+                late += found[0]
+                touched |= {id(kind): kind for kind in found[1]}
+        one_by_one = (self._slots.of(blocks.source, blocks.tag)[0] >= 0) | ~wanted
+        if bool(one_by_one.any()):
+            found = self._take(samples_of(_some(blocks, one_by_one)))
+            late += found[0]
+            touched |= {id(kind): kind for kind in found[1]}
+        return tuple(late), list(touched.values())
+
+    def _take(
+        self, samples: Samples, feature: Feature | None = None
+    ) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
         self._received[samples.source] += len(samples)
-        number, slot = self._slots.of(samples.source, samples.tag)
+        number, slot = self._slots.of(samples.source, samples.tag, feature)
         self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
         late, touched = [], []
         for place, kind in enumerate(self._kinds.values()):
@@ -294,6 +360,9 @@ class Pipeline:
                 now=self._now,
             )
             self._repeated[samples.source] += intake.duplicate
+            rejected = sum(intake.rejected.values())
+            if rejected < len(mine):
+                self._heard(samples.source, "running", kind.sound(samples.time[mine], self._latest))
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
             if bool(intake.late.any()):
@@ -324,11 +393,24 @@ class Pipeline:
 
     def _notice(self, notice: Notice) -> None:
         """What a source said of itself."""
+        if notice.kind in _SAYS:
+            self._heard(notice.source, _SAYS[notice.kind], None)
         builders = [kind.frames for kind in self._kinds.values()]
         hear(notice, builders, received=self._latest, now=self._now)
         if notice.kind is NoticeKind.REJECTED:
             self._received[notice.source] += notice.count
             self._reject(notice.source, notice.reason, notice.count)
+            if notice.example:
+                said = self._examples.setdefault(notice.source, {})
+                said.setdefault(notice.reason, notice.example)
+
+    def _heard(self, source: str, state: str, time: I64 | None) -> None:
+        """What a source is doing, and the latest of its stamps."""
+        if (known := self._sources.get(source)) is None:
+            return  # the journal holds what the plan no longer names
+        known["state"] = state
+        if time is not None:
+            known["last_ns"] = max(known["last_ns"] or 0, int(time.max()))
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:
@@ -337,6 +419,20 @@ class Pipeline:
     def _listen(self) -> None:
         for kind in self._kinds.values():
             kind.frames.listen(self._now)
+
+
+def _some(blocks: Waveforms, wanted: Bool) -> Waveforms:
+    """Some of the blocks, without a position."""
+    return replace(
+        blocks,
+        tag=blocks.tag[wanted],
+        time=blocks.time[wanted],
+        rate=blocks.rate[wanted],
+        speed=blocks.speed[wanted],
+        status=blocks.status[wanted],
+        block=blocks.block[wanted],
+        position=None,
+    )
 
 
 def _ended(alarm: Standing, *, now: int) -> AlarmEvent:

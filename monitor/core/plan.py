@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -32,6 +32,15 @@ class Aggregate(StrEnum):
     MAX = "max"
     RMS = "rms"
     STD = "std"
+
+
+class Feature(StrEnum):
+    """One number of a waveform block: see monitor/core/vibration.py."""
+
+    RMS = "rms"
+    PEAK = "peak"
+    CREST = "crest"
+    KURTOSIS = "kurtosis"
 
 
 class LimitSettings(Settings):
@@ -80,6 +89,11 @@ class ChannelSettings(Settings):
     aggregate: Aggregate = Field(
         Aggregate.LAST, description="How the samples of one tick become one value."
     )
+    feature: Feature | None = Field(
+        None,
+        description="Of a tag that sends waveform blocks: which number of each block to take; "
+        "left out, its samples count one by one.",
+    )
     stale_s: float = Field(
         60.0, gt=0, description="Not valid when its value was last known longer ago than this."
     )
@@ -87,6 +101,11 @@ class ChannelSettings(Settings):
         default=True, description="Whether the model sees it; limits work either way."
     )
     limits: LimitSettings | None = Field(None, description="Plain limits.")
+
+    @property
+    def how(self) -> str:
+        """How its values are made, in words: a model fits only channels made the same way."""
+        return self.aggregate if self.feature is None else f"{self.aggregate} of {self.feature}"
 
 
 class RunningSettings(Settings):
@@ -130,6 +149,18 @@ class AlarmSettings(Settings):
     )
 
 
+class Slot(NamedTuple):
+    """What feeds channels: a tag's samples, or a feature of its waveform blocks."""
+
+    tag: str
+    feature: Feature | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is kept."""
+        return self.tag if self.feature is None else f"{self.feature} of {self.tag}"
+
+
 class KindSettings(Settings):
     """A kind of asset: machines of one build, scored by one model."""
 
@@ -162,19 +193,19 @@ class KindSettings(Settings):
         """The name of the tag that feeds a channel."""
         return self.channels[channel].tag or channel
 
+    def slot_of(self, channel: str) -> Slot:
+        """What feeds a channel."""
+        return Slot(self.tag_of(channel), self.channels[channel].feature)
+
     @property
     def tags(self) -> tuple[str, ...]:
         """The names of its tags, each once, in the order of the channels."""
         return tuple(dict.fromkeys(self.tag_of(channel) for channel in self.channels))
 
-    @model_validator(mode="after")
-    def _channels_exist(self) -> "KindSettings":
-        if self.running is not None and self.running.channel not in self.channels:
-            raise ValueError(
-                f"running.channel: no channel {self.running.channel!r}; "
-                f"there are {', '.join(self.channels)}"
-            )
-        return self
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What feeds its channels, each once, in the order of the channels."""
+        return tuple(dict.fromkeys(self.slot_of(channel) for channel in self.channels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,14 @@ The frames come from the same code that makes them live. A stretch ends at a gap
 machine does not run, as the live state would.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import Notice, Samples
+from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Channel
 from models.contract import Stretch
 from models.training import HeldOut
@@ -30,16 +30,30 @@ BEYOND_SEEN = 1.0  # surprise, one decade rarer than the worst healthy episode: 
 def channels_of(kind: KindSettings) -> list[Channel]:
     """The channels the model of a kind sees, in order."""
     return [
-        Channel(name=name, unit=channel.unit, aggregate=channel.aggregate)
+        Channel(name=name, unit=channel.unit, aggregate=channel.how)
         for name, channel in kind.channels.items()
         if channel.model
     ]
 
 
+@dataclass(slots=True, kw_only=True)
+class Read:
+    """What became of the samples of one source while history was read."""
+
+    taken: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    examples: dict[str, str] = field(default_factory=dict)  # of them, by reason
+
+    @property
+    def received(self) -> int:
+        """All that came."""
+        return self.taken + self.rejected.total()
+
+
 def stretches(
     plan: Plan, batches: Iterable[Samples | Notice], *, received: int
-) -> tuple[list[Stretch], int]:
-    """The unbroken runs of all assets of a plan with one kind, and the count of samples read.
+) -> tuple[list[Stretch], dict[str, Read]]:
+    """The unbroken runs of all assets of a plan with one kind, and what was read of each source.
 
     Frames that would not be scored live (off, starting, stopping) are left out.
     """
@@ -48,7 +62,7 @@ def stretches(
     slots = SlotMap(plan)
     builder.listen(received)
     parts: dict[int, list[tuple[Frames, NDArray[np.bool_]]]] = defaultdict(list)
-    count = 0
+    read: dict[str, Read] = defaultdict(Read)
 
     def close() -> None:
         frames, _ = builder.close(received)
@@ -62,8 +76,7 @@ def stretches(
         if isinstance(batch, Samples):
             number, slot = slots.of(batch.source, batch.tag)
             known = number >= 0
-            count += int(known.sum())
-            builder.push(
+            intake = builder.push(
                 batch.source,
                 slot[known],
                 batch.time[known],
@@ -72,8 +85,13 @@ def stretches(
                 received=received,
                 now=received,
             )
+            read[batch.source].rejected.update(intake.rejected)
+            read[batch.source].taken += int(known.sum()) - sum(intake.rejected.values())
         else:
             hear(batch, [builder], received=received, now=received)
+            if batch.kind is NoticeKind.REJECTED:
+                read[batch.source].rejected[batch.reason] += batch.count
+                read[batch.source].examples.setdefault(batch.reason, batch.example)
         close()
     close()
 
@@ -82,7 +100,7 @@ def stretches(
         stretch
         for row, pieces in sorted(parts.items())
         for stretch in _cut(plan.assets[row].name, pieces, seen)
-    ], count
+    ], dict(read)
 
 
 def _cut(

@@ -2,11 +2,14 @@
 
 Drawn from what is stored, as a PNG of 1600 pixels across. From top to bottom: alarms, surprise
 against its threshold, which channels it came from, and each channel against what was expected.
+What is no longer kept at full rate is drawn from its minutes and hours: means within the lowest and
+the highest.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,13 +25,15 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from monitor.core.plan import MILLISECOND, ChannelSettings, KindSettings
-from monitor.core.records import AlarmClass, Scores, ScoreState, Transition
+from monitor.core.records import AlarmClass, ScoreState, Transition
+from monitor.history.rows import Rows, read
 from monitor.history.timeline import Buckets, Span, Timeline, nearest_second
 from monitor.state.database import DatabaseReader
 from monitor.state.names import Family, Names
+from monitor.state.rollups import Width
 from monitor.state.store import Store
 
-# N frames, C channels, M of them that the model sees, B buckets
+# N rows (a frame, a minute or an hour each), C channels, B buckets
 
 F32 = NDArray[np.float32]
 
@@ -40,6 +45,7 @@ LEAST_BAR = 0.002  # of the picture's width: short alarms must be seen
 DPI = 100
 ACROSS, LEFT, RIGHT = 16.0, 2.05, 0.3  # inches
 TOP, BOTTOM, BETWEEN = 0.85, 0.95, 0.1  # inches
+SECOND_LINE = 0.2  # inches, where the head says which resolution is shown
 HEIGHT = {"alarms": 0.24, "blame": 0.21, "surprise": 1.9, "channel": 1.05}  # inches; two: a row
 
 INK, MUTED, RULE = "#1d2733", "#66727f", "#d9dee3"
@@ -51,6 +57,8 @@ STATES = {
     ScoreState.OFF: ("#e4e7ea", "off or starting: not scored"),
 }
 INVALID = "#8e3fa8"
+RESOLUTION = {Width.MINUTE: "a row a minute", Width.HOUR: "a row an hour"}
+BAND = 0.28  # how strong the band between the lowest and the highest is
 ALARMS = {AlarmClass.PROCESS: STRANGE, AlarmClass.LIMIT: "#c9720c"}
 BLAME = LinearSegmentedColormap.from_list("blame", ["#ffffff", "#f0b27a", STRANGE, "#5c0f12"])
 
@@ -81,7 +89,7 @@ class _Raised:
 class _Picture:
     """Everything that the panels share."""
 
-    scores: Scores
+    rows: Rows
     kind: KindSettings
     level: _Level | None
     alarms: Sequence[_Raised]
@@ -89,10 +97,19 @@ class _Picture:
     buckets: Buckets
 
     @property
-    def counts(self) -> NDArray[np.bool_]:
-        """The frames whose score counts [N]."""
-        counts: NDArray[np.bool_] = self.scores.state == ScoreState.OK
-        return counts
+    def seen(self) -> NDArray[np.bool_]:
+        """The channels that the model sees, as far as the rows tell [C]."""
+        rows = self.rows
+        seen: NDArray[np.bool_] = np.logical_or.reduce(
+            np.isfinite(rows.expected) | (rows.blame > 0), axis=0
+        )
+        return seen
+
+    def stretches(self) -> list[tuple[int, int, int]]:
+        """From which row to before which there is one resolution, and that: 0 for frames."""
+        changes = np.flatnonzero(np.diff(self.rows.resolution)) + 1
+        edges = [0, *changes.tolist(), len(self.rows)]
+        return [(a, b, int(self.rows.resolution[a])) for a, b in pairwise(edges)]
 
 
 def draw(
@@ -129,43 +146,42 @@ def figure_of(
 ) -> Figure:
     """The same, not yet written; each panel is labelled with what it shows."""
     zone = ZoneInfo(timezone)
-    scores = _scores(database, asset, since, until, zone)
-    width = kind.tick_ms * MILLISECOND
-    timeline = Timeline.of(scores.tick, width)
+    tick = kind.tick_ms * MILLISECOND
+    rows = _rows(database, asset, tick=tick, since=since, until=until, zone=zone)
+    timeline = Timeline.of(rows.start, rows.end)
     picture = _Picture(
-        scores=scores,
+        rows=rows,
         kind=kind,
         level=_level(kind, bundle),
         alarms=_alarms(database, asset, timeline),
         timeline=timeline,
-        buckets=Buckets.of(timeline, scores.tick, width),
+        buckets=Buckets.of(timeline, rows.start, rows.end),
     )
     return _figure(picture, asset, zone)
 
 
-def _scores(
-    database: DatabaseReader, asset: str, since: int | None, until: int | None, zone: ZoneInfo
-) -> Scores:
-    """The asset's scores in the range, with the channels that it has now."""
+def _rows(
+    database: DatabaseReader,
+    asset: str,
+    *,
+    tick: int,
+    since: int | None,
+    until: int | None,
+    zone: ZoneInfo,
+) -> Rows:
+    """What is kept of the asset in the range, with the channels that it has now."""
     numbers = {name: number for number, name in Names(database).of(Family.ASSET).items()}
-    store = Store(database)
     if asset not in numbers:
         raise NothingToDrawError(
             f"{asset}: nothing is stored of it; there are {', '.join(numbers)}."
         )
-    blocks = sorted(  # each in order of time, but they come in the order of their last asset
-        store.scores(asset=numbers[asset], since=since, until=until),
-        key=lambda block: int(block.tick[0]),
-    )
-    if blocks:
-        return Scores.join([one for one in blocks if one.channels == blocks[-1].channels])
-    ticks = [one.tick for one in store.scores(asset=numbers[asset])]
-    if not ticks:
+    if (rows := read(database, numbers[asset], tick=tick, since=since, until=until)) is not None:
+        return rows
+    if (rows := read(database, numbers[asset], tick=tick)) is None:
         raise NothingToDrawError(f"{asset}: no frames are stored of it yet.")
-    first, last = min(int(tick[0]) for tick in ticks), max(int(tick[-1]) for tick in ticks)
     raise NothingToDrawError(
-        f"{asset}: no frames in the range asked for; at full rate there are some "
-        f"from {_when(first, zone)} to {_when(last, zone)}."
+        f"{asset}: no frames in the range asked for; there are some "
+        f"from {_when(int(rows.end[0]), zone)} to {_when(int(rows.end[-1]), zone)}."
     )
 
 
@@ -204,11 +220,12 @@ def _figure(picture: _Picture, asset: str, zone: ZoneInfo) -> Figure:
     if blamed := _most_blamed(picture):
         parts["surprise"] = (HEIGHT["surprise"], _draw_surprise)
         parts["blame"] = (HEIGHT["blame"] * len(blamed), partial(_draw_blame, blamed=blamed))
-    for column, name in enumerate(picture.scores.channels):
+    for column, name in enumerate(picture.rows.channels):
         parts[f"channel {name}"] = (HEIGHT["channel"], partial(_draw_channel, column=column))
-    down = TOP + sum(height + BETWEEN for height, _ in parts.values()) - BETWEEN + BOTTOM
+    top = TOP + SECOND_LINE * bool(picture.rows.coarse.any())
+    down = top + sum(height + BETWEEN for height, _ in parts.values()) - BETWEEN + BOTTOM
     figure = Figure(figsize=(ACROSS, down), facecolor="white")
-    y = down - TOP
+    y = down - top
     for label, (height, fill) in parts.items():
         y -= height
         box = (LEFT / ACROSS, y / down, 1 - (LEFT + RIGHT) / ACROSS, height / down)
@@ -234,6 +251,9 @@ def _prepare(panel: Axes, picture: _Picture) -> None:
         _shade(panel, [alarm.span], colour, order=0.2, alpha=0.09)
         if alarm.begins:
             panel.axvline(alarm.span[0], color=colour, linewidth=1.1, zorder=4)
+    for first, _, _ in picture.stretches()[1:]:
+        place = float(picture.timeline.at(picture.rows.start[first]))
+        panel.axvline(place, color=MUTED, linewidth=0.9, zorder=4)
     gaps = picture.timeline.gaps()
     _shade(panel, gaps, "white", order=5)
     panel.vlines(
@@ -251,7 +271,7 @@ def _prepare(panel: Axes, picture: _Picture) -> None:
 def _shade_states(panel: Axes, picture: _Picture) -> None:
     """Where no score counts, and why."""
     for state, (colour, _) in STATES.items():
-        _shade(panel, picture.buckets.spans(picture.scores.state == state), colour, order=0)
+        _shade(panel, picture.buckets.spans(picture.rows.mostly(state)), colour, order=0)
 
 
 def _shade(
@@ -300,25 +320,26 @@ def _draw_alarms(panel: Axes, picture: _Picture) -> None:
 def _draw_surprise(panel: Axes, picture: _Picture) -> None:
     """How strange each frame was, where that counts, against the threshold."""
     _shade_states(panel, picture)
-    _name(panel, "surprise", "-log₁₀ of the\nhealthy chance")
-    shown = np.where(picture.counts, picture.scores.surprise, np.float32(np.nan))
-    _line(panel, picture.buckets, shown, INK, 0.9)
-    top = float(np.nanmax(shown, initial=0.0))
+    band = "\ngrey: up to the highest" if picture.rows.coarse.any() else ""
+    _name(panel, "surprise", f"-log₁₀ of the\nhealthy chance{band}")
+    rows = picture.rows
+    _trace(panel, picture, rows.surprise, rows.surprise, rows.peak)
+    top = float(np.nanmax(rows.peak, initial=0.0))
     if picture.level is not None:
         level = picture.level
         top = max(top, level.value)
         panel.axhline(level.value, color=STRANGE, linewidth=1.1, linestyle=(0, (6, 3)), zorder=6.5)
-        word = " (provisional)" if level.provisional else ""
-        panel.text(
-            0.999,
-            level.value,
+        word = "\n(provisional)" if level.provisional else ""
+        panel.annotate(  # beside the panel: within it, it would cover the curve
             f"threshold {level.value:.1f}{word}",
-            ha="right",
-            va="bottom",
+            (0, 1),
+            (-LEFT * 72 + 14, -44),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="top",
             color=STRANGE,
             fontsize=9,
-            zorder=8,
-            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+            annotation_clip=False,
         )
     panel.set_ylim(0, top * 1.18 or 1.0)
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -326,52 +347,51 @@ def _draw_surprise(panel: Axes, picture: _Picture) -> None:
 
 def _most_blamed(picture: _Picture) -> list[int]:
     """The channels that the model sees, those with most of the blame, in the order of the kind."""
-    seen = np.flatnonzero(np.isfinite(picture.scores.expected).any(axis=0))
-    weight = np.where(picture.counts, picture.scores.surprise, 0)
-    total = (picture.scores.blame[:, seen] * weight[:, None]).sum(axis=0)
+    rows, seen = picture.rows, np.flatnonzero(picture.seen)
+    weight = rows.surprise * rows.states[:, ScoreState.OK]
+    total = np.nansum(rows.blame[:, seen] * weight[:, None], axis=0)
     return sorted(seen[np.argsort(-total, kind="stable")][:BLAMED].tolist())
 
 
 def _draw_blame(panel: Axes, picture: _Picture, blamed: Sequence[int]) -> None:
     """Each channel's share, as dark as the surprise is near its threshold: else it is noise."""
-    scores, buckets = picture.scores, picture.buckets
-    surprise = np.where(picture.counts, scores.surprise, np.float32(np.nan))
-    peak = buckets.peaks(surprise)
-    top = picture.level.value if picture.level is not None else np.nanmax(surprise, initial=1e-9)
-    near = np.clip(surprise[peak] / top, 0, 1)  # NaN, not drawn, where no score counts
-    shares = (scores.blame[peak][:, blamed] * near[:, None]).T
+    rows, buckets = picture.rows, picture.buckets
+    peak = buckets.peaks(rows.peak)
+    top = picture.level.value if picture.level is not None else np.nanmax(rows.peak, initial=1e-9)
+    near = np.clip(rows.peak[peak] / top, 0, 1)  # NaN, not drawn, where no score counts
+    shares = (rows.blame[peak][:, blamed] * near[:, None]).T
     edges = np.append(buckets.left, buckets.right[-1:])
     panel.pcolormesh(
         edges, np.arange(len(blamed) + 1), shares, cmap=BLAME, vmin=0, vmax=1, zorder=1
     )
     panel.set_ylim(len(blamed), 0)
-    panel.set_yticks(np.arange(len(blamed)) + 0.5, [scores.channels[c] for c in blamed])
+    panel.set_yticks(np.arange(len(blamed)) + 0.5, [rows.channels[c] for c in blamed])
     _name(panel, "blame", "darker: nearer\nthe threshold" if len(blamed) > 2 else "")
 
 
 def _draw_channel(panel: Axes, picture: _Picture, column: int) -> None:
     """One channel against what was expected of it."""
     _shade_states(panel, picture)
-    scores, buckets = picture.scores, picture.buckets
-    name = scores.channels[column]
+    rows, buckets = picture.rows, picture.buckets
+    name = rows.channels[column]
     settings = picture.kind.channels.get(name, ChannelSettings())
-    value, expected = scores.value[:, column], scores.expected[:, column]
+    expected = rows.expected[:, column]
     about = [settings.unit or ""]
     if np.isfinite(expected).any():
-        spread = SPREADS * scores.spread[:, column]
+        spread = SPREADS * rows.spread[:, column]
         middle, low, high = buckets.trace(
             buckets.low(expected - spread), buckets.high(expected + spread)
         )
         panel.fill_between(middle, low, high, color=EXPECTED, alpha=0.22, linewidth=0, zorder=1)
         _line(panel, buckets, expected, EXPECTED, 1.0, order=3.5)
-    else:
+    elif not picture.seen[column] and (rows.counts | ~picture.rows.coarse).any():
         about.append("not seen by the model")
-    _line(panel, buckets, value, INK, 0.8)
+    _trace(panel, picture, rows.value[:, column], rows.low[:, column], rows.high[:, column])
     _name(panel, name, "\n".join(part for part in about if part))
-    _shade_low(panel, buckets.spans(np.isnan(value)), INVALID)
+    _shade_low(panel, buckets.spans(rows.mostly_missing()[:, column]), INVALID)
     for at in _limits(settings):
         panel.axhline(at, color=ALARMS[AlarmClass.LIMIT], linewidth=1, linestyle=(0, (6, 3)))
-    panel.set_ylim(*_range(picture, value, expected))
+    panel.set_ylim(*_range(picture, column))
     panel.yaxis.set_major_locator(MaxNLocator(3))
     panel.ticklabel_format(axis="y", useOffset=False, style="plain")
 
@@ -384,17 +404,35 @@ def _limits(settings: ChannelSettings) -> list[float]:
     return [limit for limit in given if limit is not None]
 
 
-def _range(picture: _Picture, value: F32, expected: F32) -> tuple[float, float]:
+def _range(picture: _Picture, column: int) -> tuple[float, float]:
     """What to show of a channel: all that was scored; a start from zero would flatten the rest."""
-    shown = np.append(value[picture.counts], expected[picture.counts])
-    shown = shown[np.isfinite(shown)]
+    rows = picture.rows
+    ends = np.stack([rows.low[:, column], rows.high[:, column], rows.expected[:, column]], axis=1)
+    shown = ends[rows.counts][np.isfinite(ends[rows.counts])]
     if not len(shown):
-        shown = value[np.isfinite(value)]
+        shown = ends[:, :2][np.isfinite(ends[:, :2])]
     if not len(shown):
         return 0.0, 1.0
     low, high = float(shown.min()), float(shown.max())
     room = 0.08 * (high - low) or 0.01 * abs(high) or 1.0
     return low - room, high + room
+
+
+def _trace(panel: Axes, picture: _Picture, mean: F32, low: F32, high: F32) -> None:
+    """What was measured [N]: frames as a line, coarser rows as their mean within low and high."""
+    buckets, nan = picture.buckets, np.float32(np.nan)
+    coarse = picture.rows.coarse
+    _line(panel, buckets, np.where(coarse, nan, mean), INK, 0.8)
+    if not coarse.any():
+        return
+    hide = ~buckets.any(coarse)
+    middle, lowest, highest = (
+        np.where(hide, nan, column)
+        for column in (buckets.mean(mean), buckets.low(low), buckets.high(high))
+    )
+    edges, middle, lowest, highest = buckets.steps(middle, lowest, highest)
+    panel.fill_between(edges, lowest, highest, color=INK, alpha=BAND, linewidth=0, zorder=2.5)
+    panel.plot(edges, middle, color=INK, linewidth=0.8, zorder=3)
 
 
 def _line(
@@ -457,19 +495,28 @@ def _label_time(panel: Axes, picture: _Picture, zone: ZoneInfo) -> None:
 
 def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: float) -> None:
     """Which asset, when, how much, and what the colours mean."""
-    timeline, scores = picture.timeline, picture.scores
+    timeline, rows = picture.timeline, picture.rows
     first, last = int(timeline.start[0]), int(timeline.end[-1])
     left = 14 / 72 / ACROSS
     figure.text(left, 1 - 0.32 / down, asset, fontsize=16, fontweight="bold", color=INK)
     gaps = len(timeline.gaps())
     words = [
         f"{_when(first, zone)} to {_when(last, zone)}, {zone.key}",
-        f"{len(scores):,} frames, {int(picture.counts.sum()):,} scored",
+        f"{rows.states.sum():,} frames, {rows.states[:, ScoreState.OK].sum():,} scored",
     ]
     if gaps:
         many = f"{gaps:,} gaps" if gaps > 1 else "1 gap"
         words.append(f"{many} without samples cut out ({_long(timeline.gaps_s)})")
     figure.text(left, 1 - 0.58 / down, "   |   ".join(words), fontsize=9.5, color=MUTED)
+    if picture.rows.coarse.any():
+        words = [
+            f"{RESOLUTION[Width(resolution)]} up to {_when(int(rows.end[until - 1]), zone)}"
+            if resolution
+            else "then every frame"
+            for _, until, resolution in picture.stretches()
+        ]
+        shown = f"Shown: {', '.join(words)}   |   upright lines: where that changes"
+        figure.text(left, 1 - (0.58 + SECOND_LINE) / down, shown, fontsize=9.5, color=MUTED)
     figure.legend(
         handles=_legend(picture),
         loc="lower left",
@@ -485,15 +532,17 @@ def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: f
 
 def _legend(picture: _Picture) -> list[Line2D | Patch]:
     """Of what is in the picture."""
-    scores = picture.scores
+    rows = picture.rows
     handles: list[Line2D | Patch] = [Line2D([], [], color=INK, linewidth=1.2, label="measured")]
-    if np.isfinite(scores.expected).any():
+    if picture.rows.coarse.any():
+        handles.append(Patch(color=INK, alpha=BAND, linewidth=0, label="lowest to highest"))
+    if np.isfinite(rows.expected).any():
         handles.append(Line2D([], [], color=EXPECTED, linewidth=1.2, label="expected"))
         handles.append(Patch(color=EXPECTED, alpha=0.22, label=f"± {SPREADS} spreads"))
     for state, (colour, words) in STATES.items():
-        if (scores.state == state).any():
+        if rows.mostly(state).any():
             handles.append(Patch(color=colour, label=words))
-    if np.isnan(scores.value).any():
+    if rows.mostly_missing().any():
         handles.append(Line2D([], [], color=INVALID, linewidth=3, label="not valid"))
     handles += [
         Patch(color=ALARMS[alarm_class], alpha=0.4, label=f"{alarm_class} alarm stands")

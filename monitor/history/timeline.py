@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from connectors.batch import F64, I64
 from monitor.core.plan import SECOND
 
-# N frames in order of time, S segments between gaps, B buckets
+# N rows in order of time (a frame, a minute or an hour each), S segments between gaps, B buckets
 
 WIDTH = 1500  # buckets across the picture: about one a pixel
 GAP_SHARE = 0.012  # of the picture's width: the mark of one gap, at the most
@@ -37,11 +37,11 @@ class Timeline:
     right: F64  # [S]
 
     @staticmethod
-    def of(tick: I64, width: int) -> "Timeline":
-        """From the ticks [N] of frames that cover ``width`` ns each; N is at least 1."""
-        breaks = np.flatnonzero(np.diff(tick) > width)
-        start = tick[np.append([0], breaks + 1)] - width
-        end = tick[np.append(breaks, [len(tick) - 1])]
+    def of(start: I64, end: I64) -> "Timeline":
+        """From rows that cover (start, end] each, [N] ns since 1970 UTC; N is at least 1."""
+        breaks = np.flatnonzero(start[1:] > end[:-1])
+        start = start[np.append([0], breaks + 1)]
+        end = end[np.append(breaks, [len(end) - 1])]
         gap = min(GAP_SHARE, GAPS_SHARE / max(len(breaks), 1))
         share = (end - start) / (end - start).sum() * (1 - gap * len(breaks))
         left = np.append([0.0], np.cumsum(share + gap)[:-1])
@@ -79,7 +79,9 @@ class Timeline:
         days = {
             nearest_second(int(moment), zone).date() for moment in (self.start[0], self.end[-1])
         }
-        if len(days) > 1:
+        if step >= _DAY_S * SECOND:
+            shown = "%d %b\n%Y"
+        elif len(days) > 1:
             shown = f"%d %b\n{shown}"
         marks: list[tuple[float, str]] = []
         for moment in moments:  # segments first: where one begins says more than a round time
@@ -94,6 +96,7 @@ _HOUR_S, _DAY_S = 3600, 86_400
 _STEPS_S = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(_HOUR_S, 2 * _HOUR_S, 3 * _HOUR_S, 6 * _HOUR_S, 12 * _HOUR_S, _DAY_S, 2 * _DAY_S, 7 * _DAY_S),
+    *(14 * _DAY_S, 28 * _DAY_S, 91 * _DAY_S, 182 * _DAY_S, 364 * _DAY_S),
 )
 
 
@@ -104,22 +107,22 @@ def nearest_second(moment: int, zone: ZoneInfo) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Frames that share a pixel, and what is to be seen of them: the lowest and the highest."""
+    """Rows that share a pixel, and what is to be seen of them: the lowest and the highest."""
 
-    first: Index  # [B] the first frame of each
+    first: Index  # [B] the first row of each
     left: F64  # [B] positions
     right: F64  # [B]
 
     @staticmethod
-    def of(timeline: Timeline, tick: I64, width: int) -> "Buckets":
-        """Of the frames the timeline was made from. One frame each where there is room."""
-        right = timeline.at(tick)
+    def of(timeline: Timeline, start: I64, end: I64) -> "Buckets":
+        """Of the rows the timeline was made from. One row each where there is room."""
+        right = timeline.at(end)
         pixel = np.minimum((right * WIDTH).astype(np.intp), WIDTH - 1)
         first = np.flatnonzero(np.append([True], np.diff(pixel) > 0))
-        if len(tick) <= WIDTH:
-            first = np.arange(len(tick))
-        last = np.append(first[1:], [len(tick)]) - 1
-        return Buckets(first=first, left=timeline.at(tick[first] - width), right=right[last])
+        if len(end) <= WIDTH:
+            first = np.arange(len(end))
+        last = np.append(first[1:], [len(end)]) - 1
+        return Buckets(first=first, left=timeline.at(start[first]), right=right[last])
 
     def low(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
         """The least of each bucket [B, ...] of values [N, ...]; NaN where there is nothing else."""
@@ -131,8 +134,22 @@ class Buckets:
         found: NDArray[np.float32] = np.fmax.reduceat(value, self.first, axis=0)
         return found
 
+    def mean(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean of each bucket [B] of values [N], each row alike; NaN as above."""
+        there = np.isfinite(value)
+        total = np.add.reduceat(np.where(there, value, 0), self.first)
+        count = np.add.reduceat(there.astype(np.float32), self.first)
+        found: NDArray[np.float32] = np.full(len(count), np.nan, np.float32)
+        np.divide(total, count, out=found, where=count > 0)
+        return found
+
+    def any(self, chosen: Bool) -> Bool:
+        """Buckets with a row that is chosen [N]."""
+        found: Bool = np.logical_or.reduceat(chosen, self.first)
+        return found
+
     def peaks(self, value: NDArray[np.float32]) -> Index:
-        """The frame with the largest value [N] of each bucket [B]; NaN counts as the least."""
+        """The row with the largest value [N] of each bucket [B]; NaN counts as the least."""
         filled = np.where(np.isnan(value), -np.inf, value)
         order = np.lexsort((-filled, np.repeat(self.first, np.diff(self.first, append=len(value)))))
         found: Index = order[self.first]
@@ -148,9 +165,15 @@ class Buckets:
         cut = [np.insert(column.astype(np.float64), breaks, np.nan) for column in columns]
         return [np.insert(middle, breaks, np.nan), *cut]
 
+    def steps(self, *columns: NDArray[np.float32]) -> list[F64]:
+        """Both edges of each bucket, and columns [B] at both: cut open at gaps as above."""
+        edges, breaks = np.stack([self.left, self.right], axis=1).ravel(), 2 * self.breaks()
+        drawn = (edges, *(np.repeat(column.astype(np.float64), 2) for column in columns))
+        return [np.insert(column, breaks, np.nan) for column in drawn]
+
     def spans(self, chosen: Bool) -> list[Span]:
-        """From where to where frames are chosen [N], neighbours as one; gaps divide."""
-        shown = np.logical_or.reduceat(chosen, self.first)
+        """From where to where rows are chosen [N], neighbours as one; gaps divide."""
+        shown = self.any(chosen)
         apart = np.zeros(len(shown), bool)
         apart[self.breaks()] = True
         begins = shown & (~np.append([False], shown[:-1]) | apart)

@@ -6,6 +6,7 @@ is one.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -14,7 +15,9 @@ from monitor.core.plan import Settings
 from monitor.core.records import Action, AlarmEvent, Command
 from monitor.live.clock import Clock
 from monitor.live.control import RequestError
-from monitor.live.stepper import HOUR, Stepper
+from monitor.live.stepper import Stepper
+from monitor.live.threads import in_thread
+from monitor.live.tidying import HOUR
 from monitor.state.database import DatabaseReader
 from monitor.state.errors import StorageFullError
 from monitor.state.store import Alarm, Store
@@ -65,9 +68,9 @@ class Commands:
             asked = CommandRequest.model_validate(request)
         except ValidationError as error:
             raise RequestError("; ".join(_plain(one) for one in error.errors())) from None
-        alarm = await asyncio.to_thread(self._alarm, asked.target)
+        alarm = await in_thread(partial(self._alarm, asked.target))
         if asked.action is not Action.ACKNOWLEDGE:  # what is shelved is the point
-            alarm = await asyncio.to_thread(self._newest, alarm)
+            alarm = await in_thread(partial(self._newest, alarm))
         self._check(asked, alarm)
         command = Command(
             action=asked.action, target=alarm.id, who=asked.who, why=asked.why, until=asked.until
@@ -91,7 +94,7 @@ class Commands:
         }
 
     async def _events(self, alarm: str) -> list[AlarmEvent]:
-        return await asyncio.to_thread(self._store.alarm_events, alarm=alarm)
+        return await in_thread(partial(self._store.alarm_events, alarm=alarm))
 
     def _alarm(self, target: str) -> Alarm:
         """The one alarm whose id begins so. Raises RequestError for none and for several."""

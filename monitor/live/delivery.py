@@ -6,12 +6,13 @@ refuses for good is put aside with its reason, so that one bad item never blocks
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from connectors.contract import NotReadyError, RefusedError, Sink
 from connectors.points import Message, Outgoing
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
+from monitor.live.threads import in_thread
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageFullError
 from monitor.state.outbox import Outbox
@@ -32,6 +33,7 @@ class Delivery:
         self.reason = ""  # why it is away, if it is
         self.lag_s: float | None = None  # from the last message it got to its delivery
         self._outbox, self._writer, self._clock = outbox, writer, clock
+        self._refused = 0  # items refused for good since it last took a whole delivery
         self._news = asyncio.Event()
 
     def wake(self) -> None:
@@ -65,9 +67,7 @@ class Delivery:
         while True:
             self._news.clear()
             try:
-                waiting = await asyncio.to_thread(
-                    self._outbox.pending, self.sink.name, limit_items=ITEMS, limit_bytes=BYTES
-                )
+                waiting = await in_thread(self._pending)
             except CorruptError as error:
                 if error.number is None:
                     raise
@@ -85,6 +85,9 @@ class Delivery:
                     self.lag_s = (self._clock.now() - item.time) / 1e9
             self._say("")
             backoff.reset()
+
+    def _pending(self) -> list[tuple[int, Outgoing]]:
+        return self._outbox.pending(self.sink.name, limit_items=ITEMS, limit_bytes=BYTES)
 
     async def _deliver(self, items: Sequence[Outgoing]) -> dict[int, str]:
         """Hand items over; the indices of those that were refused for good, with the reason.
@@ -114,9 +117,19 @@ class Delivery:
             if number is not None:
                 self._outbox.advance(tx, self.sink.name, number)
 
-        for item, why in refused.items():
-            logger.error("Sink %s refused item %d for good: %s", self.sink.name, item, why)
         await asyncio.wrap_future(self._writer.submit(work, size=1024, wait_s=None))
+        self._say_refused(refused)
+
+    def _say_refused(self, refused: Mapping[int, str]) -> None:
+        """Log that items are refused for good when that begins, with the first; and its end."""
+        if refused and not self._refused:
+            item, why = next(iter(refused.items()))
+            logger.error("Sink %s refuses items for good, as %d: %s", self.sink.name, item, why)
+        elif self._refused and not refused:
+            logger.info(
+                "Sink %s takes every item again; %d were put aside.", self.sink.name, self._refused
+            )
+        self._refused = self._refused + len(refused) if refused else 0
 
     def _say(self, reason: str) -> None:
         """Log a change, not a repetition."""

@@ -8,16 +8,17 @@ far behind, nothing more is read from any source.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 
 from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms
-from connectors.contract import Batch, LostError, NotReadyError, RefusedError, Source
+from connectors.contract import Batch, LostError, MismatchError, NotReadyError, RefusedError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
+from monitor.live.threads import in_thread
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, Row, encode
@@ -71,6 +72,12 @@ class Behind:
         return self._bytes > self._bound
 
 
+def _seen(future: asyncio.Future[int]) -> None:
+    """Whoever acknowledges looks at the error, if there is one; asyncio need not speak of it."""
+    if not future.cancelled():
+        future.exception()
+
+
 def _is_past(number: Future[int], reached: int) -> bool:
     """Whether a record was stepped, or will never be: it was not stored."""
     if not number.done():
@@ -106,6 +113,7 @@ class Intake:
         self.reason = ""
         self.sampled: int | None = None  # ns, wall time at which its last samples were received
         self.heard: int | None = None  # the same, or a word that nothing had changed
+        self.mismatch = False  # refused, for it is not what the configuration says
         self._journal, self._writer, self._clock = journal, writer, clock
         self._behind, self._committed = behind, committed
 
@@ -114,12 +122,13 @@ class Intake:
         backoff = Backoff()
         while self.state is SourceState.WAITING:
             try:
-                resume = await asyncio.to_thread(self._position)
+                resume = await in_thread(self._position)
                 await self.source.open(resume=resume)
                 self._turn(SourceState.RUNNING)
                 await self._take_in(backoff)
                 self._turn(SourceState.ENDED)
             except RefusedError as error:
+                self.mismatch = isinstance(error, MismatchError)
                 self._turn(SourceState.REFUSED, str(error))
             except (NotReadyError, LostError) as error:
                 self._turn(SourceState.WAITING, str(error))
@@ -131,7 +140,8 @@ class Intake:
         """Commit batch after batch, in order, and acknowledge each once it is safe."""
         waiting: deque[_InFlight] = deque()
         try:
-            async for batch in self.source.batches():
+            batches = self.source.batches()
+            while (batch := await self._next(batches, waiting)) is not None:
                 await self._take(batch, waiting)
                 backoff.reset()
                 if isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED:
@@ -142,6 +152,24 @@ class Intake:
             # What is on its way gets there, or fails, before anyone asks where the journal ends.
             on_the_way = [asyncio.wrap_future(one.future) for one in waiting]
             await asyncio.gather(*on_the_way, return_exceptions=True)
+
+    async def _next(self, batches: AsyncIterator[Batch], waiting: deque[_InFlight]) -> Batch | None:
+        """The next batch, None after the last; what is committed meanwhile is acknowledged.
+
+        Some peers send no more before they hear that what they sent is safe.
+        """
+        coming = asyncio.ensure_future(anext(batches, None))
+        try:
+            while waiting and not coming.done():
+                stored = asyncio.wrap_future(waiting[0].future)
+                stored.add_done_callback(_seen)
+                await asyncio.wait((coming, stored), return_when=asyncio.FIRST_COMPLETED)
+                if stored.done():
+                    await self._acknowledge(waiting)
+            return await coming
+        finally:
+            coming.cancel()
+            await asyncio.wait((coming,))
 
     async def _take(self, batch: Batch, waiting: deque[_InFlight]) -> None:
         """Send a batch on its way, once there is room, and acknowledge those that arrived."""
@@ -208,6 +236,6 @@ class Intake:
         if state is SourceState.REFUSED:
             logger.error("Source %s is given up: %s", self.source.name, reason)
         elif reason:
-            logger.warning("Source %s waits: %s", self.source.name, reason)
+            logger.warning("Source %s waits, and is tried again: %s", self.source.name, reason)
         else:
             logger.info("Source %s is %s.", self.source.name, state)

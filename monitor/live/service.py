@@ -29,7 +29,9 @@ from monitor.live.health import judge
 from monitor.live.intake import Behind, Intake, SourceState
 from monitor.live.points import PointMaker, health_points
 from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
-from monitor.live.stepper import Retention, Stepper
+from monitor.live.stepper import Stepper
+from monitor.live.threads import in_thread
+from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode
@@ -51,6 +53,7 @@ class Ended:
     """How a run ended. ``refused`` names the sources that were given up, with their words."""
 
     refused: Mapping[str, str]
+    mismatched: frozenset[str]  # of them, those that are not what the configuration says
     undelivered: Mapping[str, int]  # items that wait for each sink; they stay for the next run
 
 
@@ -199,6 +202,7 @@ class Service:
                 for intake in self._intakes
                 if intake.state is SourceState.REFUSED
             },
+            mismatched=frozenset(intake.source.name for intake in self._intakes if intake.mismatch),
             undelivered={
                 delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
                 for delivery in self._deliveries
@@ -266,7 +270,7 @@ class Service:
             )
             for intake in self._intakes
         }
-        return await asyncio.to_thread(self._standing, now, sources)
+        return await in_thread(partial(self._standing, now, sources))
 
     def _standing(self, now: int, sources: Mapping[str, SourceStanding]) -> ServiceStanding:
         """The part that reads the database: in a thread of its own."""

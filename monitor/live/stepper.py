@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from connectors.points import Outgoing
@@ -22,34 +21,21 @@ from monitor.live.clock import Clock
 from monitor.live.latency import Latency
 from monitor.live.messages import message
 from monitor.live.points import PointMaker
+from monitor.live.tidying import Job, Retention, Tidying
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
-from monitor.state.rollups import Rollups
 from monitor.state.snapshot import Snapshots
 from monitor.state.store import Store
-from monitor.state.writer import Writer
+from monitor.state.writer import GROUP_BYTES, Writer
 
 logger = logging.getLogger(__name__)
 
-SECOND = 1_000_000_000  # ns
-HOUR = 3600 * SECOND
 GROUP_S = 0.02  # how long records are stepped through before their results are committed
 POLL_S = 0.5  # how long to wait for news before looking anyway
-TIDY_RECORDS, TIDY_BLOCKS = 10_000, 2048  # at once: others wait for the writer meanwhile
-TIDY_S = 30.0  # how often old records and scores are looked for
+TIDY_S = 30.0  # how often it is looked for what need not be kept any longer
 LATENCIES = 4096  # the last so many records: enough for a 99th percentile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """How long things are kept, and how often the state is saved."""
-
-    journal_hours: float
-    detail_hours: float
-    snapshot_s: float
-    outbox_bytes: int
 
 
 class Stepper:
@@ -78,16 +64,18 @@ class Stepper:
         self.failed: BaseException | None = None
         self._database, self._writer, self._pipeline = database, writer, pipeline
         self._epoch, self._site = epoch, site
-        self._clock, self._retention = clock, retention
+        self._clock, self._snapshot_s = clock, retention.snapshot_s
         self._points, self._announce = points, announce
         self._journal, self._store = Journal(database), Store(database)
-        self._outbox, self._rollups = Outbox(database), Rollups(database)
-        self._snapshots = Snapshots(database)
+        self._outbox, self._snapshots = Outbox(database), Snapshots(database)
+        self._tidying = Tidying(database, retention)
+        self._to_tidy: deque[Job] = deque()  # one at a time, between steps
         self._news, self._stopping = threading.Event(), threading.Event()
         self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
         self.latency = Latency()  # of every record stepped since the start
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
+        self._unsaved = False  # there was no room for the last snapshot: said once
         self._at = 0  # the pipeline has seen up to this record
         self._settled = False  # the pipeline knows what people were told
         self._records: Iterator[tuple[int, Record]] | None = None  # being read
@@ -141,14 +129,17 @@ class Stepper:
                 self._news.clear()
                 moved = self._step_group()
                 now_s = time.monotonic()
-                if now_s - saved_s >= self._retention.snapshot_s:
+                if now_s - saved_s >= self._snapshot_s:
                     self._save()
                     saved_s = now_s
-                if now_s - tidied_s >= TIDY_S and not self._tidy():
+                if not self._to_tidy and now_s - tidied_s >= TIDY_S:
+                    self._to_tidy = deque(self._tidying.jobs(self._clock.now()))
                     tidied_s = now_s
-                if not moved:
-                    if stopping:
-                        break
+                if not moved and stopping:
+                    break
+                if self._to_tidy:
+                    self._tidy(self._to_tidy.popleft())
+                elif not moved:
                     self._news.wait(POLL_S)
             self._save()
         except BaseException as error:
@@ -215,7 +206,9 @@ class Stepper:
                 meta={"bundles": dict(self._epoch.bundles)},
             )
         except StorageFullError as error:
-            logger.error("No snapshot was saved: %s", error)  # noqa: TRY400 - said in full
+            if not self._unsaved:
+                logger.error("No snapshot is saved: %s", error)  # noqa: TRY400 - said in full
+            self._unsaved = True
             return
         self._finish(
             lambda: self._writer.submit(
@@ -223,32 +216,18 @@ class Stepper:
             )
         )
         self._snapshots.sweep()
+        if self._unsaved:
+            logger.info("Snapshots are saved again.")
+        self._unsaved = False
 
     def _snapshots_at(self) -> int:
         rows = self._database.query("SELECT MAX(record) FROM snapshot")
         return int(rows[0][0] or 0)
 
-    def _tidy(self) -> bool:
-        """Let go of some of what is older than it must be kept; whether there may be more."""
-        now = self._clock.now()
-        kept = self._database.query(
-            "SELECT MIN(number) FROM journal WHERE received > ?",
-            (now - round(self._retention.journal_hours * HOUR),),
-        )[0][0]
-        before = min(kept or self._journal.last(), self._snapshots.oldest() + 1)
-        # Counted back from the newest score: a replayed recording has its own time.
-        newest = self._database.query("SELECT MAX(last_tick) FROM score_block")[0][0] or 0
-        detail = newest - round(self._retention.detail_hours * HOUR)
-
-        def work(tx: Transaction) -> bool:
-            self._outbox.prune(tx)
-            self._outbox.trim(tx, limit_bytes=self._retention.outbox_bytes)
-            forgotten = self._journal.forget(tx, before, limit=TIDY_RECORDS)
-            rolled_up = self._rollups.step(tx, before=detail, limit=TIDY_BLOCKS)
-            return forgotten == TIDY_RECORDS or rolled_up == TIDY_BLOCKS
-
-        more: bool = self._finish(lambda: self._writer.submit(work, size=1024, wait_s=None))
-        return more
+    def _tidy(self, job: Job) -> None:
+        """Do one job of tidying, in a transaction of its own; what is left of it comes again."""
+        if self._finish(lambda: self._writer.submit(job, size=GROUP_BYTES, wait_s=None)):
+            self._to_tidy.append(job)
 
     def _finish(self, submit: Callable[[], Future[Any]]) -> Any:
         """Have it committed, and its result; while the disk is full, say so once and try again."""

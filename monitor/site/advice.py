@@ -1,8 +1,12 @@
-"""What is odd about a configuration that is right: it works, but perhaps not as meant."""
+"""What is odd about a configuration that is right: it works, but perhaps not as meant.
 
-from collections.abc import Iterator
+Before it was tried, and after: what a source gave that could not be taken.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from connectors import discover
 from monitor.site.config import Config
 from monitor.site.settings import Kind
 
@@ -10,6 +14,34 @@ from monitor.site.settings import Kind
 def advice(config: Config) -> tuple[str, ...]:
     """One sentence each, beginning with the path of the setting."""
     return tuple(_all(config))
+
+
+_REJECTED = {  # why the step rejects samples -> what to look at
+    "ancient": "stamped before `oldest` of the kind: is time_format right?",
+    "ahead": "stamped further in the future than `max_ahead_s` of the kind allows: are timezone, "
+    "time_format and the clocks right?",
+    "unknown_tag": "of tags that the configuration no longer names",
+}
+
+
+def rejections(
+    source: str, rejected: Mapping[str, int], examples: Mapping[str, str], *, received: int
+) -> str:
+    """How much of a source was rejected, why, and one example of each reason, in a sentence."""
+    count = sum(rejected.values())
+    share = "all" if count == received else f"{count:,} of"
+    percent = "" if count == received else f" ({_percent(count / received)})"
+    about = {reason: _REJECTED.get(reason, examples.get(reason, "")) for reason in rejected}
+    why = "; ".join(
+        f"{number:,} {reason}{f' ({about[reason]})' if about[reason] else ''}"
+        for reason, number in rejected.items()
+    )
+    return f"source {source}: {share} {received:,} samples{percent} were rejected: {why}"
+
+
+def _percent(share: float) -> str:
+    """A share in per cent, never rounded to nothing or to everything."""
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
 
 
 def _all(config: Config) -> Iterator[str]:
@@ -24,8 +56,20 @@ def _all(config: Config) -> Iterator[str]:
         for name in config.sources
         if name not in used
     )
+    yield from _history_only(config, used)
     if not config.sinks:
         yield "sinks: none; results stay in the program's own data folder"
+
+
+def _history_only(config: Config, used: Collection[str]) -> Iterator[str]:
+    """Sources that `run` will refuse; `train` and `backfill` do well with them."""
+    for name, settings in config.sources.items():
+        kind = getattr(settings, "type", "")
+        if name in used and discover()[kind].source is None:
+            yield (
+                f"sources.{name}: type {kind!r} holds history only; `train` and `backfill` read "
+                f"it, `run` refuses it"
+            )
 
 
 def _model(name: str, kind: Kind) -> Iterator[str]:

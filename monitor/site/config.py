@@ -18,7 +18,14 @@ from connectors import discover
 from connectors.contract import History, Sink, Source, TagRef
 from monitor.core.plan import Asset, Plan, Settings
 from monitor.site import references
-from monitor.site.problems import CONFIG_VERSION, ConfigError, Finding, Problem, findings
+from monitor.site.problems import (
+    CONFIG_VERSION,
+    ConfigError,
+    Finding,
+    PlantError,
+    Problem,
+    findings,
+)
 from monitor.site.settings import (
     AssetSettings,
     Kind,
@@ -139,20 +146,26 @@ class Config(Settings):
         ]
 
     def make_source(self, name: str, tag_ids: Mapping[str, int]) -> Source:
-        """The source of this name; no I/O yet. Raises ValueError where its type cannot be live."""
+        """The source of this name; no I/O yet. Raises PlantError where its type cannot be live."""
         settings: Any = self.sources[name]
         connector = discover()[settings.type]
         if connector.source is None:
-            raise ValueError(f"source {name}: type {settings.type!r} holds history only")
+            raise PlantError(
+                f"source {name}: type {settings.type!r} holds history only; `train` and "
+                f"`backfill` read it, `run` wants a source that can be watched."
+            )
         made: Source = connector.source(name, settings, self.tag_refs(name, tag_ids))
         return made
 
     def make_history(self, name: str, tag_ids: Mapping[str, int]) -> History:
-        """The source of this name, to read what was. Raises ValueError where it has no history."""
+        """The source of this name, to read what was. Raises PlantError where it has no history."""
         settings: Any = self.sources[name]
         connector = discover()[settings.type]
         if connector.history is None:
-            raise ValueError(f"source {name}: type {settings.type!r} keeps no history")
+            raise PlantError(
+                f"source {name}: type {settings.type!r} keeps no history; it can be watched by "
+                f"`run`, `train` and `backfill` want a source that does, as files."
+            )
         made: History = connector.history(name, settings, self.tag_refs(name, tag_ids))
         return made
 

@@ -24,7 +24,8 @@ _PLANT: dict[str, Any] = {  # what a small plant says; everything else is printe
     "config_version": 1,
     "site": {"name": "plant", "timezone": "Europe/Berlin"},
     "sources": {
-        "rig": {"type": "files", "path": "recordings/*.csv", "layout": "wide"},
+        "pump_1_files": {"type": "files", "path": "recordings/pump_1*.csv", "layout": "wide"},
+        "pump_2_files": {"type": "files", "path": "recordings/pump_2*.csv", "layout": "wide"},
     },
     "kinds": {
         "pump": {
@@ -39,11 +40,16 @@ _PLANT: dict[str, Any] = {  # what a small plant says; everything else is printe
             "running": {"channel": "current", "above": 0.5, "startup_s": 60.0},
             "alarm": {"on_delay_s": 30.0, "off_delay_s": 30.0},
             "model": {"bundle": "models/pump"},
-            "training": {"model": {"type": "gru"}},
+            "training": {"until": "2026-03-01T06:00:00Z", "model": {"type": "gru"}},
         }
     },
     "assets": {
-        "pump_1": {"kind": "pump", "source": "rig", "tags": {"flow": "FT-101", "current": "IT-101"}}
+        pump: {
+            "kind": "pump",
+            "source": f"{pump}_files",
+            "tags": {"flow": "Flow", "current": "Motor current"},  # temperature: its own name
+        }
+        for pump in ("pump_1", "pump_2")
     },
     "sinks": {"inbox": {"type": "files", "folder": "alarms"}},
 }
@@ -51,6 +57,9 @@ _PLANT: dict[str, Any] = {  # what a small plant says; everything else is printe
 
 _HEADER = """\
 # A setting behind a # has this value anyway; take the # away to change it.
+"""
+_SHARED = """\
+# `&name` marks settings and `<<: *name` takes them over: what holds for the first holds for others.
 """
 _PLAIN = re.compile(r"[\w./][\w./*@+-]*([: ]?[\w./*@+-]+)*")  # text that wants no quotes in YAML
 
@@ -71,7 +80,7 @@ def example(name: str) -> str:
     """A commented example in YAML. Raises KeyError for a name that is not in ``names()``."""
     if name == "config":
         sections = "\n\n".join("\n".join(lines) for lines in _fields(Config, _PLANT))
-        return f"{_HEADER}\n{sections}\n"
+        return f"{_HEADER}{_SHARED}\n{sections}\n"
     connector = discover().get(name)
     if connector is None:
         lines = ["# Below a kind.", "training:", "  model:"]
@@ -84,9 +93,19 @@ def example(name: str) -> str:
     ):
         if role is not None:
             lines = [*_prose(_summary(role.Settings)), f"{section}:", f"  {name}:"]
-            lines += _indented(_flat(_fields(role.Settings, {"type": name})), 4)
+            lines += _indented(_flat(_fields(role.Settings, _shown(role.Settings, name))), 4)
             sections += "\n" + "\n".join(lines) + "\n"
     return _HEADER + sections
+
+
+def _shown(settings: type[BaseModel], name: str) -> dict[str, Any]:
+    """What an example says: the type, and what the class's own example adds to it.
+
+    Settings of which one among several must be given have such an example in ``model_config``.
+    """
+    extra = settings.model_config.get("json_schema_extra")
+    own = extra.get("example", {}) if isinstance(extra, dict) else {}
+    return {"type": name, **(own if isinstance(own, dict) else {})}
 
 
 def uncommented(text: str) -> str:
@@ -121,12 +140,29 @@ def _entry(name: str, annotation: Any, value: Any, *, off: str = "#") -> list[st
         return [f"{name}:", *_indented(_flat(_fields(nested, value, off=off)), 2)]
     item = item_annotation(annotation)
     if isinstance(value, dict) and value and settings_class(item, next(iter(value.values()))):
-        lines = [f"{name}:"]
-        for index, (key, one) in enumerate(value.items()):  # the first explains, the others repeat
-            whole = index == 0 and isinstance(one, dict)
-            lines += _indented(_entry(key, item, one) if whole else [f"{key}: {_flow(one)}"], 2)
+        (first, model), *others = value.items()  # the first explains, the others repeat
+        alike = [key for key, one in others if _is_like(one, model)]
+        shown = _entry(first, item, model) if isinstance(model, dict) else [f"{first}: {model}"]
+        if alike:  # and take over what is set there
+            shown[0] += f" &{first}"
+        lines = [f"{name}:", *_indented(shown, 2)]
+        for key, one in others:
+            own = {k: v for k, v in one.items() if v != model[k]} if key in alike else one
+            words = _flow(own)
+            lines.append(f"  {key}: " + (f"{{<<: *{first}, {words[1:]}" if key in alike else words))
         return lines
     return [f"{name}: {_flow(value)}"]
+
+
+def _is_like(one: Any, model: Any) -> bool:
+    """Whether an entry says the same things as the first, and something else of them."""
+    return (
+        isinstance(one, dict)
+        and isinstance(model, dict)
+        and one.keys() == model.keys()
+        and one != model
+        and any(one[key] == model[key] for key in one)
+    )
 
 
 def _plausible(settings: type[BaseModel], name: str) -> Any:

@@ -3,33 +3,39 @@
 What the commands and the demo call: train a model, run the service, score history.
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
 from models.bundle import Bundle, BundleError
-from models.contract import DetectorSettings
+from models.gradient import Fitted
 from models.runtime import use_one_thread
-from models.training import Progress, TrainingSettings, train
+from models.settings import DetectorSettings, TrainingSettings
+from models.training import Progress, train
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import Plan
+from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
 from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
 from monitor.live.service import Service
-from monitor.live.stepper import Retention
+from monitor.live.tidying import Retention
+from monitor.site.advice import rejections
 from monitor.site.config import Config
-from monitor.site.problems import ModelMissingError, PlantError
+from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.store import Store
+
+logger = logging.getLogger(__name__)
 
 use_one_thread()
 
@@ -64,9 +70,12 @@ class Learnt:
     kind: str
     path: Path
     samples: int
+    rejections: tuple[str, ...]  # of which sources some were, how many and why
     frames: int
     threshold: float
     healthy_s: float  # of held-out healthy frames behind the threshold
+    machines: int  # that were learnt from; one alone is held out block by block of its time
+    fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
 
 
 def learn(
@@ -105,7 +114,22 @@ def learn(
         since=None if since is None else _ns(since),
         until=None if until is None else _ns(until),
     )
-    runs, samples = stretches(plan, batches, received=clock.now())
+    runs, read = stretches(plan, batches, received=clock.now())
+    told = {
+        source: rejections(source, found.rejected, found.examples, received=found.received)
+        for source, found in read.items()
+        if found.rejected.total()
+    }
+    if useless := [told[source] for source in told if not read[source].taken]:
+        raise MismatchedError(f"kind {kind}: {'. '.join(useless)}.")
+    if not any(found.taken for found in read.values()):
+        span = " to ".join(
+            "..." if moment is None else moment.isoformat(sep=" ") for moment in (since, until)
+        )
+        raise MismatchedError(
+            f"kind {kind}: no sample in the history of {', '.join(names)} from {span}; look at "
+            f"training.since and training.until, and at the files."
+        )
     path = Path(settings.model.bundle)
     try:
         trained = train(
@@ -124,10 +148,13 @@ def learn(
     return Learnt(
         kind=kind,
         path=path,
-        samples=samples,
+        samples=sum(found.taken for found in read.values()),
+        rejections=tuple(told.values()),
         frames=sum(len(run) for run in runs),
         threshold=threshold.value,
         healthy_s=threshold.healthy_s,
+        machines=len({run.asset for run in runs}),
+        fits=trained.fits,
     )
 
 
@@ -147,12 +174,7 @@ def service(config: Config, database: Database, *, clock: Clock) -> Service:
             clock=clock,
             channel_score_s=config.state.channel_score_s,
             shelve_hours=config.site.shelve_hours,
-            retention=Retention(
-                journal_hours=config.state.journal_hours,
-                detail_hours=config.state.detail_hours,
-                snapshot_s=config.state.snapshot_s,
-                outbox_bytes=round(config.state.outbox_mb * 1e6),
-            ),
+            retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
         )
     except ValueError as error:
         raise PlantError(str(error)) from error
@@ -205,10 +227,18 @@ def replay_journal(
     database: Database,
     *,
     progress: Callable[[int, int], None],
+    warn: Callable[[str], None] = logger.warning,
 ) -> None:
-    """Step through a journal once more, from its first record, into a database of its own."""
-    _, asset_ids = _registered(config, database)
+    """Step through a journal once more, from its first record, into a database of its own.
+
+    Tags keep the numbers they have in the journal. ``warn`` is told, in words, when the beginning
+    of the journal is forgotten: the result then differs from the live one. Raises PlantError.
+    """
     numbers = Names(journal).of(Family.TAG)
+    names = Names(database)
+    with database.atomic() as tx:
+        names.take_over(tx, Family.TAG, numbers)
+        asset_ids = names.asset_ids(tx, config.asset_names())
     tag_ids = {name: number for number, name in numbers.items()}
     missing = [name for name in config.tag_names() if name not in tag_ids]
     if missing:
@@ -216,11 +246,21 @@ def replay_journal(
             f"{journal.path}: no tag {missing[0]} in its journal: of another configuration."
         )
     pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
+    records = Journal(journal)
+    first, received = records.first(), records.begins()
+    if first > 1 and received is not None:
+        moment = datetime.fromtimestamp(received // SECOND, ZoneInfo(config.site.timezone))
+        warn(
+            f"{journal.path}: the journal begins with record {first}, received at "
+            f"{moment.isoformat(sep=' ')}; those before it are forgotten (state.journal_hours). "
+            f"What the service knew by then is missing: models warm up anew, alarms that stood are "
+            f"not known, and results differ from the live ones, at the beginning most of all. "
+            f"Without `--from journal` the history of the sources is scored."
+        )
 
     def steps() -> Iterator[Results]:
         count = 0
-        records = Journal(journal)
-        for _, record in records.read(records.first() - 1):
+        for _, record in records.read(first - 1):
             yield pipeline.step(record)
             if isinstance(record.body, Samples) and len(record.body):
                 count += len(record.body)

@@ -88,6 +88,10 @@ class PlantError(Exception):
     """The configuration is right, but what it names cannot be worked with: a model, a history."""
 
 
+class MismatchedError(PlantError):
+    """What a source holds is not what the configuration says."""
+
+
 class ModelMissingError(PlantError):
     """The configured model has not been made yet."""
 

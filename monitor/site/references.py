@@ -39,9 +39,12 @@ def check(data: Any) -> Iterator[Finding]:
 
 def _kind(name: str, kind: dict[str, Any]) -> Iterator[Finding]:
     """The channels of a kind agree with each other, and its times with its tick."""
+    channels = _group(kind.get("channels"))
+    tells = _group(kind.get("running")).get("channel")
+    yield from _named(("kinds", name, "running", "channel"), "channel", tells, channels)
     units: dict[str, tuple[str, str]] = {}  # tag -> the channel and unit that came first
     tick_s = _number(kind.get("tick_ms"), _default("tick_ms")) / 1000
-    for channel, settings in _group(kind.get("channels")).items():
+    for channel, settings in channels.items():
         path = ("kinds", name, "channels", channel)
         options = _group(settings)
         unit, tag = options.get("unit"), _tag(channel, options)

@@ -1,7 +1,7 @@
 """Which settings class stands where in the tree: for validation, errors and printed examples.
 
 Most of the tree says so in its annotations. Where the class depends on a ``type`` (connectors,
-models), the annotation carries ``ByType``; where it is slow to import, ``Later``.
+models), the annotation carries ``ByType``.
 """
 
 import types
@@ -60,33 +60,11 @@ class ByType:
         return self.known().get(given) if isinstance(given, str) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Marks settings whose class is imported when there are some to read."""
-
-    settings: Callable[[], type[BaseModel]]
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Validated by the class once it is here."""
-        del source, handler  # the annotation says only BaseModel
-        return core_schema.with_info_plain_validator_function(
-            lambda value, info: self.settings().model_validate(value, context=info.context),
-            serialization=_AS_IT_IS,
-        )
-
-    def chosen(self, value: object) -> type[BaseModel]:
-        """The class, whatever the value."""
-        del value
-        return self.settings()
-
-
 def settings_class(annotation: Any, value: object) -> type[BaseModel] | None:
     """The settings class that an annotation means for this value; None where it means none."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        mark = next((mark for mark in args[1:] if isinstance(mark, ByType | Later)), None)
+        mark = next((mark for mark in args[1:] if isinstance(mark, ByType)), None)
         return settings_class(args[0], value) if mark is None else mark.chosen(value)
     if origin in (Union, types.UnionType):
         arms = [arm for one in args if (arm := settings_class(one, value)) is not None]

@@ -4,7 +4,7 @@ The tree that ``monitor.site.config`` reads. Every setting says what it means in
 which errors and printed examples repeat.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import (
@@ -17,17 +17,13 @@ from pydantic import (
     model_validator,
 )
 
+import models
 from connectors import discover
 from connectors.contract import ConfigPath
+from models.settings import DetectorSettings, TrainingSettings
 from monitor.core.plan import ChannelSettings, KindSettings, Settings
 from monitor.site.problems import did_you_mean
-from monitor.site.schema import ByType, Later
-
-if TYPE_CHECKING:
-    from models.contract import DetectorSettings
-    from models.training import TrainingSettings
-else:  # these import torch, which `check` need not wait for; ByType and Later find them in time
-    DetectorSettings = TrainingSettings = BaseModel
+from monitor.site.schema import ByType
 
 
 def _timezone(name: str) -> str:
@@ -69,20 +65,8 @@ def _sink_types() -> dict[str, type[BaseModel]]:
 
 
 def model_types() -> dict[str, type[BaseModel]]:
-    """Settings of every kind of model, by type. Looking for them imports torch, which is slow."""
-    from models import discover as discover_models  # noqa: PLC0415 - only where a model is named
-
-    return dict(discover_models())
-
-
-def _fit_settings() -> type[BaseModel]:
-    from models.training import TrainingSettings  # noqa: PLC0415 - imports torch, as above
-
-    return TrainingSettings
-
-
-def _fit_defaults() -> Any:
-    return _fit_settings()()
+    """Settings of every kind of model, by type."""
+    return dict(models.discover())
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -90,7 +74,6 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 SourceSettings = Annotated[BaseModel, ByType("source", _source_types)]
 SinkSettings = Annotated[BaseModel, ByType("sink", _sink_types)]
 ModelSettings = Annotated[DetectorSettings, ByType("model", model_types)]
-FitSettings = Annotated[TrainingSettings, Later(_fit_settings)]
 
 
 class SiteSettings(Settings):
@@ -163,12 +146,14 @@ class Training(Settings):
         None, description="Nothing before this.", examples=["2026-03-01T06:00:00Z"]
     )
     until: Instant | None = Field(
-        None, description="Nothing after this.", examples=["2026-04-01T06:00:00Z"]
+        None,
+        description="Nothing after this: leave out what may hold a fault, as today's data.",
+        examples=["2026-04-01T06:00:00Z"],
     )
     model: ModelSettings = Field(
         description="The model; `watchkeeper example` lists them.", examples=[{"type": "gru"}]
     )
-    fit: FitSettings = Field(default_factory=_fit_defaults, description="How it is fitted.")
+    fit: TrainingSettings = Field(TrainingSettings(), description="How it is fitted.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -226,19 +211,45 @@ class StateSettings(Settings):
     """How much is kept, and how often the state is saved."""
 
     detail_hours: float = Field(
-        48.0, gt=0, description="Scores are kept at full rate for this long."
+        48.0,
+        gt=0,
+        description="Scores are kept at full rate for this long, counted back from the newest.",
     )
-    journal_hours: float = Field(24.0, gt=0, description="Inputs are kept for this long.")
+    minutes_days: float = Field(
+        90.0,
+        gt=0,
+        description="Older ones are kept as a row a minute for this long, counted the same way.",
+    )
+    hours_days: float = Field(
+        3650.0,
+        gt=0,
+        description="And as a row an hour for this long, counted the same way; gaps, too.",
+    )
+    alarm_days: float = Field(
+        3650.0,
+        gt=0,
+        description="Alarms are kept for this long after their last change, counted the same way, "
+        "and always while they stand.",
+    )
+    journal_hours: float = Field(
+        24.0, gt=0, description="Inputs are kept for this long, in wall time."
+    )
+    late_hours: float = Field(
+        48.0, gt=0, description="Samples that came too late are kept for this long, in wall time."
+    )
+    dead_letter_days: float = Field(
+        90.0, gt=0, description="What a sink refused for good is kept for this long, in wall time."
+    )
+    outbox_mb: float = Field(
+        1000.0,
+        gt=0,
+        description="When more than this waits for sinks, the oldest points are dropped, never "
+        "messages. What sinks refused may take as much again.",
+    )
     snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")
     channel_score_s: float = Field(
         10.0,
         ge=0,
         description="How often databases are told of each channel; each tick while an alarm of "
         "its asset stands. 0: always each tick.",
-    )
-    outbox_mb: float = Field(
-        1000.0,
-        gt=0,
-        description="How much may wait for databases that are away; beyond it the oldest points "
-        "are dropped and counted, never a message.",
     )

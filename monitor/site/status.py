@@ -4,14 +4,17 @@ from collections import Counter
 from typing import Any
 
 from monitor.core.conservation import Conservation
+from monitor.core.records import Scores, ScoreState
+from monitor.site.advice import rejections
 from monitor.state.database import DatabaseReader
+from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
-from monitor.state.store import Store
+from monitor.state.store import Alarm, Store
 
 
 def summary(database: DatabaseReader) -> dict[str, Any]:
-    """Samples, frames, alarms and deliveries, as JSON values."""
+    """Samples, sources, assets, frames, alarms and deliveries, as JSON values."""
     store, outbox = Store(database), Outbox(database)
     status = store.status() or {}
     sources = {
@@ -21,7 +24,11 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
     total = sum(sources.values(), Conservation())
     frames = status.get("frames", {})
     alarms = store.alarms()
+    backlogs = {name: outbox.backlog(name) for name in outbox.sinks()}
     raised = Counter(alarm.asset for alarm in alarms)
+    names = Names(database).of(Family.ASSET)
+    latest = store.latest()
+    said = status.get("sources", {})
     return {
         "samples_received": total.received,
         "samples_stored": total.stored,
@@ -29,13 +36,65 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "samples_late": total.late,
         "samples_rejected": dict(total.rejected),
         "samples_conserved": total.holds,
-        "sources": {name: counts.to_json() for name, counts in sources.items()},
+        "sources": {
+            name: {
+                **sources.get(name, Conservation()).to_json(),
+                **said.get(name, {"state": "left", "last_ns": None}),
+                "examples": status.get("examples", {}).get(name, {}),
+            }
+            for name in sorted({*sources, *said})
+        },
+        "assets": {
+            name: _asset(latest.get(number), status.get("thresholds", {}))
+            | {"active": [_active(one) for one in alarms if one.active and one.asset == name]}
+            for number, name in names.items()
+        },
         "frames": sum(frames.values()),
         "frames_scored": frames.get("ok", 0),
-        "alarms": {name: raised[name] for name in Names(database).of(Family.ASSET).values()},
+        "alarms": {name: raised[name] for name in names.values()},
         "alarms_active": sum(alarm.active for alarm in alarms),
         "score_latency_ms": status.get("score_latency_ms", {"p50": None, "p99": None}),
         "updated_ns": status.get("updated_ns"),
-        "backlog": {name: outbox.backlog(name).items for name in outbox.sinks()},
-        "dead_letters": len(outbox.dead_letters()),
+        "backlog": {name: waiting.items for name, waiting in backlogs.items()},
+        "dead_letters": outbox.dead_letter_count(),
+        "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
+        "no_longer_kept": dict(Losses(database).counts()),
+    }
+
+
+def rejected(found: dict[str, Any], *, wholly: bool = False) -> dict[str, str]:
+    """The sources of a summary of which something (``wholly``: everything) was rejected: why."""
+    return {
+        name: rejections(name, counts["rejected"], counts["examples"], received=counts["received"])
+        for name, counts in found["sources"].items()
+        if (count := sum(counts["rejected"].values()))
+        and (count == counts["received"] or not wholly)
+    }
+
+
+def _asset(row: Scores | None, thresholds: dict[str, Any]) -> dict[str, Any]:
+    """The newest score of an asset; all None where there is none."""
+    nothing = dict.fromkeys(("kind", "tick_ns", "state", "surprise", "coverage", "threshold"))
+    if row is None:
+        return {**nothing, "provisional": False}
+    state = ScoreState(int(row.state[0]))
+    scored = state is ScoreState.OK
+    level = thresholds.get(row.kind, {"value": None, "provisional": False})
+    return {
+        "kind": row.kind,
+        "tick_ns": int(row.tick[0]),
+        "state": state.name.lower(),
+        "surprise": float(row.surprise[0]) if scored else None,
+        "coverage": float(row.coverage[0]) if scored else None,
+        "threshold": level["value"],
+        "provisional": level["provisional"],
+    }
+
+
+def _active(alarm: Alarm) -> dict[str, Any]:
+    return {
+        "class": str(alarm.alarm_class),
+        "point": alarm.point,
+        "raised_ns": alarm.raised,
+        "reason": alarm.reason,
     }

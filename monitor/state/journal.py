@@ -144,10 +144,19 @@ class Journal:
         """How far each source had come with its last record that carried a position."""
         return dict(self.database.query("SELECT source, position FROM position"))
 
+    def forget_position(self, tx: Transaction, source: str) -> None:
+        """Let a source begin from its start when it is opened next."""
+        tx.execute("DELETE FROM position WHERE source = ?", (source,))
+
     def first(self) -> int:
         """The number of the oldest record still there; one more than last() if there is none."""
         ((first,),) = self.database.query("SELECT MIN(number) FROM journal")
         return self.last() + 1 if first is None else int(first)
+
+    def begins(self) -> int | None:
+        """When the oldest record still there was received, ns since 1970 UTC; None: none is."""
+        rows = self.database.query("SELECT received FROM journal ORDER BY number LIMIT 1")
+        return int(rows[0][0]) if rows else None
 
     def last(self) -> int:
         """The highest number given so far, 0 at the start."""

@@ -117,6 +117,34 @@ def _first(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _retention(connection: sqlite3.Connection) -> None:
+    """What it takes to let go of old rows in bounded steps, and to count what is lost thereby."""
+    for statement in (
+        # kept_from: wall time, ns, of the first look at the row; its age is counted from there.
+        "ALTER TABLE late ADD COLUMN kept_from INTEGER",
+        "ALTER TABLE late ADD COLUMN samples INTEGER NOT NULL DEFAULT 1",  # of old rows: at least
+        "CREATE INDEX late_by_age ON late (kept_from)",
+        "ALTER TABLE dead_letter ADD COLUMN kept_from INTEGER",
+        "CREATE INDEX dead_letter_by_age ON dead_letter (kept_from)",
+        "CREATE INDEX gap_by_time ON gap (until)",
+        "CREATE INDEX rollup_by_time ON rollup (width, span)",
+        "CREATE TABLE loss (what TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID",
+        # How large a table is, without reading all of it.
+        "CREATE TABLE held (what TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO held SELECT 'outbox', coalesce(SUM(bytes), 0) FROM outbox",
+        "INSERT INTO held SELECT 'dead_letter', coalesce(SUM(LENGTH(body)), 0) FROM dead_letter",
+        """CREATE TRIGGER outbox_grew AFTER INSERT ON outbox BEGIN
+            UPDATE held SET bytes = bytes + new.bytes WHERE what = 'outbox'; END""",
+        """CREATE TRIGGER outbox_shrank AFTER DELETE ON outbox BEGIN
+            UPDATE held SET bytes = bytes - old.bytes WHERE what = 'outbox'; END""",
+        """CREATE TRIGGER dead_letter_grew AFTER INSERT ON dead_letter BEGIN
+            UPDATE held SET bytes = bytes + LENGTH(new.body) WHERE what = 'dead_letter'; END""",
+        """CREATE TRIGGER dead_letter_shrank AFTER DELETE ON dead_letter BEGIN
+            UPDATE held SET bytes = bytes - LENGTH(old.body) WHERE what = 'dead_letter'; END""",
+    ):
+        connection.execute(statement)
+
+
 def _shelving(connection: sqlite3.Connection) -> None:
     """Shelved until when, and how the alarm stands after a transition; what waits, by an index."""
     for statement in (
@@ -131,4 +159,8 @@ def _shelving(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (("0001_first", _first), ("0002_shelving", _shelving))
+STEPS: tuple[Step, ...] = (
+    ("0001_first", _first),
+    ("0002_retention", _retention),
+    ("0003_shelving", _shelving),
+)

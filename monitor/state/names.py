@@ -4,7 +4,7 @@ Stored batches and scores mean by number what they meant when they were written,
 configuration became.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +36,13 @@ class Names:
     def camera_ids(self, tx: Transaction, names: Iterable[str]) -> dict[str, int]:
         """The number of each camera, new ones given now."""
         return _ids(tx, Family.CAMERA, names)
+
+    def take_over(self, tx: Transaction, family: Family, numbers: Mapping[int, str]) -> None:
+        """Give a family the numbers it has elsewhere, as of() tells them; it must have none yet."""
+        tx.executemany(
+            "INSERT INTO name (family, id, name) VALUES (?, ?, ?)",
+            [(family, number, name) for number, name in numbers.items()],
+        )
 
     def of(self, family: Family) -> dict[int, str]:
         """Every name ever numbered, by number."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from connectors.points import Message, Outgoing, Points
 from monitor.state.columns import apart, pack, unpack
-from monitor.state.database import DatabaseReader, Transaction
+from monitor.state.database import LATEST, DatabaseReader, Transaction
 from monitor.state.errors import CorruptError
+from monitor.state.losses import Loss, Losses
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,10 @@ class Outbox:
         """The names of the registered sinks."""
         return [name for (name,) in self.database.query("SELECT name FROM sink ORDER BY name")]
 
+    def dead_letter_count(self) -> int:
+        """How many items are put aside."""
+        return int(self.database.query("SELECT COUNT(*) FROM dead_letter")[0][0])
+
     def dead_letters(self) -> list[DeadLetter]:
         """Everything that was put aside, the oldest first."""
         found = []
@@ -172,28 +177,35 @@ class Outbox:
         )
         return Backlog(items=items, bytes=size, oldest=oldest, dropped=dropped)
 
-    def prune(self, tx: Transaction) -> int:
-        """Delete what every sink that accepts it has passed; how many went."""
-        return tx.execute(
-            "DELETE FROM outbox WHERE number <= coalesce("
-            "(SELECT MIN(sink.cursor) FROM sink JOIN sink_accepts"
-            " ON sink_accepts.sink = sink.name WHERE sink_accepts.type = outbox.type), number)"
-        ).rowcount
+    def prune(self, tx: Transaction, *, limit: int) -> int:
+        """Delete what every sink that accepts it has passed; how many, ``limit`` at most."""
+        gone = 0
+        for kind in _TYPES.values():
+            gone += tx.execute(
+                "DELETE FROM outbox WHERE number IN (SELECT number FROM outbox"
+                " WHERE type = :type AND number <= coalesce("
+                "(SELECT MIN(sink.cursor) FROM sink JOIN sink_accepts"
+                " ON sink_accepts.sink = sink.name WHERE sink_accepts.type = :type), :latest)"
+                " ORDER BY number LIMIT :limit)",
+                {"type": kind, "latest": LATEST, "limit": limit - gone},
+            ).rowcount
+        return gone
 
-    def trim(self, tx: Transaction, *, limit_bytes: int) -> int:
+    def trim(self, tx: Transaction, *, limit_bytes: int, limit: int) -> int:
         """Delete the oldest points until all items are ``limit_bytes`` or less; how many went.
 
-        Messages stay: they are few, and each must arrive. Points can be made again from the store.
-        Each sink that had not got them counts them as dropped.
+        ``limit`` at most. Messages stay: they are few, and each must arrive. Points can be made
+        again from the store. Each sink that had not got them counts them as dropped.
         """
-        ((total,),) = tx.execute("SELECT coalesce(SUM(bytes), 0) FROM outbox").fetchall()
+        over = _held(tx, "outbox") - limit_bytes
         last = None
         for number, size in tx.execute(
-            "SELECT number, bytes FROM outbox WHERE type = 'points' ORDER BY number"
+            "SELECT number, bytes FROM outbox WHERE type = 'points' ORDER BY number LIMIT ?",
+            (limit,),
         ):
-            if total <= limit_bytes:
+            if over <= 0:
                 break
-            total -= size
+            over -= size
             last = number
         if last is None:
             return 0
@@ -207,12 +219,50 @@ class Outbox:
             "DELETE FROM outbox WHERE type = 'points' AND number <= ?", (last,)
         ).rowcount
 
+    def forget_dead_letters(
+        self, tx: Transaction, *, now: int, before: int, limit_bytes: int, limit: int
+    ) -> int:
+        """Delete dead letters first looked at ``before`` or earlier; how many, ``limit`` at most.
+
+        Those never looked at before are looked at ``now``; times are wall time, ns. While all are
+        over ``limit_bytes``, the oldest go earlier. What goes is counted as lost.
+        """
+        tx.execute(
+            "UPDATE dead_letter SET kept_from = ? WHERE rowid IN"
+            " (SELECT rowid FROM dead_letter WHERE kept_from IS NULL LIMIT ?)",
+            (now, limit),
+        )
+        gone = [
+            row
+            for (row,) in tx.execute(
+                "SELECT rowid FROM dead_letter WHERE kept_from <= ? LIMIT ?", (before, limit)
+            )
+        ]
+        if not gone:
+            over = _held(tx, "dead_letter") - limit_bytes
+            for row, size in tx.execute(
+                "SELECT rowid, LENGTH(body) FROM dead_letter ORDER BY rowid LIMIT ?", (limit,)
+            ):
+                if over <= 0:
+                    break
+                over -= size
+                gone.append(row)
+        tx.executemany("DELETE FROM dead_letter WHERE rowid = ?", [(row,) for row in gone])
+        Losses(self.database).add(tx, Loss.DEAD_LETTERS, len(gone))
+        return len(gone)
+
     def _known(self, sink: str) -> int:
         """How many items a sink lost to trim(). Raises KeyError for a sink not registered."""
         rows = self.database.query("SELECT dropped FROM sink WHERE name = ?", (sink,))
         if not rows:
             raise KeyError(f"sink {sink!r} is not registered with the outbox")
         return int(rows[0][0])
+
+
+def _held(tx: Transaction, table: str) -> int:
+    """How many bytes of bodies a table holds."""
+    ((held,),) = tx.execute("SELECT bytes FROM held WHERE what = ?", (table,)).fetchall()
+    return int(held)
 
 
 def _packed(item: Outgoing) -> bytes:

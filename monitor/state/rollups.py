@@ -28,7 +28,8 @@ from monitor.state.store import read_scores
 
 logger = logging.getLogger(__name__)
 
-_STEP_BLOCKS = 2048  # blocks taken in one transaction: others wait meanwhile
+# Blocks, and bytes of them, taken in one transaction: others wait meanwhile
+_STEP_BLOCKS, _STEP_BYTES = 1000, 4 << 20
 
 
 class Width(IntEnum):
@@ -109,18 +110,34 @@ class Rollups:
 
     database: DatabaseReader
 
-    def step(self, tx: Transaction, *, before: int, limit: int = _STEP_BLOCKS) -> int:
+    def step(
+        self,
+        tx: Transaction,
+        *,
+        before: int,
+        limit: int = _STEP_BLOCKS,
+        limit_bytes: int = _STEP_BYTES,
+    ) -> int:
         """Take in the oldest blocks that end at ``before`` or earlier; how many: 0, none is left.
 
-        A block that does not read back is given up, and an error says so.
+        As many as fit within ``limit`` and ``limit_bytes``, and at least one. A block that does not
+        read back is given up, and an error says so.
         """
-        rows = tx.execute(
-            "SELECT id, kind, body FROM score_block WHERE last_tick <= ?"
+        taken: list[int] = []
+        for number, size in tx.execute(
+            "SELECT id, LENGTH(body) FROM score_block WHERE last_tick <= ?"
             " ORDER BY last_tick, id LIMIT ?",
             (before, limit),
-        ).fetchall()
+        ):
+            limit_bytes -= size
+            if taken and limit_bytes < 0:
+                break
+            taken.append(number)
         parts: dict[tuple[str, tuple[str, ...]], list[Columns]] = defaultdict(list)
-        for number, kind, body in rows:
+        for number in taken:
+            ((kind, body),) = tx.execute(
+                "SELECT kind, body FROM score_block WHERE id = ?", (number,)
+            ).fetchall()
             try:
                 scores = read_scores(number, kind, body)
             except CorruptError as error:
@@ -131,8 +148,13 @@ class Rollups:
             minutes = _fold(tables, Width.MINUTE)
             _merge(tx, minutes, Width.MINUTE, kind, channels)
             _merge(tx, _fold([minutes], Width.HOUR), Width.HOUR, kind, channels)
-        tx.executemany("DELETE FROM score_block WHERE id = ?", [(row[0],) for row in rows])
-        return len(rows)
+        tx.executemany("DELETE FROM score_block WHERE id = ?", [(number,) for number in taken])
+        return len(taken)
+
+    def waiting(self, tx: Transaction, *, before: int) -> bool:
+        """Whether step() would find a block."""
+        found = tx.execute("SELECT 1 FROM score_block WHERE last_tick <= ? LIMIT 1", (before,))
+        return found.fetchone() is not None
 
     def read(
         self, width: Width, asset: int, *, since: int | None = None, until: int | None = None
@@ -162,10 +184,15 @@ class Rollups:
                     **columns,
                 )
 
-    def forget(self, tx: Transaction, width: Width, *, before: int) -> int:
-        """Delete stored rows that end at ``before`` or earlier; how many went."""
+    def forget(self, tx: Transaction, width: Width, *, before: int, limit: int) -> int:
+        """Delete stored rows that end at ``before`` or earlier; how many, ``limit`` at most.
+
+        A stored row holds an hour of minutes, or a day of hours.
+        """
         return tx.execute(
-            "DELETE FROM rollup WHERE width = ? AND span <= ?", (width, before)
+            "DELETE FROM rollup WHERE rowid IN"
+            " (SELECT rowid FROM rollup WHERE width = ? AND span <= ? ORDER BY span LIMIT ?)",
+            (width, before, limit),
         ).rowcount
 
 

@@ -28,6 +28,7 @@ from monitor.core.records import (
 )
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
+from monitor.state.losses import Loss, Losses
 from monitor.state.names import Family, Names
 
 
@@ -66,6 +67,8 @@ class Alarm:
         return AlarmState.ACKNOWLEDGED if self.acknowledged else AlarmState.ACTIVE
 
 
+_NEWEST_BLOCKS = 256  # looked through for the newest scores: minutes of a live plant
+
 # What a transition changes of a standing alarm: (column, value)
 _CHANGES = {
     Transition.RAISED: {"active": 1},
@@ -102,8 +105,8 @@ class Store:
             [(gap.asset, gap.since, gap.until) for gap in results.gaps],
         )
         tx.executemany(
-            "INSERT INTO late (record, body) VALUES (?, ?)",
-            [(done, pack(*apart(samples))) for samples in results.late],
+            "INSERT INTO late (record, samples, body) VALUES (?, ?, ?)",
+            [(done, len(samples), pack(*apart(samples))) for samples in results.late],
         )
         return True
 
@@ -119,16 +122,18 @@ class Store:
         since: int | None = None,
         until: int | None = None,
     ) -> Iterator[Scores]:
-        """Scores at full rate, block by block in order of time, with only the rows asked for.
+        """Scores at full rate, block by block as they were stored, with only the rows asked for.
 
-        Raises CorruptError with the number of a block that does not read back.
+        For each asset that is in order of tick, within blocks and from block to block: its frames
+        close in that order. Several assets in one block may be at different times. Raises
+        CorruptError with the number of a block that does not read back.
         """
         since, until = _bounds(since, until)
         found = self.database.query(
             "SELECT id FROM score_block WHERE last_tick > :since AND first_tick <= :until"
             " AND (:kind IS NULL OR kind = :kind)"
             " AND (:asset IS NULL OR :asset BETWEEN first_asset AND last_asset)"
-            " ORDER BY last_tick, id",
+            " ORDER BY id",
             {"since": since, "until": until, "kind": kind, "asset": asset},
         )
         for (number,) in found:
@@ -142,6 +147,30 @@ class Store:
                     yield block
                 elif wanted.any():
                     yield rows_of(block, wanted)
+
+    def latest(self) -> dict[int, Scores]:
+        """The newest row of each asset, by its number; of those silent for long there may be none.
+
+        Raises CorruptError as scores() does.
+        """
+        found: dict[int, Scores] = {}
+        wanted = len(Names(self.database).of(Family.ASSET))
+        for number, last_tick in self.database.query(
+            "SELECT id, last_tick FROM score_block ORDER BY last_tick DESC, id DESC LIMIT ?",
+            (_NEWEST_BLOCKS,),
+        ):
+            if len(found) == wanted and last_tick <= min(
+                int(row.tick[0]) for row in found.values()
+            ):
+                break
+            rows = self.database.query("SELECT kind, body FROM score_block WHERE id = ?", (number,))
+            for kind, body in rows:  # none: it became a rollup meanwhile
+                block = read_scores(number, kind, body)
+                for asset in np.unique(block.asset).tolist():
+                    last = int(np.flatnonzero(block.asset == asset)[-1])
+                    if asset not in found or block.tick[last] > found[asset].tick[0]:
+                        found[asset] = rows_of(block, np.arange(len(block)) == last)
+        return found
 
     def digest(self, since: int | None = None, until: int | None = None) -> str:
         """The digest of all scores at full rate: what a backfill or a replay must give, too."""
@@ -282,9 +311,51 @@ class Store:
                 columns, meta = unpack(body, what=f"late samples {number}", number=number)
                 yield number, Samples(**(columns | meta))
 
-    def forget_late(self, tx: Transaction, through: int) -> int:
-        """Delete late batches up to number ``through``, corrected or too old; how many went."""
-        return tx.execute("DELETE FROM late WHERE number <= ?", (through,)).rowcount
+    def newest(self) -> int:
+        """The tick of the newest score at full rate, ns since 1970 UTC; 0: there is none."""
+        ((tick,),) = self.database.query("SELECT MAX(last_tick) FROM score_block")
+        return int(tick or 0)
+
+    def forget_late(self, tx: Transaction, *, now: int, before: int, limit: int) -> int:
+        """Delete late batches first looked at ``before`` or earlier; how many, ``limit`` at most.
+
+        Those never looked at before are looked at ``now``. Times are wall time, ns. What goes is
+        counted as lost, in samples.
+        """
+        tx.execute(
+            "UPDATE late SET kept_from = ? WHERE number IN"
+            " (SELECT number FROM late WHERE kept_from IS NULL LIMIT ?)",
+            (now, limit),
+        )
+        gone = tx.execute(
+            "DELETE FROM late WHERE number IN"
+            " (SELECT number FROM late WHERE kept_from <= ? LIMIT ?) RETURNING samples",
+            (before, limit),
+        ).fetchall()
+        Losses(self.database).add(tx, Loss.LATE_SAMPLES, sum(samples for (samples,) in gone))
+        return len(gone)
+
+    def forget_alarms(self, tx: Transaction, *, before: int, limit: int) -> int:
+        """Delete alarms that changed last ``before`` or earlier, with their events; how many.
+
+        Event time, ns; ``limit`` at most. Never one that stands or is shelved.
+        """
+        gone = tx.execute(
+            "DELETE FROM alarm WHERE alarm IN (SELECT alarm FROM alarm WHERE raised <= :before"
+            " AND changed <= :before AND NOT active AND NOT shelved ORDER BY raised LIMIT :limit)"
+            " RETURNING alarm",
+            {"before": before, "limit": limit},
+        ).fetchall()
+        tx.executemany("DELETE FROM alarm_event WHERE alarm = ?", gone)
+        return len(gone)
+
+    def forget_gaps(self, tx: Transaction, *, before: int, limit: int) -> int:
+        """Delete gaps that ended ``before`` or earlier, event time, ns; how many, at most limit."""
+        return tx.execute(
+            "DELETE FROM gap WHERE (asset, since, until) IN"
+            " (SELECT asset, since, until FROM gap WHERE until <= ? ORDER BY until LIMIT ?)",
+            (before, limit),
+        ).rowcount
 
     def write_status(self, tx: Transaction, status: Mapping[str, Any]) -> None:
         """Keep the counters as they stand: one JSON value, the last one wins."""

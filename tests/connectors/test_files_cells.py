@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 from support.recordings import SECOND, T0, history, rejected, samples, settings, tags, write
 
-from connectors.batch import BAD, BAD_NO_DATA, BAD_OUT_OF_RANGE, GOOD, UNCERTAIN, Samples
-from connectors.contract import RefusedError
+from connectors.batch import BAD, BAD_NO_DATA, BAD_OUT_OF_RANGE, GOOD, UNCERTAIN, Notice, Samples
+from connectors.contract import MismatchError, RefusedError
+from connectors.files.source import History
 
 LONG = {"layout": "long", "tag_column": "tag", "value_column": "value"}
 
@@ -69,11 +70,16 @@ def test_a_decimal_comma_is_read_and_a_point_beside_it_is_not_guessed(tmp_path):
         "time;flow;temp",
         "1704067200,001;1,5;1.234",
         "1704067200,002;-0,25;1.234,5",
+        "1704067200,003;;7",
     )
     read = history(
         tags("flow", "temp"), settings(path, delimiter=";", decimal=",", time_format="epoch_s")
     )
-    assert samples(read) == [(1, T0 + 10**6, 1.5, GOOD), (1, T0 + 2 * 10**6, -0.25, GOOD)]
+    assert samples(read) == [
+        (1, T0 + 10**6, 1.5, GOOD),
+        (1, T0 + 2 * 10**6, -0.25, GOOD),
+        (2, T0 + 3 * 10**6, 7, GOOD),
+    ]
     assert rejected(read) == {"value not a number": 2}
 
 
@@ -143,12 +149,98 @@ def test_long_rows_carry_their_status_and_others_are_left_alone(tmp_path):
     ],
 )
 def test_a_status_means_what_its_format_says(tmp_path, form, cell, status):
-    path = write(tmp_path / "a.csv", "time,tag,value,q", f"2024-01-01T00:00:00Z,flow,1,{cell}")
+    path = write(
+        tmp_path / "a.csv",
+        "time,tag,value,q",
+        f"2024-01-01T00:00:00Z,flow,1,{cell}",
+        "2024-01-01T00:00:01Z,flow,2,",
+    )
     read = history(tags("flow"), settings(path, status_column="q", status_format=form, **LONG))
     if status is None:
         assert rejected(read) == {"status not readable": 1}
     else:
-        assert samples(read) == [(1, T0, 1, status)]
+        assert samples(read) == [(1, T0, 1, status), (1, T0 + SECOND, 2, GOOD)]
+
+
+GERMAN = ("time;flow;on", "2024-01-01T00:00:00Z;3,25;1", "2024-01-01T00:00:01Z;4;1")
+
+
+def test_numbers_with_the_other_decimal_mark_are_a_mistake_of_the_settings(tmp_path):
+    path = write(tmp_path / "a.csv", *GERMAN, "2024-01-01T00:00:02Z;3,5;1")
+    told = (
+        r"a\.csv: line 2, column 'flow': '3,25' is no number with `decimal: '\.'`; if ',' is its "
+        r"decimal mark, set `decimal: ','` for this source"
+    )
+    with pytest.raises(MismatchError, match=told):
+        history(tags("flow", "on"), settings(path, delimiter=";"))
+    read = history(tags("flow", "on"), settings(path, delimiter=";", decimal=","))
+    assert [value for tag, _, value, _ in samples(read) if tag == 1] == [3.25, 4, 3.5]
+    english = write(tmp_path / "b.csv", "time;flow", "2024-01-01T00:00:00Z;3.25")
+    with pytest.raises(MismatchError, match=r"'3\.25' is no number with `decimal: ','`"):
+        history(tags("flow"), settings(english, delimiter=";", decimal=","))
+
+
+def test_a_number_in_groups_beside_others_is_rejected_alone(tmp_path):
+    path = write(tmp_path / "a.csv", *GERMAN[:1], "2024-01-01T00:00:00Z;1,234;1", GERMAN[2])
+    read = history(tags("flow"), settings(path, delimiter=";"))
+    assert rejected(read) == {"value not a number": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "given", "told"),
+    [
+        (
+            "31.12.2023 10:00,1",
+            {},
+            r"a\.csv, line 2, column 'time': '31.* is no time by .*want `time_format: day_first`",
+        ),
+        ("1704067200000,1", {"time_format": "iso8601"}, "want `time_format: epoch_ms`"),
+        ("2024-01-01T00:00Z,1", {"time_format": "epoch_s"}, "want `time_format: iso8601`"),
+        ("2024-01-01T00:00:00Z,#NV", {}, r"a\.csv, line 2, column 'flow': '#NV' is no number"),
+        ("2024-01-01T00:00:00Z", {}, r"a\.csv, line 2: not as many cells as the header"),
+        (
+            "2024-03-31T02:30,1",
+            {"timezone": "Europe/Berlin"},
+            r"'2024-03-31T02:30' was skipped in Europe/Berlin",
+        ),
+    ],
+)
+def test_where_nothing_can_be_taken_nothing_counts_as_read(tmp_path, line, given, told):
+    path = write(tmp_path / "a.csv", "time,flow", *[line] * 5)
+    with pytest.raises(MismatchError, match=told):
+        history(tags("flow"), settings(path, batch_rows=2, **given))
+    good = (
+        f"{T0 // SECOND},1" if given.get("time_format") == "epoch_s" else "2024-01-01T00:00:00Z,1"
+    )
+    write(tmp_path / "b.csv", "time,flow", *["x,1"] * 5, good)
+    read = history(tags("flow"), settings(tmp_path / "*.csv", batch_rows=2, **given))
+    assert sum(rejected(read).values()) == 10
+    assert len(samples(read)) == 1
+
+
+def test_of_what_is_rejected_one_cell_is_quoted_within_the_interval(tmp_path):
+    path = write(
+        tmp_path / "a.csv",
+        "",
+        "time,tag,value,q",
+        "2024-01-01T00:00:00Z,flow,early,",
+        "2024-01-01T00:00:01Z,flow,1,",
+        "2024-01-01T00:00:02Z,flow,oops,",
+        "2024-01-01T00:00:03Z,flow,1,fine",
+        "2024-01-01T00:00:04Z,flow,again,",
+    )
+    read = settings(path, status_column="q", **LONG)
+    told = {
+        batch.reason: batch.example
+        for batch in History("rig", read, tags("flow")).read(since=T0)
+        if isinstance(batch, Notice)
+    }
+    assert told == {
+        "value not a number": "a.csv, line 5, column 'value': 'oops' is no number; write nothing "
+        "into the cell where there is no value",
+        "status not readable": "a.csv, line 6, column 'q': 'fine' is no status by "
+        "`status_format: word`",
+    }
 
 
 def test_an_asset_column_makes_addresses_of_asset_and_column(tmp_path):
@@ -201,6 +293,12 @@ def test_missing_columns_are_all_named_with_what_was_meant(tmp_path):
     assert "no column 'pressure'." in told
     assert "a.csv" in told
     assert "'flow_rate', 'temp'" in told
+
+
+def test_a_file_with_another_delimiter_says_which(tmp_path):
+    path = write(tmp_path / "a.csv", "time;flow", "2024-01-01T00:00:00Z;1")
+    with pytest.raises(MismatchError, match=r"It looks delimited by ';': set `delimiter` to that"):
+        history(tags("flow"), settings(path))
 
 
 def test_a_column_that_comes_twice_is_refused(tmp_path):

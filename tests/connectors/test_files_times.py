@@ -85,7 +85,30 @@ def test_numbers_since_1970_pass_through_no_float(tmp_path, form, stamp, time):
 
 @pytest.mark.parametrize("stamp", ["99999999999999", "1e40", "2024-01-01T00:00:00Z", "nan"])
 def test_a_number_that_is_no_time_is_counted(tmp_path, stamp):
-    assert times_of(tmp_path, stamp, time_format="epoch_s") == ([], {"time not readable": 1})
+    got = times_of(tmp_path, stamp, T0 // SECOND, time_format="epoch_s")
+    assert got == ([T0], {"time not readable": 1})
+
+
+@pytest.mark.parametrize(
+    ("stamp", "after_t0"),
+    [
+        ("01.01.2024 00:00:01", SECOND),
+        ("1.1.2024 0:00:01,5", SECOND + SECOND // 2),
+        ("01/01/2024 01:00", HOUR),
+        ("02.01.2024", 24 * HOUR),
+        ("1.2.2024 00:00Z", 31 * 24 * HOUR),
+        ("2.1.2024T00:00:00+01:00", 23 * HOUR),
+    ],
+)
+def test_a_stamp_may_begin_with_the_day(tmp_path, stamp, after_t0):
+    given = {"time_format": "day_first", "timezone": "UTC"}
+    assert times_of(tmp_path, stamp, **given) == ([T0 + after_t0], {})
+
+
+@pytest.mark.parametrize("stamp", ["2024-01-01", "13.13.2024", "1.1.24", "0.1.2024", "01.02.2024x"])
+def test_what_does_not_begin_with_a_day_is_not_guessed(tmp_path, stamp):
+    given = {"time_format": "day_first", "timezone": "UTC"}
+    assert times_of(tmp_path, stamp, "1.1.2024", **given) == ([T0], {"time not readable": 1})
 
 
 def test_a_stamp_without_an_offset_is_refused_until_a_zone_is_named(tmp_path):

@@ -39,15 +39,16 @@ def watching() -> Callable[[], Any]:
 
 
 @pytest.fixture
-def new_rig(tmp_path: Path) -> Callable[[str, str], Any]:
-    """Makes a rig of a connector, each in a folder of its own."""
-    made = 0
+def new_rig(tmp_path: Path) -> Iterator[Callable[[str, str], Any]]:
+    """Makes rigs of a connector, each in a folder of its own; those with ``close`` are closed."""
+    made: list[Any] = []
 
     def make(connector: str, role: str) -> Any:
-        nonlocal made
-        made += 1
-        folder = tmp_path / str(made)
+        folder = tmp_path / str(len(made))
         folder.mkdir()
-        return getattr(rig(connector), role)(folder)
+        made.append(getattr(rig(connector), role)(folder))
+        return made[-1]
 
-    return make
+    yield make
+    for one in made:
+        getattr(one, "close", lambda: None)()

@@ -1,14 +1,20 @@
 """Every history keeps the contract: whatever `connectors.discover()` finds, with its rig."""
 
+import subprocess
+import sys
+
 import pytest
+import yaml
 from support.recordings import samples
+from support.rigs import marked, rig
 
 import connectors
 from connectors.batch import Notice, Samples
 from connectors.contract import History, NotReadyError
+from monitor.site import examples
 
 FOUND = connectors.discover()
-HISTORIES = [name for name, found in FOUND.items() if found.history is not None]
+HISTORIES = marked(name for name, found in FOUND.items() if found.history is not None)
 
 pytestmark = pytest.mark.parametrize("connector", HISTORIES)
 
@@ -71,3 +77,26 @@ def test_a_reading_that_is_given_up_lets_go(connector, peer):
     reading = made(connector, peer).read()
     next(reading)
     reading.close()  # an open file or socket left behind would be a warning, and so an error
+
+
+def test_its_client_is_imported_only_when_it_reads(connector):
+    clients = rig(connector).SourceRig.clients
+    code = "import sys, connectors; connectors.discover(); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(clients).isdisjoint(loaded.stdout.split())
+
+
+def test_every_setting_says_what_it_means(connector):
+    settings = FOUND[connector].history.Settings
+    assert [n for n, field in settings.model_fields.items() if not field.description] == []
+    assert settings.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("switched_on", [False, True])
+def test_its_printed_example_is_right(connector, switched_on):
+    text = examples.example(connector)
+    tree = yaml.safe_load(examples.uncommented(text) if switched_on else text)
+    settings = FOUND[connector].history.Settings
+    assert settings.model_validate(tree["sources"][connector]).type == connector

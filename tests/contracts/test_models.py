@@ -1,7 +1,7 @@
 """What every kind of model keeps to, whichever are found."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,9 @@ from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
 import models
 from models.bundle import Bundle
-from models.contract import DetectorSettings, Judgement, State
-from models.recurrent import RecurrentSettings
-from models.training import TrainingSettings, train
+from models.contract import Judgement, State
+from models.settings import DetectorSettings, RecurrentSettings, TrainingSettings
+from models.training import train
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -320,19 +320,84 @@ def test_a_constant_channel_does_not_alarm_on_its_last_digit(kind: str) -> None:
     assert surprise(bundle, flipped)[300] < surprise(bundle, value)[300] + 1.0
 
 
+# ---- on a GPU -----------------------------------------------------------------------------------
+
+# "cpu:0" takes the code of a GPU: whatever is not plainly "cpu" does
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+on_a_gpu = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(180), cuda]
+devices = pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=on_a_gpu)])
+
+
+def moved(bundle: Bundle, device: str, folder: Path) -> Bundle:
+    """The same bundle on a device of its own."""
+    bundle.save(folder)
+    loaded = Bundle.load(folder, device="cpu")
+    return replace(loaded, detector=loaded.detector.to(device))
+
+
+@devices
+def test_a_gpu_scores_as_the_cpu_does(bundle: Bundle, device: str, tmp_path: Path) -> None:
+    value, valid = patchy(200, 40)
+    there = moved(bundle, device, tmp_path / "model")
+
+    here_judged, here = run(bundle, value, valid)
+    there_judged, after = run(there, value, valid)
+
+    for name in ("surprise", "expected", "spread"):
+        difference = column(here_judged, name) - column(there_judged, name)
+        assert np.abs(difference).max() <= 1e-3
+    for name, part in here.items():
+        assert (part - after[name].cpu()).abs().max() <= 1e-4
+
+
+@devices
+def test_a_gpu_takes_many_ticks_at_once_and_scores_the_same(
+    bundle: Bundle, device: str, tmp_path: Path
+) -> None:
+    value, valid = patchy(120, 9)
+    there = moved(bundle, device, tmp_path / "model")
+    counts = [9] * 50 + [6] + [5] * 39 + [1] * 30  # rows end one after the other
+    value_RC = np.concatenate([now[:count] for now, count in zip(value, counts, strict=False)])
+    valid_RC = np.concatenate([now[:count] for now, count in zip(valid, counts, strict=False)])
+
+    judged, here = bundle.sweep(value_RC, valid_RC, counts, bundle.initial(9))
+    other, after = there.sweep(value_RC, valid_RC, counts, there.initial(9))
+
+    for name in ("surprise", "expected", "spread"):
+        assert np.abs(getattr(judged, name) - getattr(other, name)).max() <= 1e-3
+    for name, part in here.items():
+        assert (part - after[name].cpu()).abs().max() <= 1e-4
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_scores_as_the_cpu_does(
+@cuda
+def test_auto_takes_the_gpu_there_is_and_keeps_floats_whole(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    value, valid = patchy(200, 40)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     bundle.save(tmp_path / "model")
-    there = Bundle.load(tmp_path / "model", device="cuda")
 
-    here_judged, _ = run(bundle, value, valid)
-    there_judged, _ = run(there, value, valid)
+    loaded = Bundle.load(tmp_path / "model", device="auto")
 
-    difference = column(here_judged, "surprise") - column(there_judged, "surprise")
+    assert loaded.detector.device == "cuda"
+    assert {part.device.type for part in loaded.initial(1).values()} == {"cuda"}
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(180)
+@cuda
+def test_what_a_gpu_trained_scores_on_a_cpu(kind: str, tmp_path: Path) -> None:
+    settings = TrainingSettings(epochs=3, learning_rate=1e-2, chunk_ticks=40, device="cuda")
+    trained = train(fleet(400), CHANNELS, small(kind), settings).bundle
+    trained.save(tmp_path / "model")
+    value, valid = patchy(60, 5)
+
+    loaded = Bundle.load(tmp_path / "model", device="cpu")
+
+    assert loaded.hash == trained.hash
+    there, _ = run(trained, value, valid)
+    here, _ = run(loaded, value, valid)
+    difference = column(there, "surprise") - column(here, "surprise")
     assert np.abs(difference).max() <= 1e-3

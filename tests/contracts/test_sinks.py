@@ -2,14 +2,14 @@
 
 import pytest
 import yaml
-from support.rigs import rig
+from support.rigs import marked, rig
 
 import connectors
 from connectors.contract import ConnectorError, NotReadyError, RefusedError, Sink
 from monitor.site import examples
 
 FOUND = connectors.discover()
-SINKS = [name for name, found in FOUND.items() if found.sink is not None]
+SINKS = marked(name for name, found in FOUND.items() if found.sink is not None)
 
 
 @pytest.fixture

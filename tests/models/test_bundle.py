@@ -7,9 +7,9 @@ import pytest
 import safetensors.torch
 from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
-from models.baselines import EwmaSettings
 from models.bundle import Bundle, BundleError, Channel, write_folder
 from models.contract import Judgement
+from models.settings import EwmaSettings
 from models.training import train
 
 OLD = Path(__file__).parent.parent / "data" / "bundles"

@@ -3,9 +3,10 @@ import torch
 from support.machines import fleet, stretch
 
 from models.crossfit import scaled_run
-from models.gradient import Batch, GradientFit, Run, TrainingSettings
-from models.recurrent import WARMUP_TICKS, Forecaster, LstmSettings
+from models.gradient import Batch, GradientFit, Run
+from models.recurrent import WARMUP_TICKS, Forecaster
 from models.scaling import Scaling
+from models.settings import LstmSettings, TrainingSettings
 
 
 def runs(ticks: int = 250) -> list[Run]:
@@ -39,6 +40,40 @@ def test_moved_elsewhere_after_every_epoch_it_ends_the_same_though_the_best_is_l
     assert moved.best_loss == stayed.best_loss == min(losses)
     for name, tensor in stayed.forecaster.tensors().items():
         assert torch.equal(tensor, moved.forecaster.tensors()[name])
+
+
+def test_a_fit_tells_what_it_kept_and_why_it_stopped() -> None:
+    impatient = fit(TrainingSettings(epochs=50, patience=1, learning_rate=0.3, device="cpu"))
+    losses = []
+    while not impatient.finished:
+        losses.append(impatient.run_epoch(lambda: False))
+    told = impatient.finish()
+
+    best = min(range(len(losses)), key=lambda n: losses[n][1])
+    assert (told.training_loss, told.validation_loss) == losses[best]
+    assert (told.epochs, told.best_epoch) == (len(losses), best + 1)
+    assert told.stopped_early
+
+    limited = fit(TrainingSettings(epochs=1, device="cpu"))
+    limited.run_epoch(lambda: False)
+    assert not limited.finish().stopped_early
+
+
+def test_a_network_that_learnt_nothing_does_no_better_than_the_mean() -> None:
+    noise = np.random.default_rng(0).normal(size=(300, 4))
+    flat = stretch(noise)
+    predictor = LstmSettings(hidden=4).build(4).predictor
+    assert isinstance(predictor, Forecaster)
+    own = scaled_run(flat, Scaling.fit([flat]))
+    of_noise = GradientFit(predictor, [own], TrainingSettings(epochs=1, device="cpu"), fold=0)
+    of_noise.run_epoch(lambda: False)
+    learning = fit(TrainingSettings(epochs=8, learning_rate=1e-2, chunk_ticks=50, device="cpu"))
+    while not learning.finished:
+        learning.run_epoch(lambda: False)
+
+    assert abs(of_noise.finish().mean_loss - 0.5) < 0.1  # half of a variance of one
+    assert not of_noise.finish().beats_mean
+    assert learning.finish().beats_mean
 
 
 def test_warm_up_and_filling_do_not_count_in_the_loss() -> None:

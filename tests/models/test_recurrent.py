@@ -6,21 +6,10 @@ from models import recurrent
 from models.contract import Detector
 from models.recurrent import (
     Forecaster,
-    GruSettings,
-    LstmSettings,
-    PackedProduct,
-    PlainProduct,
-    RecurrentSettings,
 )
+from models.settings import GruSettings, LstmSettings, RecurrentSettings
 
 KINDS = [GruSettings, LstmSettings]
-PRODUCTS = [PlainProduct, PackedProduct]
-
-
-@pytest.fixture(params=PRODUCTS, ids=["plain", "packed"])
-def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of multiplying, whatever this machine would choose."""
-    monkeypatch.setattr(recurrent, "product_for", lambda _device: request.param)
 
 
 def forecaster(settings: type[RecurrentSettings], channels: int, hidden: int) -> Forecaster:
@@ -37,7 +26,6 @@ def readings(ticks: int, rows: int, channels: int) -> tuple[Tensor, Tensor]:
     return value, torch.rand(ticks, rows, channels, generator=generator) > 0.1
 
 
-@pytest.mark.usefixtures("product")
 @pytest.mark.parametrize("settings", KINDS)
 @pytest.mark.parametrize(("channels", "hidden"), [(8, 64), (5, 32), (1, 4), (3, 20)])
 def test_the_step_is_the_sequence_form_after_a_thousand_ticks(
@@ -55,7 +43,25 @@ def test_the_step_is_the_sequence_form_after_a_thousand_ticks(
             assert (spread - log_spread[t].exp()).abs().max() <= 3e-5
 
 
-@pytest.mark.usefixtures("product")
+@pytest.mark.parametrize("settings", KINDS)
+def test_many_ticks_at_once_are_those_ticks_one_by_one(
+    settings: type[RecurrentSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = forecaster(settings, 3, 8)
+    value, valid = readings(40, 5, 3)
+    monkeypatch.setattr(recurrent, "SEQUENCE_FLOATS", 7 * 5 * 8)  # seven ticks a piece
+    with torch.inference_mode():
+        _, _, begun = step.step(value[0] + 1, valid[0], step.initial(5))
+        mean, spread, after = step.sequence(value, valid, begun)
+        state = begun
+        for t in range(40):
+            expected, sure, state = step.step(value[t], valid[t], state)
+            assert (expected - mean[t]).abs().max() <= 3e-5
+            assert (sure - spread[t]).abs().max() <= 3e-5
+
+    assert all((part - after[name]).abs().max() <= 3e-5 for name, part in state.items())
+
+
 @pytest.mark.parametrize("settings", KINDS)
 @pytest.mark.parametrize(("channels", "hidden"), [(8, 64), (5, 36), (1, 4)])
 def test_a_row_has_the_same_bits_among_any_number_of_rows(
@@ -95,6 +101,18 @@ def test_more_rows_than_a_tile_are_the_same_rows(
     assert torch.equal(whole[0], tiled[0])
     assert torch.equal(whole[1], tiled[1])
     assert all(torch.equal(part, tiled[2][name]) for name, part in whole[2].items())
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_old_work_space_goes_before_it_is_too_much(
+    settings: type[RecurrentSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = forecaster(settings, 3, 8)
+    monkeypatch.setattr(recurrent, "WORK_ROWS", 60)
+    value, valid = readings(1, 50, 3)
+    for count in (50, 10, 9, 50):
+        step.step(value[0][:count], valid[0][:count], step.initial(count))
+        assert sum(step._work) <= 60
 
 
 @pytest.mark.parametrize("settings", KINDS)
@@ -166,3 +184,16 @@ def test_the_sequence_form_is_torchs_own_gru() -> None:
     network = forecaster(GruSettings, 2, 8).network
 
     assert type(network.cell) is nn.GRU
+
+
+def test_whatever_is_no_plain_cpu_keeps_floats_whole() -> None:
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
+    try:
+        GruSettings(hidden=8).build(2).to("cpu:0")
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed

@@ -8,12 +8,11 @@ import pytest
 import torch
 from support.machines import CHANNELS, QUICK, fleet, healthy, stretch
 
-from models.baselines import EwmaSettings
 from models.contract import Stretch
 from models.crossfit import Piece, Record, folds_of
-from models.recurrent import GruSettings, LstmSettings
 from models.scaling import Scaling
-from models.training import Interrupted, Trained, TrainingSettings, _cross_scores, train
+from models.settings import EwmaSettings, GruSettings, LstmSettings, TrainingSettings
+from models.training import Interrupted, Trained, _cross_scores, train
 
 GRU = GruSettings(hidden=4, spans=(1, 4))
 LSTM = LstmSettings(hidden=4, spans=(1, 4))
@@ -121,6 +120,23 @@ def test_progress_counts_folds_and_epochs_from_one() -> None:
     train(fleet(250), CHANNELS, GRU, QUICK, progress=lambda *now: told.append(now[:4]))
 
     assert told == [(fold, 4, epoch, 2) for fold in (1, 2, 3, 4) for epoch in (1, 2)]
+
+
+def test_each_fit_is_told_also_of_those_done_before_a_stop(
+    tmp_path: Path, uninterrupted: Trained, asked: list[bool]
+) -> None:
+    with pytest.raises(Interrupted):
+        train_small(tmp_path / "c", stop_after(len(asked) // 2))
+    kept = json.loads((tmp_path / "c" / "checkpoint.json").read_bytes())
+    assert kept["fits"], "or this would prove nothing"
+
+    resumed = train_small(tmp_path / "c", lambda: False)
+
+    assert len(uninterrupted.fits) == 4
+    assert resumed.fits == uninterrupted.fits
+    kept_loss = uninterrupted.bundle.card.metrics["validation_loss"]
+    assert kept_loss == uninterrupted.fits[-1].validation_loss
+    assert train(fleet(250), CHANNELS, EWMA, QUICK).fits == ()
 
 
 def test_another_seed_gives_another_model() -> None:

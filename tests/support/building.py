@@ -7,6 +7,7 @@ import numpy as np
 
 from connectors.batch import BAD, GOOD, Samples
 from monitor.core.frames import FrameBuilder, Frames, Intake
+from monitor.core.pipeline import Pipeline
 from monitor.core.plan import (
     AlarmSettings,
     Asset,
@@ -16,6 +17,7 @@ from monitor.core.plan import (
     Plan,
     RunningSettings,
 )
+from monitor.core.records import Body, Record, Results
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND  # a whole second, far from 1970 and from any time zone change
@@ -149,3 +151,8 @@ __all__ = [
     "samples",
     "seconds",
 ]
+
+
+def stepped(pipeline: Pipeline, *bodies: Body, received: int = NOW) -> Results:
+    """What follows from some records, one after the other."""
+    return Results.join([pipeline.step(Record(received, body)) for body in bodies])

@@ -100,7 +100,6 @@ def points(*seconds: float) -> Points:
         tags={"asset": "p1"},
         time=np.array([START + round(second * SECOND) for second in seconds], np.int64),
         fields={"surprise": np.array(seconds, np.float64), "valid": np.ones(len(seconds))},
-        texts={"said": tuple(f"after {second} s" for second in seconds)},
     )
 
 

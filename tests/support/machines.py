@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.bundle import Channel
 from models.contract import Judgement, Stretch
-from models.training import TrainingSettings
+from models.settings import TrainingSettings
 
 F64 = NDArray[np.float64]
 

@@ -9,6 +9,7 @@ from support.commands import watchkeeper
 from support.plants import CHANNELS, TICKS
 
 from monitor.state.database import Database
+from monitor.state.journal import Journal
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,15 @@ def test_a_time_without_its_zone_is_not_guessed(given, made):
     assert "want a time with its zone" in said.err
 
 
+def test_where_all_of_a_source_was_rejected_it_fails_and_says_why(made):
+    made.settings["sources"]["rig"]["time_format"] = "epoch_ms"  # and all of it is in 1970
+    said = watchkeeper("backfill", made.save().file, "--json")
+    assert said.code == 2
+    assert said.json["frames"] == 0
+    assert "source rig: all 900 samples were rejected: 900 ancient (stamped before" in said.err
+    assert "Mend it, and score again." in said.err
+
+
 def test_a_journal_is_replayed_whole(made):
     said = watchkeeper(
         "backfill", made.file, "--from", "journal", "--since", "2023-11-14T22:13:29Z"
@@ -83,6 +93,18 @@ def test_it_may_run_beside_the_service(made):
     with Database(made.data):
         said = watchkeeper("backfill", made.file, "--from", "journal")
     assert said.code == 0
+
+
+def test_a_journal_whose_beginning_is_gone_is_replayed_with_a_warning(made):
+    whole = watchkeeper("backfill", made.file, "--from", "journal", "--json")
+    assert "warning" not in whole.err
+    with Database(made.data) as database, database.atomic() as tx:
+        Journal(database).forget(tx, 3)
+    said = watchkeeper("backfill", made.file, "--from", "journal", "--json")
+    assert said.code == 0
+    assert said.json["samples_received"] < whole.json["samples_received"]
+    assert "warning: " in said.err
+    assert "the journal begins with record 3" in said.err
 
 
 def test_two_at_once_are_refused(made):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.commands import process
 from typer.testing import CliRunner
 
 from monitor.cli import app
@@ -93,6 +94,26 @@ def test_a_script_gets_the_summary_as_json(file: Path) -> None:
     assert (found["ok"], found["site"], found["assets"], found["sinks"]) == (True, "plant", 1, 1)
     assert len(found["hash"]) == 64
     assert found["warnings"] == ["kinds.pump: no model; only plain limits can raise alarms"]
+
+
+def test_it_does_not_wait_for_torch_or_pyarrow_also_where_a_model_is_configured(
+    file: Path,
+) -> None:
+    change(
+        file,
+        "assets: {pump_1",
+        "    model: {bundle: models/pump}\n"
+        "    training: {model: {type: gru}, fit: {epochs: 3}}\nassets: {pump_1",
+    )
+    telling = "import atexit, sys\natexit.register(lambda: print(*sys.modules))"
+
+    with process("check", file, before=telling) as checking:
+        out, err = checking.communicate(timeout=20)
+
+    assert checking.returncode == 0, out + err
+    imported = set(out.split())
+    assert "pydantic" in imported, "or this would prove nothing"
+    assert not imported & {"torch", "scipy", "pyarrow", "safetensors"}
 
 
 def test_a_file_that_is_not_there_has_no_line(file: Path) -> None:

@@ -63,11 +63,70 @@ def test_a_source_that_was_given_up_is_named_at_the_end(tmp_path):
     made = plants.plant(tmp_path / "plant", assets=2, split=Split.ASSET)
     plants.write(made.folder / "rig_m0.csv", {"m0.flow": plants.values(0)[:, 0]})
     said = watchkeeper("run", made.file, "--json")
-    assert said.code == 4
+    assert said.code == 2
     assert "given up: source rig_m0" in said.err
     assert "no column 'm0.heat'" in said.err
     assert list(said.json["refused"]) == ["rig_m0"]
     assert said.json["frames"] == TICKS
+
+
+def german(made):
+    """The same recording with decimal commas; and the settings that it wants."""
+    path = made.folder / "rig.csv"
+    path.write_text(path.read_text().replace(",", ";").replace(".", ",").replace("m0,", "m0."))
+    made.settings["sources"]["rig"]["delimiter"] = ";"
+    made.save()
+    return {"decimal": ","}
+
+
+def test_a_decimal_mark_that_is_not_set_is_said_and_mended_the_same_run_reads_all(made, tmp_path):
+    expected = plants.run(plants.plant(tmp_path / "calm", assets=1)).digest
+    mending = german(made)
+    said = watchkeeper("run", made.file)
+    assert said.code == 2
+    assert "given up: source rig: rig: " in said.err
+    assert "rig.csv: line 2, column 'm0.flow': '" in said.err
+    assert "set `decimal: ','` for this source" in said.err
+    made.settings["sources"]["rig"] |= mending
+    assert watchkeeper("run", made.save().file).code == 0
+    assert plants.outcome(made.data).digest == expected
+
+
+def test_where_all_of_a_source_was_rejected_the_run_fails_and_says_how_to_read_it_again(
+    made, tmp_path
+):
+    expected = plants.run(plants.plant(tmp_path / "calm", assets=1)).digest
+    made.settings["sources"]["rig"]["time_format"] = "epoch_ms"  # and all of it is in 1970
+    for _ in range(2):
+        said = watchkeeper("run", made.save().file)
+        assert said.code == 2
+        assert "source rig: all 900 samples were rejected: 900 ancient (stamped" in said.err
+        assert f"`watchkeeper run {made.file} --read-again SOURCE`" in said.err
+    assert "source   rig: ended, no sample yet" in said.out
+    made.settings["sources"]["rig"]["time_format"] = "epoch_s"
+    assert watchkeeper("run", made.save().file, "--json").json["frames"] == 0, "it was read"
+    said = watchkeeper("run", made.file, "--read-again", "rig")
+    assert said.code == 0
+    assert plants.outcome(made.data).digest == expected
+    assert "warning  source rig: 900 of 1,800 samples (50.0 %) were rejected" in said.out
+
+
+def test_what_is_read_again_counts_as_late_or_duplicate_and_changes_nothing(made):
+    watchkeeper("run", made.file)
+    before = plants.outcome(made.data)
+    said = watchkeeper("run", made.file, "--read-again", "rig", "--json")
+    after = plants.outcome(made.data)
+    assert (after.digest, after.events) == (before.digest, before.events)
+    found = said.json
+    assert found["samples_received"] == 2 * found["samples_stored"]
+    assert found["samples_conserved"]
+
+
+def test_a_source_that_is_not_there_cannot_be_read_again(made):
+    said = watchkeeper("run", made.file, "--read-again", "rigg")
+    assert said.code == 2
+    assert "no source 'rigg'; there are: rig." in said.err
+    assert not made.data.exists()
 
 
 def test_a_model_that_was_not_trained_yet_is_said(made):
@@ -216,3 +275,28 @@ def test_a_second_signal_quits_at_once_and_loses_nothing(number, tmp_path):
     assert watchkeeper("run", made.save().file).code == 0
     assert len(made.messages()) == 4
     assert plants.outcome(made.data).summary["samples_received"] == TICKS * len(CHANNELS)
+
+
+def test_a_source_of_history_alone_is_checked_with_a_warning_and_not_run(made):
+    made.settings["sources"]["rig"] = {
+        "type": "influxdb",
+        "url": "http://127.0.0.1:9",
+        "database": "telegraf",
+    }
+    tags = made.settings["assets"]["m0"]["tags"]
+    for channel in CHANNELS:
+        tags[channel]["address"] = f"rig.{channel}"
+    made.save()
+    checked = watchkeeper("check", made.file)
+    assert checked.code == 0
+    assert "sources.rig: type 'influxdb' holds history only" in checked.out
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "source rig: type 'influxdb' holds history only; `train` and `backfill`" in said.err
+
+
+def test_a_source_without_history_is_not_scored_backwards(made):
+    made.settings["sources"]["rig"] = {"type": "mqtt", "host": "127.0.0.1", "client_id": "in"}
+    said = watchkeeper("backfill", made.save().file)
+    assert said.code == 4
+    assert "source rig: type 'mqtt' keeps no history" in said.err

@@ -3,6 +3,7 @@
 import shutil
 import signal
 
+import numpy as np
 import pytest
 from support import plants
 from support.commands import process, watchkeeper
@@ -36,6 +37,46 @@ def test_for_scripts_it_is_json(made):
     assert found["threshold"] == Bundle.load(found["path"]).card.threshold
 
 
+def test_each_model_of_the_cross_fit_is_told_with_what_to_do_about_it(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    said = watchkeeper("train", made.file)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    models = [line for line in lines if line.startswith("    model ")]
+    assert len(models) == 4
+    assert models[0].startswith("    model 1 of 4: 1 epoch, training loss ")
+    assert models[3].startswith("    model 4 of 4, the one that is kept: 1 epoch")
+    assert all(line.endswith("stopped at the epoch limit") for line in models)
+    assert "each machine was judged by a model that never saw it" in said.out
+    want = "raise kinds.pump.training.fit.epochs above 1"
+    assert sum(want in line for line in lines) == 4
+
+    made = plants.teaching(tmp_path / "other", "gru", ticks=200, epochs=40, patience=1)
+    (found,) = watchkeeper("train", made.file, "--json").json
+    assert [fit["stopped_early"] for fit in found["models"]] == [True] * 4
+    assert all(fit["validation_loss"] < fit["mean_loss"] for fit in found["models"])
+    assert all(fit["beats_mean"] for fit in found["models"])
+    assert found["warnings"] == []
+
+
+def test_a_model_that_is_no_better_than_the_mean_is_called_that(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    noise = np.random.default_rng(0).normal(50.0, 1.0, (200, 9))
+    names = [f"{asset}.{channel}" for asset in made.assets for channel in plants.CHANNELS]
+    plants.write(made.folder / "rig.csv", dict(zip(names, noise.T, strict=True)))
+    (found,) = watchkeeper("train", made.file, "--json").json
+    assert not any(fit["beats_mean"] for fit in found["models"])
+    assert sum("no better than the mean" in warning for warning in found["warnings"]) == 4
+
+
+def test_a_single_machine_is_held_out_block_by_block(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=400)
+    made.settings["kinds"]["pump"]["training"]["assets"] = ["m0"]
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 0
+    assert "each block of its time was judged by a model that never saw it" in said.out
+
+
 def test_a_kind_without_training_cannot_be_asked_for(made):
     said = watchkeeper("train", made.file, "--kind", "press")
     assert (said.code, said.out) == (2, "")
@@ -66,13 +107,42 @@ def test_a_history_that_is_not_there_may_come(made):
     said = watchkeeper("train", made.file)
     assert said.code == 3
     assert "no file matches" in said.err
+    assert "rying again" not in said.err, "it does not"
+
+
+def test_a_history_without_a_sample_in_its_span_names_the_span(made):
+    kind_of(made)["training"]["until"] = "2001-01-01T00:00:00Z"
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 2
+    assert "kind pump: no sample in the history of m0, m1, m2 from ... to 2001-01-01" in said.err
+    assert "look at training.since and training.until" in said.err
 
 
 def test_a_column_that_is_not_there_is_refused(made):
     plants.write(made.folder / "rig.csv", {"m0.flow": plants.values(0)[:, 0]})
     said = watchkeeper("train", made.file)
-    assert said.code == 4
+    assert said.code == 2
     assert "no column 'm0.heat'" in said.err
+
+
+def test_what_was_rejected_of_the_history_is_told_and_nothing_is_learnt_from_nothing(made):
+    path = made.folder / "rig.csv"
+    good = path.read_text()
+    lines = good.splitlines()
+    lines[5] = lines[5].replace(lines[5].split(",")[1], "oops", 1)
+    path.write_text("\n".join(lines) + "\n")
+    said = watchkeeper("train", made.file)
+    assert said.code == 0
+    assert "warning: source rig: 1 of 1,800 samples (0.1 %) were rejected: " in said.out
+    assert "rig.csv, line 6, column 'm0.flow': 'oops'" in said.out
+    (found,) = watchkeeper("train", made.file, "--json").json
+    assert "rig.csv, line 6" in found["warnings"][0]
+
+    path.write_text(good)
+    made.settings["sources"]["rig"]["time_format"] = "epoch_ms"  # and all of it is in 1970
+    said = watchkeeper("train", made.save().file)
+    assert said.code == 2
+    assert "source rig: all 1,800 samples were rejected: 1,800 ancient (stamped before" in said.err
 
 
 def test_a_configuration_that_is_wrong_is_said_before_anything_is_read(made):

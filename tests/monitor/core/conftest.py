@@ -7,7 +7,8 @@ from support.machines import healthy, stretch
 
 import models
 from models.bundle import Bundle, Channel
-from models.training import TrainingSettings, train
+from models.settings import TrainingSettings
+from models.training import train
 
 CHANNELS = tuple(
     Channel(name=name, unit=None, aggregate=channel.aggregate)

@@ -18,10 +18,11 @@ from support.building import (
     plan,
     rich_kind,
     samples,
+    stepped,
 )
 from support.checks import Case, assert_conserved, run
 
-from connectors.batch import Notice, NoticeKind, Waveforms
+from connectors.batch import Notice, NoticeKind
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
 from monitor.core.records import (
@@ -134,10 +135,6 @@ def test_a_gap_counts_for_no_delay_but_what_was_before_it_does():
 # ---- single cases -------------------------------------------------------------------------------
 
 
-def stepped(pipeline, *bodies, received=NOW):
-    return Results.join([pipeline.step(Record(received, body)) for body in bodies])
-
-
 def seconds(results):
     ticks = np.concatenate([block.tick for block in results.scores]) if results.scores else []
     return [(int(tick) - START) / SECOND for tick in ticks]
@@ -204,24 +201,60 @@ def test_samples_of_a_source_that_the_tag_no_longer_has_are_refused_not_mixed_in
     assert_conserved(pipeline)
 
 
-def test_rejected_notices_and_waveforms_are_counted():
+def test_rejected_notices_are_counted():
     pipeline = Pipeline(plan(kind()), {})
-    block = Waveforms(
-        source="s",
-        tag=np.zeros(2, np.int32),
-        time=np.full(2, START),
-        rate=np.full(2, 1e3),
-        speed=np.full(2, np.nan, np.float32),
-        status=np.zeros(2, np.uint32),
-        block=np.zeros((2, 4), np.float32),
-    )
-    stepped(
-        pipeline,
-        Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3),
-        block,
-    )
+    stepped(pipeline, Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3))
     counts = pipeline.conservation["s"]
-    assert (counts.received, counts.rejected) == (5, {"no number": 3, "waveform": 2})
+    assert (counts.received, counts.rejected) == (3, {"no number": 3})
+
+
+def test_a_source_is_as_it_said_last_and_its_last_stamp_is_one_that_was_taken():
+    pipeline = Pipeline(plan(kind(), 2, sources=("s", "t")), {})
+
+    def known():
+        return pipeline.status()["sources"]["s"]
+
+    assert known() == {"state": "waiting", "last_ns": None}
+    stepped(pipeline, samples((0, -1_650_000_000, 1.0)))
+    assert known() == {"state": "waiting", "last_ns": None}  # 1970: nothing was taken
+    stepped(pipeline, samples((0, 2.0, 1.0), (0, 1.0, 1.0), (0, 9e6, 1.0)))  # the last: too far off
+    assert known() == {"state": "running", "last_ns": START + 2 * SECOND}
+    stepped(pipeline, samples((0, 1.5, 1.0)), Notice(source="s", kind=NoticeKind.LOST))
+    assert known() == {"state": "lost", "last_ns": START + 2 * SECOND}
+    stepped(pipeline, Notice(source="s", kind=NoticeKind.ENDED))
+    assert known()["state"] == "ended"
+    other = Pipeline(plan(kind(), 2, sources=("s", "t")), {})
+    other.restore(pipeline.snapshot())
+    assert other.status() == pipeline.status()
+    assert other.status()["sources"]["t"] == {"state": "waiting", "last_ns": None}
+
+
+def test_the_first_example_of_each_reason_is_kept_also_in_a_snapshot():
+    pipeline = Pipeline(plan(kind()), {})
+    for reason, example in (("odd", ""), ("odd", "line 2"), ("odd", "line 3"), ("even", "line 4")):
+        notice = Notice(
+            source="s", kind=NoticeKind.REJECTED, reason=reason, count=1, example=example
+        )
+        stepped(pipeline, notice)
+    other = Pipeline(plan(kind()), {})
+    other.restore(pipeline.snapshot())
+    assert other.status()["examples"] == {"s": {"odd": "line 2", "even": "line 4"}}
+    before = {name: x for name, x in pipeline.snapshot().items() if name not in ADDED_LATER}
+    other = Pipeline(plan(kind()), {})
+    other.restore(before)
+    assert other.conservation == pipeline.conservation, "snapshots of before are still good"
+
+
+ADDED_LATER = ("sources", "examples", "thresholds")
+
+
+def test_the_threshold_in_force_is_told_for_each_kind(bundles):
+    given_by_hand = rich_kind(alarm=AlarmSettings(threshold=4))
+    for of, provisional in ((rich_kind(), True), (given_by_hand, False)):
+        bundle = bundles["ewma"].with_threshold(5.5, provisional=True)
+        (found,) = Pipeline(plan(of), {"k": bundle}).status()["thresholds"].values()
+        assert found == {"value": 5.5 if provisional else 4, "provisional": provisional}
+    assert Pipeline(plan(kind()), {}).status()["thresholds"] == {}
 
 
 def test_two_kinds_stand_side_by_side(bundles):

@@ -4,17 +4,12 @@ import pytest
 from pydantic import ValidationError
 from support.building import kind, plan, rich_kind
 
-from monitor.core.plan import LimitSettings, RunningSettings
+from monitor.core.plan import LimitSettings
 
 
 def test_limits_stand_in_order():
     with pytest.raises(ValidationError, match="want low_low <= low <= high <= high_high"):
         LimitSettings(low=5, high=4)
-
-
-def test_the_channel_that_tells_of_running_exists():
-    with pytest.raises(ValidationError, match="no channel 'rpm'; there are x, y"):
-        kind(running=RunningSettings(channel="rpm", above=1))
 
 
 def test_a_tag_that_feeds_two_channels_is_named_once():

@@ -18,7 +18,8 @@ SECOND = 1_000_000_000
 
 def learnt(of, batches, *, count=1):
     plan = Plan(site="works", kinds={"k": of}, assets=tuple(assets(count, of)))
-    return stretches(plan, batches, received=NOW)
+    found, read = stretches(plan, batches, received=NOW)
+    return found, sum(one.taken for one in read.values())
 
 
 def rows(*seconds, x=1.0, y=2.0, asset=0):
@@ -109,6 +110,18 @@ def test_tags_of_other_machines_are_not_counted():
     foreign = samples((40, 1, 1.0), (41, 1, 1.0))
     found, count = learnt(kind(), [rows(1, 2), foreign, ENDED])
     assert (spans(found), count) == ([("a0", 1, 2)], 4)
+
+
+def test_what_was_rejected_is_told_by_source_with_an_example():
+    of = kind()
+    plan = Plan(site="works", kinds={"k": of}, assets=tuple(assets(1, of)))
+    rejected = Notice(source="s", kind=NoticeKind.REJECTED, reason="odd", count=3, example="here")
+    ancient = samples((0, -1_650_000_000, 1.0))
+    _, read = stretches(plan, [rows(1), ancient, rejected, rejected, ENDED], received=NOW)
+    found = read["s"]
+    assert (found.taken, found.received) == (2, 9)
+    assert found.rejected == {"ancient": 1, "odd": 6}
+    assert found.examples == {"odd": "here"}
 
 
 def test_no_history_is_no_stretch():

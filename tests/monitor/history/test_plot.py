@@ -16,6 +16,7 @@ from monitor.core.records import AlarmClass, Results, ScoreState, Transition
 from monitor.history.plot import NothingToDrawError, draw, figure_of
 from monitor.state.database import Database
 from monitor.state.names import Names
+from monitor.state.rollups import Rollups, Width
 from monitor.state.store import Store
 
 CARD = SimpleNamespace(card=SimpleNamespace(threshold=4.5, provisional=True))
@@ -52,6 +53,18 @@ def words(panel: Axes) -> list[str]:
     return [text.get_text() for text in panel.texts]
 
 
+def drawn_words(drawn: Figure, part: str) -> list[str]:
+    return [text.get_text() for text in drawn.texts if part in text.get_text()]
+
+
+def bands(panel: Axes) -> np.ndarray:
+    """The heights of all that is filled in the values of a panel."""
+    filled = [one for one in panel.collections if one.get_transform() == panel.transData]
+    return np.concatenate(
+        [path.vertices[:, 1] for one in filled for path in one.get_paths() if len(path.vertices)]
+    )
+
+
 def measured(panel: Axes) -> np.ndarray:
     """The values of the line that lies above the others; thresholds have two ends only."""
     lines = [np.asarray(line.get_ydata(), float) for line in panel.lines]
@@ -81,7 +94,7 @@ def test_a_threshold_of_the_model_is_called_provisional_where_the_card_says_so(
 ) -> None:
     keep(database, scores(range(1, 9), asset=0))
 
-    assert "threshold 4.5 (provisional)" in words(panels(figure(database))["surprise"])
+    assert "threshold 4.5\n(provisional)" in words(panels(figure(database))["surprise"])
     settled = SimpleNamespace(card=SimpleNamespace(threshold=4.5, provisional=False))
     assert "threshold 4.5" in words(panels(figure(database, settled))["surprise"])
 
@@ -93,6 +106,17 @@ def test_a_threshold_of_the_configuration_is_drawn_instead_of_the_models(
     drawn = figure(database, kind=KIND | {"alarm": {"threshold": 3.25}})
 
     assert "threshold 3.2" in words(panels(drawn)["surprise"])
+
+
+def test_the_words_of_the_threshold_stand_beside_the_curve_not_on_it(database: Database) -> None:
+    keep(database, scores(range(1, 9), asset=0, surprise=[1, 99, 1, 99, 1, 99, 1, 4.5]))
+    drawn = figure(database)
+    panel = panels(drawn)["surprise"]
+    drawn.draw_without_rendering()
+    (label,) = [text for text in panel.texts if text.get_text().startswith("threshold")]
+    ticks = min(tick.get_window_extent().x0 for tick in panel.get_yticklabels())
+
+    assert label.get_window_extent().x1 < ticks < panel.get_window_extent().x0
 
 
 def test_surprise_and_blame_are_drawn_only_where_the_score_counts(database: Database) -> None:
@@ -176,6 +200,48 @@ def test_without_a_model_there_are_only_channels_and_their_limits(database: Data
 
     assert list(drawn) == ["alarms", "channel flow", "channel heat"]
     assert [5.2, 5.2] in [list(line.get_ydata()) for line in drawn["channel flow"].lines]
+
+
+def test_what_is_no_longer_kept_at_full_rate_is_drawn_from_minutes_and_hours_and_said(
+    database: Database,
+) -> None:
+    value = np.full(10_800, 5.0)
+    value[4000] = 50
+    hours = [slice(n, n + 3600) for n in range(0, 10_800, 3600)]
+    seconds = np.arange(1, 10_801)
+    keep(database, *(scores(seconds[h].tolist(), asset=0, value=value[h]) for h in hours))
+    assert not drawn_words(figure(database), "Shown")
+    with database.atomic() as tx:
+        Rollups(database).step(tx, before=START + 7200 * SECOND)
+        Rollups(database).forget(tx, Width.MINUTE, before=START + 3600 * SECOND, limit=9)
+    drawn = figure(database)
+
+    (said,) = drawn_words(drawn, "Shown")
+    assert said.startswith(
+        "Shown: a row an hour up to 2023-11-14 23:00:00+00:00, "
+        "a row a minute up to 2023-11-15 00:00:00+00:00, then every frame"
+    )
+    (head,) = drawn_words(drawn, "frames")
+    assert "10,800 frames, 10,800 scored" in head
+    flow = panels(drawn)["channel flow"]
+    assert bands(flow).max() == 50
+    assert 5 < np.nanmax(measured(flow)) < 6  # a minute's mean
+    changes = [line.get_xdata()[0] for line in flow.lines if len(line.get_xdata()) == 2]
+    assert changes == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
+
+
+def test_without_any_frame_at_full_rate_there_is_a_picture_all_the_same(
+    database: Database,
+) -> None:
+    keep(database, scores(range(1, 600), asset=0, surprise=2))
+    with database.atomic() as tx:
+        Rollups(database).step(tx, before=START + 10**18)
+    drawn = panels(figure(database))
+
+    assert list(drawn) == ["alarms", "surprise", "blame", "channel flow", "channel heat"]
+    assert np.nanmax(measured(drawn["surprise"])) == 2
+    assert "expected" not in [text.get_text() for text in figure(database).legends[0].get_texts()]
+    assert words(drawn["channel flow"])[1] == "m3/h"
 
 
 def test_what_an_asset_had_before_its_channels_changed_is_left_out(database: Database) -> None:

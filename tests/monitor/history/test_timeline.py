@@ -20,8 +20,8 @@ def ticks(*stretches: tuple[int, int]) -> np.ndarray:
 
 def drawn(*stretches: tuple[int, int]) -> tuple[Timeline, Buckets]:
     tick = ticks(*stretches)
-    timeline = Timeline.of(tick, SECOND)
-    return timeline, Buckets.of(timeline, tick, SECOND)
+    timeline = Timeline.of(tick - SECOND, tick)
+    return timeline, Buckets.of(timeline, tick - SECOND, tick)
 
 
 def values(*given: float) -> np.ndarray:
@@ -61,8 +61,8 @@ def test_a_million_frames_are_drawn_as_buckets_that_keep_the_one_spike() -> None
     tick = START + SECOND * np.arange(1, 1_000_001)
     value = np.zeros(len(tick), np.float32)
     value[654_321], value[123_456] = 9, -7
-    timeline = Timeline.of(tick, SECOND)
-    buckets = Buckets.of(timeline, tick, SECOND)
+    timeline = Timeline.of(tick - SECOND, tick)
+    buckets = Buckets.of(timeline, tick - SECOND, tick)
 
     assert len(buckets.first) <= WIDTH
     assert (buckets.high(value).max(), buckets.low(value).min()) == (9, -7)
@@ -85,6 +85,43 @@ def test_a_line_ends_at_a_gap_and_begins_anew_behind_it() -> None:
     _, line = buckets.trace(values(1, 2, 3, 4))
 
     assert np.isnan(line).tolist() == [False, False, True, False, False]
+
+
+def test_rows_of_different_lengths_stand_side_by_side() -> None:
+    end = START + SECOND * np.array([3600, 3660, 3661, 3662])
+    start = START + SECOND * np.array([0, 3600, 3660, 3661])
+    timeline = Timeline.of(start, end)
+    buckets = Buckets.of(timeline, start, end)
+
+    assert timeline.gaps() == []
+    assert buckets.left[1:] == pytest.approx(buckets.right[:-1])
+    assert buckets.right[0] == pytest.approx(3600 / 3662)
+
+
+def test_steps_are_drawn_from_edge_to_edge_and_cut_open_at_gaps() -> None:
+    _, buckets = drawn((1, 2), (60, 60))
+    edges, line = buckets.steps(values(1, 2, 3))
+
+    assert line[[0, 1, 2, 3, 5, 6]].tolist() == [1, 1, 2, 2, 3, 3]
+    assert np.isnan(line).tolist() == [*[False] * 4, True, False, False]
+    assert edges[[0, -1]] == pytest.approx([0, 1])
+
+
+def test_the_mean_of_a_bucket_leaves_out_what_is_missing() -> None:
+    buckets = Buckets(first=np.array([0, 2, 4]), left=np.zeros(3), right=np.ones(3))
+    found = buckets.mean(values(1, 3, NAN, 5, NAN, NAN))
+
+    assert found[:2].tolist() == [2, 5]
+    assert np.isnan(found[2])
+
+
+def test_over_years_the_labels_are_days_and_say_the_year() -> None:
+    end = START + 86_400 * SECOND * np.arange(1, 1001)
+    marks = Timeline.of(end - 86_400 * SECOND, end).marks(BERLIN)
+
+    assert 4 <= len(marks) <= MARKS
+    assert marks[0][1] == "14 Nov\n2023"
+    assert {label.split("\n")[1] for _, label in marks} >= {"2024", "2025", "2026"}
 
 
 def test_nothing_but_missing_values_leaves_no_peak_undefined() -> None:

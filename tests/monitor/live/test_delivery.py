@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import threading
 import time
 
 import pytest
@@ -188,6 +190,43 @@ async def test_a_sink_that_goes_away_in_the_middle_of_a_search_loses_nothing(pos
         await one.delivery.idle.wait()
     assert set(one.peer.taken) == {"a", "b", "c", "d"}
     assert one.outbox.dead_letters() == []
+
+
+async def test_refusals_are_said_when_they_begin_and_when_they_end_not_one_by_one(post, caplog):
+    caplog.set_level(logging.INFO)
+    one = post(refuses(0, 1, 2), refuses(0), refuses(0), None, refuses(0))
+    async with one.at_work():
+        for names in ("abcd", "e", "f", "g", "h"):
+            one.put(*names)
+            await until(lambda: not one.waits())
+            await one.delivery.idle.wait()
+    said = [r.getMessage() for r in caplog.records if "peer" in r.getMessage()]
+    assert said == [
+        "Sink peer refuses items for good, as 1: will not have it",
+        "Sink peer takes every item again; 5 were put aside.",
+        "Sink peer refuses items for good, as 8: will not have it",
+    ]
+    assert len(one.outbox.dead_letters()) == 6
+
+
+async def test_a_delivery_that_is_cancelled_leaves_no_thread_that_reads(post, monkeypatch):
+    one = post()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def pending(*_args, **_given):
+        reading.set()
+        go_on.wait(10)
+        return []
+
+    monkeypatch.setattr(Outbox, "pending", pending)
+    task = asyncio.create_task(one.delivery.run())
+    await until(reading.is_set)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.1)
+    assert not done
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 async def test_an_item_that_does_not_read_back_blocks_no_other(post):

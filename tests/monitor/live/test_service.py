@@ -15,8 +15,9 @@ from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, Sp
 
 from connectors.points import Message
 from monitor.core.pipeline import Pipeline
-from monitor.core.records import Scores, ScoreState
+from monitor.core.records import Gap, Results, Scores, ScoreState
 from monitor.live import service as service_room
+from monitor.live import stepper as stepper_room
 from monitor.live.intake import Behind
 from monitor.live.stepper import Stepper
 from monitor.state.database import Database, DatabaseReader
@@ -24,7 +25,9 @@ from monitor.state.errors import LockedError, StorageFullError
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
-from monitor.state.store import Store, rows_of
+from monitor.state.rollups import Rollups, Width
+from monitor.state.snapshot import Snapshots
+from monitor.state.store import Store
 
 HALF = 140  # rows: in the middle of the first fault
 
@@ -35,11 +38,9 @@ def said(caplog, words):
 
 
 def scores_of(folder, asset):
-    """The scores of one asset; the blocks of several may come in another order than its time."""
     with DatabaseReader(folder) as database:
         number = {name: n for n, name in Names(database).of(Family.ASSET).items()}[asset]
-        found = Scores.join(list(Store(database).scores(asset=number)))
-    return rows_of(found, np.argsort(found.tick))
+        return Scores.join(list(Store(database).scores(asset=number)))
 
 
 def alarms_of(folder, asset):
@@ -150,7 +151,9 @@ async def test_a_full_disk_stops_the_intake_and_nothing_that_was_accepted_is_los
     async with plants.serving(made) as running:
         await until(lambda: running.service.stepper.at > 20)
         disk.full = True
-        await until(lambda: said(caplog, "rig waits: state.db: the disk is full."))
+        await until(
+            lambda: said(caplog, "rig waits, and is tried again: state.db: the disk is full.")
+        )
         await until(lambda: said(caplog, "Time stands still: state.db: the disk is full."))
         at, refused = Journal(running.database).last(), disk.refused
         await until(lambda: disk.refused > refused + 20)
@@ -187,6 +190,31 @@ async def test_nothing_overtakes_a_batch_that_found_the_disk_full(tmp_path, monk
         taken = [r.body for _, r in Journal(database).read(0) if hasattr(r.body, "tag")]
     times = np.concatenate([samples.time for samples in taken])
     assert np.all(np.diff(times) >= 0)
+
+
+async def test_snapshots_that_find_no_room_are_said_once_and_when_they_are_saved_again(
+    tmp_path, caplog, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    made = plants.plant(tmp_path / "plant", assets=1, model=None, batch_rows=5, speed=100.0)
+    write, failed = Snapshots.write, []
+
+    def written(snapshots, tree, **given):
+        if 1 <= len(failed) <= 5:
+            failed.append(given["record"])
+            raise StorageFullError("snapshots: the disk is full.")
+        return write(snapshots, tree, **given)
+
+    monkeypatch.setattr(Snapshots, "write", written)
+    async with plants.serving(made, snapshot_s=0.02) as running:
+        await until(lambda: Snapshots(running.database).latest())
+        assert said(caplog, "napshot") == 0
+        failed.append(0)  # from now on
+        await until(lambda: len(failed) > 5)
+        await until(lambda: said(caplog, "Snapshots are saved again."))
+        await running.task
+    assert said(caplog, "No snapshot is saved: snapshots: the disk is full.") == 1
+    assert said(caplog, "Snapshots are saved again.") == 1
 
 
 async def test_a_stop_in_the_middle_of_a_full_disk_loses_nothing(tmp_path, monkeypatch, caplog):
@@ -437,6 +465,22 @@ def test_what_no_sink_took_waits_for_the_next_run(tmp_path, monkeypatch):
     made.inbox.mkdir()
     assert plants.run(made).ended.undelivered == {"inbox": 0}
     assert len(made.messages()) == 2 * len(FAULTS)
+
+
+async def test_the_service_tidies_between_its_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(stepper_room, "TIDY_S", 0.05)
+    monkeypatch.setattr("monitor.live.tidying.ROWS", 2)
+    made = plants.plant(tmp_path / "plant", assets=1, model=None, speed=100.0)
+    made.settings["state"] = {"detail_hours": 60 / 3600}
+    with Database(made.data) as database, database.atomic() as tx:
+        gaps = tuple(Gap(asset="m0", since=n, until=n + 1) for n in range(9))
+        Store(database).write(tx, Results(gaps=gaps), done=0)
+    made.save()
+    async with plants.serving(made) as running:
+        await until(lambda: running.store.gaps() == [])
+        await until(lambda: list(Rollups(running.database).read(Width.MINUTE, 0)))
+        await running.task
+    assert plants.outcome(made.data).summary["frames"] == TICKS
 
 
 async def test_a_step_that_fails_ends_the_service_with_its_error(tmp_path, monkeypatch, caplog):

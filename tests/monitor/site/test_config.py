@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from connectors import Connector, discover
 from monitor.core.plan import Asset
 from monitor.site.config import Config, load, parse
-from monitor.site.problems import ConfigError
+from monitor.site.problems import ConfigError, PlantError
 from monitor.site.yaml_places import read
 
 Plant = Callable[..., Config]
@@ -69,7 +69,7 @@ def test_sources_and_sinks_are_made_by_their_type(plant: Plant) -> None:
     assert [ref.id for ref in source.tags] == [0, 2, 3]
     assert sink.settings.folder == "/plants/north/alarms"
     assert config.make_history("rig", tag_ids).name == "rig"
-    with pytest.raises(ValueError, match="source line: type 'vault' keeps no history"):
+    with pytest.raises(PlantError, match="source line: type 'vault' keeps no history"):
         config.make_history("line", tag_ids)
 
 
@@ -81,7 +81,7 @@ def test_a_type_that_is_history_only_cannot_be_live(
         name="recorder", source=None, history=recorder.history, sink=recorder.sink
     )
 
-    with pytest.raises(ValueError, match="source rig: type 'recorder' holds history only"):
+    with pytest.raises(PlantError, match="source rig: type 'recorder' holds history only"):
         plant().make_source("rig", dict.fromkeys(plant().tag_names(), 0))
 
 
@@ -162,8 +162,9 @@ SAID = {
     "an unknown key lists the few there are": (
         ("{detail_hours: 12}", "{zzz: 12}"),
         (
-            "38:9: state.zzz: no such setting. There are detail_hours, journal_hours, snapshot_s, "
-            "channel_score_s, outbox_mb"
+            "38:9: state.zzz: no such setting. There are detail_hours, minutes_days, hours_days, "
+            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, snapshot_s, "
+            "channel_score_s"
         ),
     ),
     "an unknown key of a connector is compared with that connector's": (
@@ -360,7 +361,7 @@ SAID = {
     ),
     "a running channel that is not there": (
         ("{channel: flow, above", "{channel: flwo, above"),
-        "22:24: kinds.pump.running.channel: no channel 'flwo'; there are flow, temp, temp_max",
+        "22:24: kinds.pump.running.channel: no channel 'flwo'. Did you mean 'flow'?",
     ),
     "limits out of order": (
         ("low: 1.5", "low: 15"),
@@ -491,6 +492,19 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(problems: Problems) 
         "kinds.pump.tick_ms",
         "assets.pump_1.tags.temp.source",
         "state.detail_hours",
+    ]
+
+
+def test_a_mistake_in_a_kind_does_not_hide_what_contradicts_another_part(
+    problems: Problems,
+) -> None:
+    found = problems(
+        ("tick_ms: 1000", "tick_ms: soon"), ("{channel: flow, above", "{channel: flwo, above")
+    )
+
+    assert [line.partition(": ")[2] for line in found] == [
+        "kinds.pump.tick_ms: got 'soon', want a whole number",
+        "kinds.pump.running.channel: no channel 'flwo'. Did you mean 'flow'?",
     ]
 
 

@@ -26,7 +26,7 @@ from monitor.state.store import Alarm
 
 SCRIPT = Path(sys.executable).with_name("watchkeeper")
 SECOND = 1_000_000_000
-CALM = Ended(refused={}, undelivered={})
+CALM = Ended(refused={}, mismatched=frozenset(), undelivered={})
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ def whole(name: str, text: str) -> str:
     if "training" in part:
         plant["kinds"]["pump"]["training"] = part["training"]
         part = {}
-    for asset in plant["assets"].values():
-        asset["source"] = next(iter(part.get("sources", plant["sources"])))
+    plant["assets"] = {"pump_1": plant["assets"]["pump_1"]}
+    plant["assets"]["pump_1"]["source"] = next(iter(part.get("sources", plant["sources"])))
     plant.update(part)
     return examples._flow(plant)
 

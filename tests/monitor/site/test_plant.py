@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from support import plants
@@ -13,7 +14,11 @@ from models.bundle import Bundle
 from models.training import Interrupted
 from monitor.site import plant as rooms
 from monitor.site.problems import ModelMissingError, PlantError
+from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import LockedError
+from monitor.state.journal import Journal
+from monitor.state.names import Family, Names
+from monitor.state.store import Store
 
 
 @pytest.fixture
@@ -258,6 +263,45 @@ def test_a_fresh_database_takes_the_place_of_the_one_before_at_once(tmp_path):
         assert (tmp_path / "data" / "mark").exists(), "not while it is in use"
     with rooms.fresh_database(tmp_path / "data"):
         assert not (tmp_path / "data" / "mark").exists()
+
+
+def forget(made, before):
+    with Database(made.data) as database, database.atomic() as tx:
+        Journal(database).forget(tx, before)
+
+
+def test_a_replay_of_a_journal_whose_beginning_is_gone_warns_from_where_it_is(made, caplog):
+    before = plants.run(made)
+    assert plants.replay(made).digest == before.digest
+    assert caplog.text == ""
+    forget(made, 4)
+    assert plants.replay(made).digest != before.digest
+    (said,) = [record.getMessage() for record in caplog.records]
+    with DatabaseReader(made.data) as journal:
+        received = Journal(journal).begins()
+    moment = datetime.fromtimestamp(received // plants.SECOND, ZoneInfo("Europe/Berlin"))
+    assert f"begins with record 4, received at {moment.isoformat(sep=' ')}" in said
+    assert "alarms that stood are not known" in said
+
+
+def test_a_replay_names_its_tags_as_the_journal_does(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, split=plants.Split.ASSET)
+    order = [*range(250), 200, *range(250, TICKS)]  # a row that comes too late
+    plants.write(made.folder / "rig_m1.csv", plants.columns(["m1"]), order=order)
+    path = made.folder / "rig_m1.csv"
+    lines = path.read_text().splitlines()
+    lines[251] = lines[251].replace("1700000200,", "1700000200.5,")
+    path.write_text("\n".join(lines) + "\n")
+    plants.run(made)
+    made.settings["assets"] = dict(reversed(made.settings["assets"].items()))
+    plants.replay(made.save())
+    told = []
+    for folder in (made.data, made.data / "backfill"):
+        with DatabaseReader(folder) as database:
+            names = Names(database).of(Family.TAG)
+            late = [samples for _, samples in Store(database).late()]
+            told.append([names[tag] for samples in late for tag in samples.tag.tolist()])
+    assert told[0] == told[1] == ["m1/flow", "m1/heat", "m1/load"]
 
 
 def test_a_journal_of_another_configuration_is_refused(made):

@@ -3,10 +3,14 @@
 import json
 
 from support import plants
+from support.keeping import points
 from support.plants import CHANNELS, TICKS, Split
 
-from monitor.site.status import summary
+from connectors.points import Points
+from monitor.site.status import rejected, summary
 from monitor.state.database import Database, DatabaseReader
+from monitor.state.losses import Loss, Losses
+from monitor.state.outbox import Outbox
 
 
 def test_a_plant_that_never_ran_has_nothing_to_say(tmp_path):
@@ -35,13 +39,46 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "duplicate": 0,
         "late": 0,
         "rejected": {},
+        "examples": {},
+        "state": "ended",
+        "last_ns": (plants.START + TICKS - 1) * plants.SECOND,
     }
+    m1 = found["assets"]["m1"]
+    assert m1["tick_ns"] == (plants.START + TICKS - 1) * plants.SECOND
+    assert (m1["kind"], m1["state"], m1["active"]) == ("pump", "ok", [])
+    assert (m1["coverage"], m1["provisional"]) == (1.0, True)
+    assert 0 <= m1["surprise"] < m1["threshold"]
     assert found["frames"] == 2 * TICKS
     assert found["alarms"] == {"m0": 0, "m1": 4}
     assert found["alarms_active"] == 0
     assert 0 < found["score_latency_ms"]["p50"] <= found["score_latency_ms"]["p99"]
     assert found["backlog"] == {"inbox": 0}
     json.dumps(found, allow_nan=False)
+
+
+def test_an_alarm_that_stands_is_told_with_its_asset(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1)
+    plants.write(made.folder / "rig.csv", plants.columns(made.assets, 145))  # ends within a fault
+    found = plants.run(made).summary
+    m0 = found["assets"]["m0"]
+    assert m0["surprise"] > m0["threshold"]
+    assert sorted(one["class"] for one in m0["active"]) == ["limit", "process"]
+    assert found["alarms_active"] == 2
+    assert all(one["raised_ns"] >= (plants.START + 120) * plants.SECOND for one in m0["active"])
+
+
+def test_what_was_lost_to_age_or_to_a_full_outbox_is_shown(tmp_path):
+    with Database(tmp_path) as database:
+        outbox = Outbox(database)
+        with database.atomic() as tx:
+            outbox.register(tx, {"influx": (Points,)})
+            outbox.put(tx, [points(1), points(2)])
+            outbox.trim(tx, limit_bytes=0, limit=1)
+            Losses(database).add(tx, Loss.LATE_SAMPLES, 3)
+            Losses(database).add(tx, Loss.LATE_SAMPLES, 4)
+        found = summary(database)
+    assert found["no_longer_kept"] == {"late_samples": 7, "dead_letters": 0}
+    assert (found["backlog"], found["dropped"]) == ({"influx": 1}, {"influx": 1})
 
 
 def test_what_could_not_be_taken_is_counted_by_its_reason(tmp_path):
@@ -53,6 +90,15 @@ def test_what_could_not_be_taken_is_counted_by_its_reason(tmp_path):
     path.write_text("\n".join(lines) + "\n")
     found = plants.run(made).summary
     assert found["samples_rejected"] == {"value not a number": 1, "ancient": len(CHANNELS)}
+    assert found["sources"]["rig"]["examples"] == {
+        "value not a number": "rig.csv, line 6, column 'm0.flow': 'oops' is no number; write "
+        "nothing into the cell where there is no value"
+    }
+    (words,) = rejected(found).values()
+    assert words.startswith("source rig: 4 of 900 samples (0.4 %) were rejected: ")
+    assert "1 value not a number (rig.csv, line 6, " in words
+    assert "3 ancient (stamped before `oldest` of the kind: is time_format right?)" in words
+    assert rejected(found, wholly=True) == {}
     assert found["samples_conserved"]
     with DatabaseReader(made.data) as database:
         assert summary(database) == found

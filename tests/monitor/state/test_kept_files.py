@@ -7,7 +7,6 @@ ever changed.
 
 import gzip
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from monitor.core.records import (
 from monitor.state import migrations
 from monitor.state.database import Database
 from monitor.state.journal import Journal
+from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
 from monitor.state.rollups import Rollups, Width
@@ -101,8 +101,7 @@ def check(database):
     outbox = Outbox(database)
     ((number, item),) = outbox.pending("all", limit_items=9, limit_bytes=1 << 20)
     assert number == 2
-    # Version 0.1 began without texts in points.
-    assert same(replace(item, texts={}), replace(points(1, 2), texts={}))
+    assert same(item, points(1, 2))
     assert same(outbox.dead_letters()[0].item, message("m1"))
     assert outbox.pending("done", limit_items=9, limit_bytes=1 << 20) == []
 
@@ -118,6 +117,22 @@ def test_a_database_of_an_earlier_schema_is_read(kept, tmp_path):
         shutil.copyfileobj(packed, file)
     with Database(tmp_path) as database:
         check(database)
+
+
+@pytest.mark.parametrize("kept", sorted(KEPT.glob("schema-*.db.gz")), ids=lambda path: path.name)
+def test_what_an_earlier_schema_kept_can_be_let_go_of(kept, tmp_path):
+    with gzip.open(kept) as packed, (tmp_path / "state.db").open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    with Database(tmp_path) as database:
+        store, outbox = Store(database), Outbox(database)
+        with database.atomic() as tx:
+            outbox.advance(tx, "all", 2)
+            assert outbox.prune(tx, limit=9) == 2
+            assert store.forget_late(tx, now=5, before=4, limit=9) == 0
+            assert store.forget_late(tx, now=6, before=5, limit=9) == 1
+            assert outbox.forget_dead_letters(tx, now=1, before=0, limit_bytes=0, limit=9) == 1
+        assert Losses(database).counts() == {"late_samples": 1, "dead_letters": 1}
+        assert database.query("SELECT SUM(bytes) FROM held") == [(0,)]
 
 
 @pytest.mark.parametrize("kept", sorted(KEPT.glob("*.snapshot")), ids=lambda path: path.name)

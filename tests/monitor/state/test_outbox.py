@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +9,7 @@ from support.keeping import START, message, points, same
 from connectors.points import Message, Points
 from monitor.state.database import Database
 from monitor.state.errors import CorruptError
+from monitor.state.losses import Losses
 from monitor.state.outbox import Outbox
 
 ALL = (Message, Points)
@@ -39,7 +41,7 @@ def advance(outbox, sink, number):
 
 def prune(outbox):
     with outbox.database.atomic() as tx:
-        return outbox.prune(tx)
+        return outbox.prune(tx, limit=1000)
 
 
 def test_items_read_back_equal_after_a_restart(tmp_path):
@@ -51,6 +53,12 @@ def test_items_read_back_equal_after_a_restart(tmp_path):
     assert [number for number, _ in found] == [1, 2]
     assert same(found[0][1], message("m1"))
     assert same(found[1][1], points(1, 2))
+
+
+def test_texts_of_points_read_back_equal(outbox):
+    told = replace(points(1, 2), texts={"said": ("too hot", "")})
+    put(outbox, told)
+    assert same(outbox.pending("influx", limit_items=1, limit_bytes=1)[0][1], told)
 
 
 def test_a_field_named_time_is_not_the_time(outbox):
@@ -173,14 +181,79 @@ def test_over_its_bound_the_oldest_points_go_and_are_counted_and_messages_stay(o
     size = outbox.backlog("influx").bytes // 2
     total = 3 * size + outbox.backlog("hook").bytes
     with outbox.database.atomic() as tx:
-        assert outbox.trim(tx, limit_bytes=total) == 0
-        assert outbox.trim(tx, limit_bytes=total - size - 1) == 2
+        assert outbox.trim(tx, limit_bytes=total, limit=9) == 0
+        assert outbox.trim(tx, limit_bytes=total - size - 1, limit=9) == 2
     assert numbers(outbox, "influx") == [4]
     assert outbox.backlog("influx").dropped == 1  # the first it had
     with outbox.database.atomic() as tx:
-        assert outbox.trim(tx, limit_bytes=0) == 1
+        assert outbox.trim(tx, limit_bytes=0, limit=9) == 1
     assert numbers(outbox, "hook") == [2, 5]
     assert outbox.backlog("hook").dropped == 0
+
+
+def test_pruning_and_trimming_go_in_bounded_steps(outbox):
+    put(outbox, *(points(second) for second in range(5)), message("m1"), message("m2"))
+    for wanted in (2, 2, 1, 0):
+        with outbox.database.atomic() as tx:
+            assert outbox.trim(tx, limit_bytes=0, limit=2) == wanted
+    assert outbox.backlog("influx").dropped == 5
+    put(outbox, points(1))
+    advance(outbox, "influx", 8)
+    advance(outbox, "hook", 8)
+    for wanted in (2, 1, 0):
+        with outbox.database.atomic() as tx:
+            assert outbox.prune(tx, limit=2) == wanted
+
+
+def test_how_much_is_held_is_known_whatever_came_and_went(outbox):
+    put(outbox, points(1), message("m1"), message("m1"), points(1, 2))
+    refuse(outbox, 2)
+    advance(outbox, "influx", 1)
+    prune(outbox)
+    held = dict(outbox.database.query("SELECT what, bytes FROM held"))
+    ((waiting,),) = outbox.database.query("SELECT SUM(LENGTH(body)) FROM outbox")
+    ((refused,),) = outbox.database.query("SELECT SUM(LENGTH(body)) FROM dead_letter")
+    assert held == {"outbox": waiting, "dead_letter": refused}
+
+
+def refuse(outbox, *given):
+    with outbox.database.atomic() as tx:
+        for number in given:
+            outbox.dead_letter(tx, "hook", number, "400: no such asset")
+
+
+def forget(outbox, *, now, before=0, limit_bytes=1 << 20, limit=9):
+    with outbox.database.atomic() as tx:
+        return outbox.forget_dead_letters(
+            tx, now=now, before=before, limit_bytes=limit_bytes, limit=limit
+        )
+
+
+def letters(outbox):
+    return [letter.number for letter in outbox.dead_letters()]
+
+
+def test_dead_letters_are_kept_from_the_first_look_at_them_and_counted_when_they_go(outbox):
+    put(outbox, *(message(f"m{number}") for number in range(1, 5)))
+    refuse(outbox, 1, 2)
+    assert forget(outbox, now=100) == 0
+    refuse(outbox, 3)
+    assert forget(outbox, now=200, before=99) == 0
+    assert letters(outbox) == [1, 2, 3]
+    assert forget(outbox, now=300, before=199, limit=1) == 1
+    assert forget(outbox, now=300, before=199, limit=9) == 1
+    assert (letters(outbox), outbox.dead_letter_count()) == ([3], 1)
+    assert Losses(outbox.database).counts()["dead_letters"] == 2
+
+
+def test_dead_letters_over_their_bound_go_before_their_time_the_oldest_first(outbox):
+    put(outbox, *(message(f"m{number}") for number in range(1, 5)))
+    size = outbox.backlog("hook").bytes // 4
+    refuse(outbox, 3, 1, 4)
+    assert forget(outbox, now=1, limit_bytes=3 * size) == 0
+    assert forget(outbox, now=1, limit_bytes=2 * size) == 1
+    assert letters(outbox) == [1, 4]
+    assert Losses(outbox.database).counts()["dead_letters"] == 1
 
 
 @given(

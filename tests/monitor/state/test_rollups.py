@@ -138,7 +138,7 @@ def test_a_step_that_is_not_committed_takes_no_block(keep, rollups, database):
 def test_how_blocks_are_cut_and_stepped_does_not_matter(keep, rollups, database, cuts, limit):
     with database.atomic() as tx:
         for width in Width:
-            rollups.forget(tx, width, before=LONG_AFTER)
+            rollups.forget(tx, width, before=LONG_AFTER, limit=1000)
     generator = np.random.default_rng(3)
     whole = scores(
         np.repeat(np.arange(1, 5000, 50), 3)[:300],
@@ -185,9 +185,31 @@ def test_rows_are_found_by_time_and_forgotten_by_age(keep, rollups, database):
     found = only(rollups, Width.MINUTE, since=since, until=until)
     assert ((found.bucket - since) // SECOND).tolist() == [60, 120]
     with database.atomic() as tx:
-        assert rollups.forget(tx, Width.MINUTE, before=since) == 1
+        assert rollups.forget(tx, Width.MINUTE, before=since, limit=9) == 1
     assert [len(part.bucket) for part in rollups.read(Width.MINUTE, 0)] == [60, 60]
     assert sum(len(part.bucket) for part in rollups.read(Width.HOUR, 0)) == 3
+
+
+def test_rows_are_forgotten_in_bounded_steps_the_oldest_first(keep, rollups, database):
+    keep(scores(range(30, 5 * 3600, 600)))
+    roll(rollups)
+    for went in (2, 2, 1, 0):
+        with database.atomic() as tx:
+            assert rollups.forget(tx, Width.MINUTE, before=LONG_AFTER, limit=2) == went
+        if went == 2:
+            left = next(rollups.read(Width.MINUTE, 0)).bucket[0]
+            assert left > START + went * 3600 * SECOND
+
+
+def test_a_step_takes_no_more_bytes_than_it_may_but_one_block_at_least(keep, rollups, database):
+    keep(*(scores([second]) for second in range(6)))
+    ((size,),) = database.query("SELECT MAX(LENGTH(body)) FROM score_block")
+    taken = []
+    for limit_bytes in (2 * size, 1, 1 << 20, 1):
+        with database.atomic() as tx:
+            taken.append(rollups.step(tx, before=LONG_AFTER, limit_bytes=limit_bytes))
+            assert rollups.waiting(tx, before=LONG_AFTER) == (sum(taken) < 6)
+    assert taken == [2, 1, 3, 0]
 
 
 def test_a_damaged_block_is_given_up_with_an_error_and_holds_back_no_other(

@@ -9,7 +9,8 @@ from monitor.core.digest import digest
 from monitor.core.records import Gap, Results, Scores, Transition
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import CorruptError
-from monitor.state.names import Names
+from monitor.state.losses import Losses
+from monitor.state.names import Family, Names
 from monitor.state.store import AlarmState, Store
 
 RAISED, RETURNED = Transition.RAISED, Transition.RETURNED
@@ -67,6 +68,30 @@ def test_scores_are_found_by_kind_asset_and_time(store):
     assert seconds(store.scores(asset=2)) == []
     within = store.scores(asset=3, since=START, until=START + 2 * SECOND)
     assert seconds(within) == [1, 2]  # (since, until]
+
+
+def test_the_newest_row_of_each_asset_is_found_whichever_block_it_is_in(store):
+    with store.database.atomic() as tx:
+        Names(store.database).asset_ids(tx, ["a", "b", "c"])
+    names = {name: number for number, name in Names(store.database).of(Family.ASSET).items()}
+    a, b = names["a"], names["b"]
+    write(store, done=1, scores=[scores([0, 8, 0, 3], asset=[a, a, b, b])])
+    write(store, done=2, scores=[scores([4, 5], asset=b, surprise=[1, 7])])
+    write(store, done=3, scores=[scores([1, 2], asset=a)])  # comes later, and is older
+    found = store.latest()
+    assert set(found) == {a, b}  # of c there is nothing
+    assert (seconds([found[a]]), seconds([found[b]])) == ([8], [5])
+    assert found[b].surprise.tolist() == [7]
+
+
+def test_scores_of_one_asset_come_in_order_of_tick_whatever_others_their_blocks_hold(store):
+    write(store, done=1, scores=[scores([1, 2, 99, 100], asset=[0, 0, 1, 1])])
+    write(store, done=2, scores=[scores([3, 4], asset=0)])
+    write(store, done=3, scores=[scores([5, 101], asset=[0, 1])])
+    assert seconds(store.scores(asset=0)) == [1, 2, 3, 4, 5]
+    assert seconds(store.scores(asset=1)) == [99, 100, 101]
+    until = START + 4 * SECOND
+    assert seconds(store.scores(asset=0, since=START + SECOND, until=until)) == [2, 3, 4]
 
 
 def test_a_damaged_block_is_named(store):
@@ -179,15 +204,55 @@ def test_gaps_are_kept_once(store):
     assert store.gaps("p2") == []
 
 
-def test_late_samples_are_kept_until_they_are_forgotten(store):
+def forget(store, what, **given):
+    with store.database.atomic() as tx:
+        return getattr(store, f"forget_{what}")(tx, **given)
+
+
+def test_gaps_are_forgotten_by_their_end_in_bounded_steps(store):
+    gaps = [Gap(asset="p1", since=n, until=n + 10) for n in range(4)]
+    write(store, done=1, gaps=gaps)
+    assert forget(store, "gaps", before=12, limit=2) == 2
+    assert forget(store, "gaps", before=12, limit=2) == 1
+    assert store.gaps() == gaps[3:]
+
+
+def test_late_samples_are_kept_from_the_first_look_at_them_and_counted_when_they_go(store):
     write(store, done=1, late=[batch(1, size=3).body, batch(2).body])
     found = list(store.late())
     assert [number for number, _ in found] == [1, 2]
     assert same(found[0][1], batch(1, size=3).body)
-    with store.database.atomic() as tx:
-        assert store.forget_late(tx, 1) == 1
-    assert [number for number, _ in store.late()] == [2]
     assert list(store.late(after=2)) == []
+    assert forget(store, "late", now=100, before=50, limit=9) == 0
+    write(store, done=2, late=[batch(3, size=5).body])
+    assert forget(store, "late", now=200, before=99, limit=9) == 0
+    assert forget(store, "late", now=300, before=199, limit=1) == 1
+    assert Losses(store.database).counts() == {"late_samples": 3, "dead_letters": 0}
+    assert forget(store, "late", now=300, before=199, limit=9) == 1
+    assert [number for number, _ in store.late()] == [3]
+    assert Losses(store.database).counts()["late_samples"] == 4
+
+
+def test_an_old_alarm_is_forgotten_with_its_events_but_never_one_that_stands_or_is_shelved(store):
+    alarms = []
+    for number, name in enumerate(("gone", "stands", "shelved", "again", "young")):
+        raised = START + (number + 10 * (name == "young")) * SECOND
+        alarms.append(event(RAISED, 0, id=name, raised=raised))
+        if name != "stands":
+            alarms.append(event(RETURNED, 10, id=name, raised=raised))
+    alarms += [
+        event(Transition.SHELVED, 11, id="shelved", who="ann", shelved_until=START + SECOND),
+        event(Transition.ACKNOWLEDGED, 50, id="again", who="ann"),
+    ]
+    write(store, done=1, alarms=alarms)
+    before = START + 13 * SECOND
+    assert forget(store, "alarms", before=before, limit=9) == 1
+    assert forget(store, "alarms", before=before, limit=9) == 0
+    left = {"stands", "shelved", "again", "young"}
+    assert {alarm.id for alarm in store.alarms()} == left
+    assert {found.id for found in store.alarm_events()} == left
+    assert forget(store, "alarms", before=START + 99 * SECOND, limit=1) == 1
+    assert {alarm.id for alarm in store.alarms()} == {"stands", "shelved", "young"}
 
 
 def test_the_last_status_written_is_the_status(store):

@@ -1,0 +1,209 @@
+"""One connection to a broker, as the event loop sees it: opened once, closed once.
+
+Behind it a thread of its own does the talking (``pump``). It never reconnects.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from connectors.contract import ConnectorError, LostError, NotReadyError
+from connectors.mqtt.publishing import Answer, Publication, Publisher
+from connectors.mqtt.pump import MESSAGE_BYTES, Options, Pump, Received, in_words
+from connectors.mqtt.settings import LinkSettings
+from connectors.mqtt.tls import tls_context
+from connectors.mqtt.wire import Wire
+from connectors.secrets import read_secret
+
+GOODBYE_S = 0.8  # how long closing waits for the thread, which needs a hundredth of it
+
+
+class Link:
+    """A connection, from ``open`` until ``close`` or until ``error`` says why it is gone.
+
+    ``changed`` is called in the event loop when messages came, once for all that came together,
+    and when the link is gone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: LinkSettings,
+        options: Options,
+        *,
+        changed: Callable[[], None],
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._name, self._settings, self._options = name, settings, options
+        self._changed, self._now = changed, now
+        self._publisher = Publisher(self._tell)
+        self._pump: Pump | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened: asyncio.Future[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker answers, as far as is known."""
+        return self._pump is not None and self._pump.is_open
+
+    @property
+    def error(self) -> ConnectorError | None:
+        """Why the link is gone."""
+        return None if self._pump is None else self._pump.error
+
+    @property
+    def session_present(self) -> bool:
+        """Whether the broker had kept our session."""
+        return self._pump is not None and self._pump.session_present
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The topics that the broker would not let us have, and why."""
+        return {} if self._pump is None else self._pump.refused
+
+    @property
+    def inbox(self) -> int:
+        """How many messages wait to be taken."""
+        return 0 if self._pump is None else len(self._pump.inbox)
+
+    @property
+    def inbox_bytes(self) -> int:
+        """About how much memory they take."""
+        return 0 if self._pump is None else self._pump.inbox_bytes
+
+    async def open(self, topics: Sequence[str] = ()) -> None:
+        """Connect and subscribe. Raises NotReadyError and RefusedError."""
+        self._loop = asyncio.get_running_loop()
+        secret, context = await asyncio.to_thread(self._credentials)
+        wire = await self._connected(context)
+        self._opened = self._loop.create_future()
+        self._pump = Pump(
+            self._name,
+            self._settings,
+            self._options,
+            wire,
+            on_publish=self._publisher.on_publish,
+            news=lambda: self._tell(self._changed),
+            settled=lambda: self._tell(self._settled),
+            now=self._now,
+        )
+        self._thread = threading.Thread(
+            target=self._pump.run, args=(secret, topics), name=f"mqtt {self._name}", daemon=True
+        )
+        self._thread.start()
+        await self._opened
+        if self._pump.error is not None:
+            raise self._pump.error
+
+    def acknowledge(self, packets: Sequence[int]) -> None:
+        """Tell the broker that it may forget these; nothing, once the link is gone."""
+        if packets and self._pump is not None:
+            self._pump.call(lambda client: [client.ack(packet, 1) for packet in packets])
+
+    def publish(self, what: Sequence[Publication]) -> "asyncio.Future[list[Answer]]":
+        """Publish; the future has the answers, or LostError."""
+        assert self._loop is not None  # noqa: S101 - open() first
+        future: asyncio.Future[list[Answer]] = self._loop.create_future()
+        if not what:
+            future.set_result([])
+        elif self._pump is None or not self._pump.is_open:
+            future.set_exception(self._lost())
+        else:
+            self._pump.call(self._publisher.work(what, future))
+        return future
+
+    def take(self, most: int, most_bytes: int) -> list[Received]:
+        """What waits, up to a count and about so many bytes."""
+        pump = self._pump
+        assert pump is not None  # noqa: S101 - open() first
+        pump.looked()
+        taken: list[Received] = []
+        size = 0
+        while pump.inbox and len(taken) < most and size < most_bytes:
+            one = pump.inbox.popleft()
+            size += len(one.payload) + MESSAGE_BYTES
+            taken.append(one)
+        pump.took(size)
+        return taken
+
+    async def close(self) -> None:
+        """Say goodbye and let go, within a second whatever the broker does. May come twice."""
+        if self._pump is not None and self._thread is not None:
+            self._pump.stop()
+            await asyncio.to_thread(self._thread.join, GOODBYE_S)
+
+    def _credentials(self) -> tuple[str | None, ssl.SSLContext | None]:
+        settings, tls = self._settings, self._settings.tls
+        secret = read_secret(
+            "password",
+            file=settings.password_file,
+            env=settings.password_env,
+            connector=self._name,
+        )
+        return (
+            None if secret is None else secret.get_secret_value(),
+            None if tls is None else tls_context(tls, connector=self._name),
+        )
+
+    async def _connected(self, context: ssl.SSLContext | None) -> Wire:
+        """A TCP connection; TLS, if any, is still to shake hands."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.timeout_s):
+                return Wire(
+                    await _tcp(settings.host, settings.resolved_port), context, settings.host
+                )
+        except (OSError, ValueError) as error:  # ValueError: what can be no host name
+            raise NotReadyError(
+                f"{self._name}: broker {settings.where} cannot be reached: "
+                f"{in_words(error, settings)}. Trying again; check host and port, and that the "
+                "broker runs and lets this machine in",
+                connector=self._name,
+            ) from error
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        """From the thread: have the loop call something."""
+        assert self._loop is not None  # noqa: S101 - open() first
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
+            self._loop.call_soon_threadsafe(what)
+
+    def _settled(self) -> None:
+        """The link is open, or gone."""
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+        if not self.is_open:
+            self._publisher.fail(self._lost())
+        self._changed()
+
+    def _lost(self) -> LostError:
+        """For those who wait for an answer."""
+        why = self.error or f"{self._name}: broker {self._settings.where}: the link is closed"
+        return LostError(str(why), connector=self._name)
+
+
+async def _tcp(host: str, port: int) -> socket.socket:
+    """A connected socket that does not block. Raises OSError of the last address tried."""
+    loop = asyncio.get_running_loop()
+    failed: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)  # noqa: FBT003 - as a socket has it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            failed = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failed or OSError(f"no address of {host}")

@@ -1,0 +1,78 @@
+"""How far a source has come: until when it heard everything, and what the server may still hold.
+
+A position goes into the journal with its batch. After a restart it says which subscriptions to take
+over and from which message on; where that fails, since when nobody has listened.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+Message = tuple[int, int]  # subscription, sequence number: what is acknowledged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A subscription that the server may still hold, and what it said when it was made."""
+
+    key: str  # of the rate class and its tags: another configuration is another key
+    id: int
+    sequence: int  # the last message that is in the journal
+    sampling_ms: float
+    queue_size: int
+    bad: tuple[int, ...]  # tags without an item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What ``open`` goes on from."""
+
+    until: int  # ns, the server's clock: everything up to here has come
+    started: int  # ns, when this run of the server began: its numbers mean nothing in another
+    kept: tuple[Kept, ...]
+
+    def text(self) -> str:
+        """As it is stored."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def read(cls, text: str) -> "Position":
+        """Raises ValueError for what is no position."""
+        try:
+            tree = json.loads(text)
+            kept = tuple(Kept(**one | {"bad": tuple(one["bad"])}) for one in tree["kept"])
+            return cls(until=int(tree["until"]), started=int(tree["started"]), kept=kept)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no position of an OPC UA source: {text[:80]!r}") from error
+
+
+class Unacknowledged:
+    """Messages that were handed on, and those of them that the server may forget."""
+
+    def __init__(self) -> None:
+        self._handed_on: deque[tuple[str, tuple[Message, ...]]] = deque()
+        self._ripe: list[Message] = []
+
+    def hand_on(self, position: str, messages: Iterable[Message]) -> None:
+        """These messages are stored once ``position`` is."""
+        self._handed_on.append((position, tuple(messages)))
+
+    def stored(self, messages: Iterable[Message]) -> None:
+        """These are stored already, since before this opening."""
+        self._ripe += messages
+
+    def accepted(self, position: str) -> None:
+        """All up to this position are stored. A position of an earlier opening changes nothing."""
+        if not any(position == one for one, _ in self._handed_on):
+            return
+        while True:
+            one, messages = self._handed_on.popleft()
+            self._ripe += messages
+            if one == position:
+                return
+
+    def ripe(self) -> list[Message]:
+        """What may be acknowledged now; given once."""
+        ripe, self._ripe = self._ripe, []
+        return ripe

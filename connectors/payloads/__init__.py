@@ -1,0 +1,1 @@
+"""Payloads: bytes as they travel to readings, purely. No peer, no clock; any connector may ask."""

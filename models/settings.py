@@ -1,0 +1,139 @@
+"""What can be set about models and their training; imports no torch, so that checking is quick.
+
+A kind of detector is a subclass of DetectorSettings with its own ``type: Literal[...]`` in this
+module: found by looking, not by a list. What it builds is imported when it is built.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+if TYPE_CHECKING:
+    from models.contract import Detector
+
+
+class DetectorSettings(BaseModel, ABC):
+    """The settings of one kind of detector, and how it is built from them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str
+    warmup_ticks: int | None = Field(
+        None,
+        ge=0,
+        description="Ticks not scored after a start or a gap; left out: the model's own.",
+    )
+
+    @abstractmethod
+    def build(self, channels: int) -> "Detector":
+        """A detector that has learnt nothing yet."""
+
+
+class SmoothedSettings(DetectorSettings, ABC):
+    """Settings of every detector that smooths its residuals."""
+
+    spans: tuple[int, ...] = Field(
+        (1, 4, 16, 64),
+        min_length=1,
+        description="Time scales of the score, in ticks; 1: no smoothing.",
+    )
+
+    @field_validator("spans")
+    @classmethod
+    def _rising(cls, spans: tuple[int, ...]) -> tuple[int, ...]:
+        if spans[0] < 1 or any(b <= a for a, b in itertools.pairwise(spans)):
+            raise ValueError(f"want rising whole numbers from 1 on, got {list(spans)}")
+        return spans
+
+
+class RecurrentSettings(SmoothedSettings, ABC):
+    """What GRU and LSTM share."""
+
+    hidden: int = Field(
+        64, ge=4, le=1024, multiple_of=4, description="Size of the memory of each asset."
+    )
+
+
+class GruSettings(RecurrentSettings):
+    """A GRU forecaster; its smoothed residuals are judged."""
+
+    type: Literal["gru"] = "gru"
+
+    def build(self, channels: int) -> "Detector":
+        """A detector that has learnt nothing yet."""
+        from models.recurrent import GruForecaster, detector  # noqa: PLC0415 - imports torch
+
+        return detector(self, GruForecaster(channels, self.hidden))
+
+
+class LstmSettings(RecurrentSettings):
+    """An LSTM forecaster; its smoothed residuals are judged."""
+
+    type: Literal["lstm"] = "lstm"
+
+    def build(self, channels: int) -> "Detector":
+        """A detector that has learnt nothing yet."""
+        from models.recurrent import LstmForecaster, detector  # noqa: PLC0415 - imports torch
+
+        return detector(self, LstmForecaster(channels, self.hidden))
+
+
+class EwmaSettings(SmoothedSettings):
+    """EWMA-Mahalanobis: the distance of the smoothed values from their healthy mean. No network."""
+
+    type: Literal["ewma"] = "ewma"
+
+    def build(self, channels: int) -> "Detector":
+        """A detector that has learnt nothing yet."""
+        from models.baselines import ewma  # noqa: PLC0415 - imports torch
+
+        return ewma(self, channels)
+
+
+class PcaSettings(DetectorSettings):
+    """PCA T2/SPE: the distance within the plane of the healthy values, and from it. No network."""
+
+    type: Literal["pca"] = "pca"
+    explained: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="Share of the healthy variance that the kept components explain.",
+    )
+    span: int = Field(
+        1, ge=1, description="Values are smoothed over this many ticks; 1: not at all."
+    )
+
+    def build(self, channels: int) -> "Detector":
+        """A detector that has learnt nothing yet."""
+        from models.baselines import pca  # noqa: PLC0415 - imports torch
+
+        return pca(self, channels)
+
+
+class TrainingSettings(BaseModel):
+    """How a model is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, ge=0, description="Same seed, same data, same CPU: same bits.")
+    epochs: int = Field(40, ge=1, description="Passes over the data, at the most.")
+    patience: int = Field(
+        6, ge=1, description="Passes without a better validation loss before it stops."
+    )
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step.")
+    chunk_ticks: int = Field(100, ge=8, description="Ticks that a gradient reaches back.")
+    validation_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="The last share of each asset's time, kept to know when to stop.",
+    )
+    channel_dropout: float = Field(
+        0.2, ge=0, lt=1, description="How often a channel falls out, or reports on change only."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA where there is one."
+    )

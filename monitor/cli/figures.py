@@ -1,0 +1,125 @@
+"""What `status` knows, for people; `run` and `backfill` end with it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from monitor.cli.console import Exit, StopError, duration, local, say
+from monitor.live.clock import SystemClock
+from monitor.site.status import rejected
+
+_STATES = {
+    None: "not scored lately",
+    "ok": "scored",
+    "warming": "warming up, not scored",
+    "blind": "nothing to judge by (no model, or no valid channel)",
+    "off": "off, starting or stopping: not scored",
+}
+
+
+def say_summary(found: dict[str, Any], *, zone: str) -> None:
+    """Print it line by line; times are shown in ``zone``, with how long ago they were.
+
+    With `running` in it, what the service says of itself comes first, or that there is none.
+    """
+    if "running" in found:
+        _say_service(found, zone)
+    live = found.get("running") or {"sources": {}, "sinks": {}}
+    _say_samples(found)
+    for name, source in found["sources"].items():
+        last = source["last_ns"]
+        when = "no sample yet" if last is None else f"last sample {_moment(last, zone)}"
+        state, reason = _connection(source, live["sources"].get(name))
+        say(f"source   {name}: {state}, {when}", (reason, "yellow"))
+    for words in rejected(found).values():
+        say(("warning  ", "yellow"), words)
+    say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
+    for name, asset in found["assets"].items():
+        at = asset["tick_ns"]
+        say(f"asset    {name}: ", *_standing(asset), "" if at is None else f"; {_moment(at, zone)}")
+    for name, number in found["alarms"].items():
+        say(f"alarms   {name}: ", (str(number), "bold red" if number else "green"))
+        for alarm in found["assets"][name]["active"]:
+            since = _moment(alarm["raised_ns"], zone)
+            say(("ACTIVE   ", "bold red"), f"{name}, since {since}: {alarm['reason']}")
+    latency = found["score_latency_ms"]
+    if latency["p50"] is not None:
+        say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
+    _say_sinks(found, live["sinks"])
+    if "digest" in found:
+        say(f"digest   {found['digest']}")
+
+
+def _say_service(found: dict[str, Any], zone: str) -> None:
+    """How the service itself stands; where none runs, of when the figures are."""
+    running, updated = found["running"], found["updated_ns"]
+    if running is None:
+        when = f", of {local(updated, zone)}" if updated is not None else ""
+        say("service  ", ("not running", "bold"), f"; these are the figures it stored last{when}")
+        return
+    since = local(running["started"], zone)
+    say("service  ", ("running", "bold green"), f", process {running['pid']}, since {since}")
+    for reason in running["not_ready"]:
+        say("         ", ("not ready", "bold yellow"), f": {reason}")
+
+
+def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[str, str]:
+    """The state of a source and why: while it is not connected that counts, else its last word."""
+    if live is None or live["state"] not in ("waiting", "refused"):
+        return source["state"], ""
+    return live["state"], f": {live['reason']}" if live["reason"] else ""
+
+
+def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
+    """What waits for each sink, why it does not take it, and what was lost."""
+    for sink, waiting in found["backlog"].items():
+        dropped = found["dropped"][sink]
+        lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
+        away = live[sink]["reason"] if sink in live else ""
+        say(
+            f"sink     {sink}: {waiting} waiting",
+            lost,
+            (f"; away: {away}" if away else "", "yellow"),
+        )
+    if found["dead_letters"]:
+        say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    for what, number in found["no_longer_kept"].items():
+        if number:
+            say(f"no longer kept  {number:,} {what.replace('_', ' ')}")
+
+
+def stop_where_all_was_rejected(found: dict[str, Any], *, then: str) -> None:
+    """Raises StopError where a source gave nothing but what was rejected."""
+    useless = rejected(found, wholly=True).values()
+    if useless:
+        raise StopError(f"{'. '.join(useless)}. {then}", code=Exit.USAGE)
+
+
+def _say_samples(found: dict[str, Any]) -> None:
+    refused = sum(found["samples_rejected"].values())
+    reasons = ", ".join(f"{n} {reason}" for reason, n in found["samples_rejected"].items())
+    say(
+        f"samples  {found['samples_received']:,} received = {found['samples_stored']:,} stored"
+        f" + {found['samples_duplicated']:,} duplicate + {found['samples_late']:,} late"
+        f" + {refused:,} rejected{f' ({reasons})' if reasons else ''}",
+        ("" if found["samples_conserved"] else "  DOES NOT ADD UP", "bold red"),
+    )
+
+
+def _standing(asset: dict[str, Any]) -> Iterator[str | tuple[str, str]]:
+    """How an asset stands, in a few words."""
+    yield _STATES[asset["state"]]
+    if asset["surprise"] is None:
+        return
+    level = asset["threshold"]
+    over = level is not None and asset["surprise"] >= level
+    yield ", surprise "
+    yield (f"{asset['surprise']:.1f}", "bold red" if over else "green")
+    if level is not None:
+        yield f" (alarm at {level:.1f}{', provisional' if asset['provisional'] else ''})"
+    if asset["coverage"] < 1:
+        yield f", {asset['coverage']:.0%} of the evidence valid"
+
+
+def _moment(at: int, zone: str) -> str:
+    ago = max(SystemClock().now() - at, 0) / 1e9
+    return f"{local(at, zone)} ({duration(ago)} ago)"

@@ -1,0 +1,68 @@
+"""The intake and a source that sends no more before it hears that the rest is safe."""
+
+import asyncio
+
+import numpy as np
+
+from connectors.batch import Notice, NoticeKind, Samples
+from monitor.live.clock import SystemClock
+from monitor.live.intake import Behind, Intake
+from monitor.state.database import Database
+from monitor.state.journal import Journal
+from monitor.state.writer import Writer
+
+
+class Windowed:
+    """Sends one batch at a time; the next once the one before was accepted."""
+
+    name = "m"
+
+    def __init__(self, count):
+        self._count = count
+        self._accepted = asyncio.Event()
+        self.accepted_positions = []
+
+    async def open(self, *, resume):
+        del resume
+
+    async def batches(self):
+        for n in range(self._count):
+            self._accepted.clear()
+            yield Samples(
+                source=self.name,
+                tag=np.zeros(1, np.int32),
+                time=np.full(1, n, np.int64),
+                value=np.zeros(1),
+                status=np.zeros(1, np.uint32),
+                flags=np.zeros(1, np.uint8),
+                position=str(n),
+            )
+            await self._accepted.wait()
+        yield Notice(source=self.name, kind=NoticeKind.ENDED)
+
+    async def accepted(self, position):
+        self.accepted_positions.append(position)
+        self._accepted.set()
+
+    async def close(self):
+        pass
+
+
+async def test_what_is_committed_is_acknowledged_though_nothing_more_comes(tmp_path):
+    source = Windowed(5)
+    with Database(tmp_path) as database:
+        writer = Writer(database)
+        intake = Intake(
+            source,
+            journal=Journal(database),
+            writer=writer,
+            clock=SystemClock(),
+            behind=Behind(lambda: 1 << 62),
+            committed=lambda: None,
+        )
+        try:
+            async with asyncio.timeout(10):
+                await intake.run()
+        finally:
+            writer.close()
+    assert source.accepted_positions == ["0", "1", "2", "3", "4"]

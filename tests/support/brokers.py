@@ -1,0 +1,336 @@
+"""Real MQTT brokers for tests: mosquitto as a process, amqtt within, and what is said to them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from paho.mqtt.client import Client, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+HERE = "127.0.0.1"
+ANSWER_S = 10.0
+USER, PASSWORD = "mon", "a-secret-that-nobody-shows"
+CONFIGURATION = """\
+per_listener_settings false
+user root
+persistence true
+persistence_location {folder}/
+autosave_interval 1
+max_queued_messages 200000
+log_dest file {folder}/log
+{lines}
+listener {port} 127.0.0.1
+"""
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as one:
+        one.bind((HERE, 0))
+        return int(one.getsockname()[1])
+
+
+def started(command: Sequence[str], port: int) -> subprocess.Popen[bytes]:
+    """A server's process that accepts connections on a port."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + ANSWER_S
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((HERE, port), 1):
+            return process
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"{command[0]} did not listen on port {port}: {process.returncode}")
+        time.sleep(0.01)
+
+
+class Mosquitto:
+    """A broker in a folder of its own. It keeps sessions and messages over a stop and a start."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lines: Sequence[str] = (),
+        password: bool = False,
+        access: Sequence[str] | None = None,
+        tls: "Certificates | None" = None,
+    ) -> None:
+        assert MOSQUITTO is not None
+        self.port = free_port()
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [*lines]
+        if password:
+            file = folder / "passwd"
+            make = shutil.which("mosquitto_passwd")
+            assert make is not None
+            subprocess.run([make, "-c", "-b", str(file), USER, PASSWORD], check=True)
+            lines += ["allow_anonymous false", f"password_file {file}"]
+        else:
+            lines += ["allow_anonymous true"]
+        if access is not None:
+            (folder / "acl").write_text("\n".join(access) + "\n")
+            lines += [f"acl_file {folder / 'acl'}"]
+        text = CONFIGURATION.format(folder=folder, port=self.port, lines="\n".join(lines))
+        if tls is not None:
+            text += f"cafile {tls.ca}\ncertfile {tls.server[0]}\nkeyfile {tls.server[1]}\n"
+            text += "require_certificate true\n"
+        (folder / "conf").write_text(text)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        self._process = started([MOSQUITTO, "-c", str(self.folder / "conf")], self.port)
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """Ends it; SIGTERM lets it write what it knows."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(how)
+            process.wait(ANSWER_S)
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+
+AMQTT = """
+import asyncio, sys
+from amqtt.broker import Broker
+
+async def main():
+    anonymous = "amqtt.plugins.authentication.AnonymousAuthPlugin"
+    await Broker({
+        "listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
+        "plugins": {anonymous: {"allow_anonymous": True}},
+    }).start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+class Amqtt:
+    """amqtt, which speaks MQTT 3.1.1 only, as a process."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+
+@contextmanager
+def amqtt() -> Iterator[Amqtt]:
+    port = free_port()
+    process = started([sys.executable, "-c", AMQTT, str(port)], port)
+    try:
+        yield Amqtt(port)
+    finally:
+        process.terminate()
+        process.wait(ANSWER_S)
+
+
+@contextmanager
+def mosquitto(folder: Path, **given: Any) -> Iterator[Mosquitto]:
+    broker = Mosquitto(folder / "broker", **given)
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def client(broker: Any, name: str = "", **given: Any) -> Iterator[Client]:
+    """A connected client with its loop running. ``given``: clean, expiry_s, received."""
+    newest = not isinstance(broker, Amqtt)
+    protocol = MQTTv5 if newest else MQTTv311
+    one = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol)
+    connected = threading.Event()
+    one.on_connect = lambda *_: connected.set()
+    if (received := given.get("received")) is not None:
+        one.on_message = lambda _, __, message: received(message)
+    if given.get("password"):
+        one.username_pw_set(USER, PASSWORD)
+    if newest:
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = given.get("expiry_s", 0)
+        one.connect(HERE, broker.port, clean_start=given.get("clean", True), properties=properties)
+    else:
+        one.connect(HERE, broker.port)
+    one.loop_start()
+    try:
+        assert connected.wait(ANSWER_S)
+        yield one
+    finally:
+        one.disconnect()
+        one.loop_stop()
+
+
+def subscribe(one: Client, *topics: str) -> None:
+    """Subscribe at QoS 1, and wait until it stands."""
+    done = threading.Event()
+    one.on_subscribe = lambda *_: done.set()
+    one.subscribe([(topic, 1) for topic in topics])
+    assert done.wait(ANSWER_S)
+
+
+def keep_session(broker: Any, name: str, *topics: str, **given: Any) -> None:
+    """Have the broker keep messages for a client that is not there yet."""
+    with client(broker, name, clean=False, expiry_s=3600, **given) as one:
+        subscribe(one, *topics)
+
+
+def publish(broker: Any, *messages: tuple[str, Any], **given: Any) -> None:
+    """Publish topics with payloads at QoS 1, in order, and wait for all answers.
+
+    ``given``: retain, said (user properties), qos, and what ``client`` takes.
+    """
+    retain, said, qos = given.pop("retain", False), given.pop("said", {}), given.pop("qos", 1)
+    properties = Properties(PacketTypes.PUBLISH) if said else None
+    if properties is not None:
+        properties.UserProperty = list(said.items())
+    with client(broker, **given) as one:
+        sent = [
+            one.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            for topic, payload in messages
+        ]
+        for info in sent:
+            info.wait_for_publish(ANSWER_S)
+            assert info.is_published()
+
+
+class Recorder:
+    """Writes down what is published below a topic."""
+
+    def __init__(self, broker: Any, topic: str, **given: Any) -> None:
+        self.messages: list[tuple[str, bytes, bool]] = []
+        self._broker, self._topic, self._given = broker, topic, given
+        self._stack = contextlib.ExitStack()
+        self._marks: set[bytes] = set()
+        self._seen = threading.Condition()
+        self._mark = 0
+        self._client: Client | None = None
+        self.connect()
+
+    def connect(self) -> None:
+        """Also after the broker was away."""
+        self._client = self._stack.enter_context(
+            client(self._broker, received=self._received, **self._given)
+        )
+        subscribe(self._client, self._topic, "mark")
+
+    def disconnect(self) -> None:
+        self._stack.close()
+
+    def all(self) -> list[tuple[str, bytes, bool]]:
+        """Everything that was confirmed to its publisher by now."""
+        assert self._client is not None
+        self._mark += 1
+        mark = str(self._mark).encode()
+        self._client.publish("mark", mark, qos=1)
+        with self._seen:
+            assert self._seen.wait_for(lambda: mark in self._marks, ANSWER_S)
+        return list(self.messages)
+
+    def until(self, there: Callable[[list[tuple[str, bytes, bool]]], bool]) -> None:
+        """Wait for what was not published by ourselves."""
+        with self._seen:
+            assert self._seen.wait_for(lambda: there(self.messages), ANSWER_S), self.messages
+
+    def _received(self, message: Any) -> None:
+        with self._seen:
+            if message.topic == "mark":
+                self._marks.add(message.payload)
+            else:
+                self.messages.append((message.topic, message.payload, message.retain))
+            self._seen.notify_all()
+
+
+class Certificates:
+    """A CA made for one test, and what it signed: (certificate, key) of the server and a client."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a CA for tests")])
+        self.ca = self._written("ca.crt", self._signed(self._name, self._key.public_key(), ca=True))
+        self.server = self._made("server")
+        self.client = self._made("client")
+
+    def _made(self, name: str) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate = self._written(f"{name}.crt", self._signed(subject, key.public_key()))
+        path = self._folder / f"{name}.key"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, path
+
+    def _signed(self, subject: x509.Name, key: Any, *, ca: bool = False) -> x509.Certificate:
+        now = datetime.now(UTC)
+        names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address(HERE))]
+        signer = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=ca,
+            crl_sign=ca,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer),
+                critical=False,
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def _written(self, name: str, certificate: x509.Certificate) -> Path:
+        path = self._folder / name
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return path
