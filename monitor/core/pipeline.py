@@ -131,12 +131,6 @@ class KindPipeline:
         scores = self._scorer.score(frames, self._running.of(frames))
         return scores, self.alarms.step(frames, scores), gaps
 
-    def sound(self, time: I64, received: int) -> I64:
-        """The stamps that are neither absurdly old nor in the future."""
-        kind = self.frames.kind
-        last = received + round(kind.max_ahead_s * SECOND)
-        return time[(time <= last) & (time >= round(kind.oldest.timestamp()) * SECOND)]
-
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on."""
         return {
@@ -356,9 +350,8 @@ class Pipeline:
                 now=self._now,
             )
             self._repeated[samples.source] += intake.duplicate
-            rejected = sum(intake.rejected.values())
-            if rejected < len(mine):
-                self._heard(samples.source, "running", kind.sound(samples.time[mine], self._latest))
+            if bool(intake.sound.any()):
+                self._heard(samples.source, "running", samples.time[mine[intake.sound]])
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
             if bool(intake.late.any()):

@@ -169,7 +169,10 @@ class KindSettings(Settings):
         0, ge=0, description="How long a frame waits for samples after its instant."
     )
     idle_s: float = Field(
-        30.0, gt=0, description="A source silent for this long holds no frame back."
+        30.0,
+        gt=0,
+        description="A source silent for this long holds no frame back; quarantined samples count "
+        "as silence.",
     )
     gap_ticks: int = Field(
         60, ge=1, description="A jump over more ticks than this is a gap: the model starts anew."
