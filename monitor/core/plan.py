@@ -184,7 +184,10 @@ class KindSettings(Settings):
         datetime(2000, 1, 1, tzinfo=UTC), description="Samples stamped before this are quarantined."
     )
     remember_s: float = Field(
-        60.0, ge=0, description="How far back repeats are recognised, in source time."
+        60.0,
+        ge=0,
+        description="How far before an asset's last closed frame repeats are told from late "
+        "samples, in source time; in open frames they always are.",
     )
     channels: dict[str, ChannelSettings] = Field(
         min_length=1, description="The columns of its frames, in order."

@@ -171,6 +171,14 @@ def test_a_repeat_of_a_closed_sample_is_a_duplicate_not_late():
     assert (again.duplicate, again.late.tolist()) == (1, [False])
 
 
+def test_a_repeat_in_an_open_frame_is_one_however_long_the_frame_waits():
+    grid = Grid(kind(lateness_ms=90_000, remember_s=1, **only(aggregate="mean")))
+    grid.push((0, 0.5, 1.0), (0, 80.0, 1.0))
+    grid.push((0, 0.5, 5.0))
+    assert x_of(grid.rest())[0] == 1.0
+    assert grid.builder.duplicate == {"s": 1}
+
+
 def test_a_repeat_older_than_remember_s_counts_as_late():
     grid = Grid(kind(remember_s=2, **only()))
     grid.push((0, 1.0, 1.0), (0, 9.0, 2.0))
