@@ -20,6 +20,7 @@ from monitor.live.clock import Clock
 from monitor.live.delivery import Delivery
 from monitor.live.intake import Behind, Intake, SourceState
 from monitor.live.stepper import Stepper
+from monitor.live.threads import submitted
 from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
@@ -190,7 +191,7 @@ class Service:
         self.stepper.wake()
 
     async def _commit(self, work: Callable[[Transaction], object]) -> None:
-        await asyncio.wrap_future(self._writer.submit(work, size=1024, wait_s=None))
+        await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
 
     def _announce(self) -> None:
         """From the step's thread: there is something to deliver."""
