@@ -40,7 +40,8 @@ from monitor.core.shelving import Shelves
 from monitor.core.vibration import feature_of, samples_of
 
 # The most that a step of wall time from one record to the next counts as silence: more of it is a
-# clock that was set, or a program that stood still, when no source could be heard.
+# clock that was set, or a program that stood still, when no source could be heard. A step back of
+# no more is no clock that was set: sources stamp their records side by side, and commit in turn.
 LONGEST_STEP = 5 * SECOND
 
 
@@ -132,12 +133,6 @@ class KindPipeline:
         scores = self._scorer.score(frames, self._running.of(frames))
         return scores, self.alarms.step(frames, scores), gaps
 
-    def sound(self, time: I64, received: int) -> I64:
-        """The stamps that are neither absurdly old nor in the future."""
-        kind = self.frames.kind
-        last = received + round(kind.max_ahead_s * SECOND)
-        return time[(time <= last) & (time >= round(kind.oldest.timestamp()) * SECOND)]
-
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on."""
         return {
@@ -165,7 +160,7 @@ class Pipeline:
     """
 
     def __init__(self, plan: Plan, bundles: Mapping[str, Bundle]) -> None:
-        self._wall = 0  # ns, wall time of the last record
+        self._wall = 0  # ns, wall time up to which time has passed
         self._latest = 0  # ns, the latest wall time seen: a clock set back does not turn it back
         self._now = 0  # ns that passed since the first record: what silence is counted in
         self._kinds: dict[str, KindPipeline] = {}
@@ -192,8 +187,10 @@ class Pipeline:
         if not self._wall:
             self._listen()
             self._wall = record.received
-        self._now += min(max(record.received - self._wall, 0), LONGEST_STEP)
-        self._wall = record.received
+        passed = record.received - self._wall
+        if passed > 0 or passed < -LONGEST_STEP:
+            self._now += min(max(passed, 0), LONGEST_STEP)
+            self._wall = record.received
         self._latest = max(self._latest, record.received)
         late: tuple[Samples, ...] = ()
         events = self._shelves.expire(self._latest)
@@ -360,9 +357,8 @@ class Pipeline:
                 now=self._now,
             )
             self._repeated[samples.source] += intake.duplicate
-            rejected = sum(intake.rejected.values())
-            if rejected < len(mine):
-                self._heard(samples.source, "running", kind.sound(samples.time[mine], self._latest))
+            if bool(intake.sound.any()):
+                self._heard(samples.source, "running", samples.time[mine[intake.sound]])
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
             if bool(intake.late.any()):

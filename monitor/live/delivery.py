@@ -12,7 +12,7 @@ from connectors.contract import NotReadyError, RefusedError, Sink
 from connectors.points import Message, Outgoing
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
-from monitor.live.threads import in_thread
+from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageFullError
 from monitor.state.outbox import Outbox
@@ -117,7 +117,7 @@ class Delivery:
             if number is not None:
                 self._outbox.advance(tx, self.sink.name, number)
 
-        await asyncio.wrap_future(self._writer.submit(work, size=1024, wait_s=None))
+        await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
         self._say_refused(refused)
 
     def _say_refused(self, refused: Mapping[int, str]) -> None:

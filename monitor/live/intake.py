@@ -18,7 +18,7 @@ from connectors.contract import Batch, LostError, MismatchError, NotReadyError, 
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
-from monitor.live.threads import in_thread
+from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, Row, encode
@@ -191,10 +191,8 @@ class Intake:
                 before.result()
             return self._journal.append(tx, row)
 
-        # The queue's bound holds the source back: a thread waits, so that the loop need not.
-        size = len(row.body)
-        future = await asyncio.to_thread(self._writer.submit, append, size=size, wait_s=None)
-        self._behind.add(future, size)
+        future = await submitted(self._writer, append, size=len(row.body))
+        self._behind.add(future, len(row.body))
         return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:

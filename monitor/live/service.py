@@ -30,7 +30,7 @@ from monitor.live.intake import Behind, Intake, SourceState
 from monitor.live.points import PointMaker, health_points
 from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
 from monitor.live.stepper import Stepper
-from monitor.live.threads import in_thread
+from monitor.live.threads import in_thread, submitted
 from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
@@ -320,7 +320,7 @@ class Service:
         return number
 
     async def _commit(self, work: Callable[[Transaction], T]) -> T:
-        return await asyncio.wrap_future(self._writer.submit(work, size=1024, wait_s=None))
+        return await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
 
     def _announce(self) -> None:
         """From the step's thread: there is something to deliver."""

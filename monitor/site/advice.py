@@ -109,5 +109,6 @@ def _times(name: str, kind: Kind) -> Iterator[str]:
     if kind.remember_s < tick_s:
         yield (
             f"kinds.{name}.remember_s: {kind.remember_s:g} s is shorter than one tick "
-            f"({tick_s:g} s); a repeated sample may count twice in one frame"
+            f"({tick_s:g} s); a repeat of a sample early in a tick counts as late once its frame "
+            f"is closed"
         )

@@ -57,7 +57,7 @@ def bundles(config: Config) -> dict[str, Bundle]:
         try:
             bundle = Bundle.load(path, device=kind.model.device)
             bundle.check_fits(channels_of(kind), kind.tick_ms)
-        except BundleError as error:
+        except (BundleError, ValueError) as error:  # ValueError: a device that is not here
             raise PlantError(f"kind {name}: {error}") from error
         found[name] = bundle
     return found

@@ -84,6 +84,7 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     made.inbox.write_text("a file stands in the way", encoding="utf-8")
     async with plants.serving(made) as running:
         await until(lambda: running.status["backlog"].get("inbox") == 4)
+        await until(lambda: running.status["sources"]["rig"]["state"] == "ended")
         found = (await asyncio.to_thread(watchkeeper, "status", made.file, "--json")).json
         said = await asyncio.to_thread(watchkeeper, "status", made.file)
     live = found["running"]
