@@ -125,5 +125,5 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
         ]
     }
 
-    assert len(table) == 5
+    assert len(table) == 6
     assert set(table) == written
