@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "configs").rglob("*.md")]
 )
-PLANTS = sorted((ROOT / "configs").rglob("*.yaml"))
+PLANTS = sorted(
+    set((ROOT / "configs").rglob("*.yaml")) - set((ROOT / "configs/grafana").rglob("*"))
+)
 
 
 def named(path: Path) -> str:

@@ -198,11 +198,7 @@ def test_what_is_coloured_or_worded_is_a_column_of_its_panel():
 
 CHECK = """\
 import type {{ Dashboard, AnnotationQuery, DataQuery, Panel }} from '@grafana/schema';
-import type * as bargauge from '{schema}/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';
-import type * as stat from '{schema}/stat/panelcfg/x/StatPanelCfg_types.gen';
-import type * as statetimeline from '{schema}/statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen';
-import type * as table from '{schema}/table/panelcfg/x/TablePanelCfg_types.gen';
-import type * as timeseries from '{schema}/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
+{imports}
 
 // JSON holds the values of an enumeration, not its members.
 type Plain<T> = T extends string ? `${{T}}` : T extends number | boolean | null | undefined ? T
@@ -215,11 +211,12 @@ interface Influx extends DataQuery {{
 interface Notes extends AnnotationQuery {{
   query: string; textColumn: string; tagsColumn: string;
 }}
+type Fields = NonNullable<Panel['fieldConfig']>;
 type Ours<Type extends string, Options, Custom> =
   Omit<Panel<Options, Custom>, 'type' | 'options' | 'targets' | 'fieldConfig'> & {{
     type: Type; options: Options; targets: Influx[]; fieldConfig: {{
-      defaults: Omit<NonNullable<Panel['fieldConfig']>['defaults'], 'custom'> & {{ custom: Custom }};
-      overrides: NonNullable<Panel['fieldConfig']>['overrides'];
+      defaults: Omit<Fields['defaults'], 'custom'> & {{ custom: Custom }};
+      overrides: Fields['overrides'];
     }};
   }};
 type None = Record<string, never>;
@@ -250,11 +247,16 @@ def tsc() -> list[str]:
 def complaints(tsc: list[str], folder: Path, pages: dict[str, Json]) -> str:
     """What the compiler says of dashboards, all at once."""
     (folder / "node_modules").symlink_to(NODE / "node_modules")
-    schema = "@grafana/schema/dist/esm/raw/composable"
+    kinds = ("BarGauge", "Stat", "StateTimeline", "Table", "TimeSeries")
+    room = "@grafana/schema/dist/esm/raw/composable/{}/panelcfg/x/{}PanelCfg_types.gen"
+    imports = "\n".join(
+        f"import type * as {kind.lower()} from '{room.format(kind.lower(), kind)}';"
+        for kind in kinds
+    )
     files = []
     for name, page in pages.items():
         files.append(folder / f"{name}.ts")
-        files[-1].write_text(CHECK.format(schema=schema, page=json.dumps(page, indent=1)), "utf-8")
+        files[-1].write_text(CHECK.format(imports=imports, page=json.dumps(page)), "utf-8")
     ended = subprocess.run(
         [*tsc, *map(str, files)], cwd=folder, capture_output=True, text=True, check=False
     )
