@@ -215,8 +215,8 @@ def pipeline() -> Json:
             ),
             graph(
                 "Waiting for each sink",
-                "Items in the outbox; while a sink is away they grow, and drain when it is back. "
-                "What waits for this very database is seen here only afterwards.",
+                "Items in the outbox; while a sink is away they grow, and drain when it is back; "
+                "what waits for this very database is seen here only afterwards.",
                 [health('max("backlog") AS "items"', SINKS, "$tag_sink", "sink")],
                 unit="short",
                 interval=HEALTH,

@@ -95,7 +95,8 @@ def test_no_panel_lies_over_another():
 def test_each_panel_says_what_it_is_in_one_sentence_and_in_which_unit(panel):
     _, one = panel
     assert one["title"]
-    assert one["description"].endswith((".", "\n"))
+    assert one["description"].endswith(".")
+    assert ". " not in one["description"]
     assert 40 < len(one["description"]) < 330
     assert one["fieldConfig"]["defaults"]["unit"]
     (source,) = provisioned("datasources")["datasources"]

@@ -4,218 +4,33 @@ What is expected is worked out from the points as they lie in the database, and 
 against the service's own store.
 """
 
-import asyncio
-import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import plants
-from support.databases import TOKEN, Influx, Shim, free_port, new_database, shared_influx, started
-from support.grafana import ALL, dashboards, filled_in, panel, queries
-from support.plants import CHANNELS, SECOND, START, TICKS, HeldClock, Split, until
+from support.grafana import dashboards, panel, queries
+from support.lived import SINCE, Fields, Lived, Row, Tags, live, row
+from support.plants import CHANNELS, SECOND, START
 
-from monitor.core.records import AlarmEvent, Scores, ScoreState, Transition
-from monitor.live import service
-from monitor.live.points import HEALTH_NS
-from monitor.live.standing import ServiceStanding
-from monitor.state.names import Family, Names
+from monitor.core.records import AlarmEvent, ScoreState, Transition
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
-SINCE, UNTIL = START - 60, START + TICKS + 60  # s; the whole run
-STEP = 10  # s, of $__interval
-Fields = dict[str, Any]
-Tags = dict[str, str]
-Row = tuple[tuple[tuple[str, str], ...], int, tuple[tuple[str, Any], ...]]  # tags, s, columns
-EVERYTHING: Mapping[str, str | list[str]] = {
-    "site": "works",
-    "asset": ALL,
-    **dict.fromkeys(("area", "channel", "source", "sink"), ALL),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Lived:
-    """A run, as it lies in the database and in the store."""
-
-    influx: Influx
-    database: str
-    contents: dict[tuple[Any, ...], Fields]
-    latest: dict[str, Scores]  # by asset
-    scores: dict[tuple[str, int], tuple[Scores, int]]  # by asset and tick: block and row
-    events: list[AlarmEvent]
-    standing: ServiceStanding
-
-    def ask(
-        self, query: str, *, interval: str = f"{STEP}s", **chosen: str | list[str]
-    ) -> list[Row]:
-        """What a query gives, as Grafana sends it; rows without any value are left out."""
-        text = filled_in(
-            query, dict(EVERYTHING) | chosen, since_s=SINCE, until_s=UNTIL, interval=interval
-        )
-        return sorted(
-            (
-                row(
-                    one.get("tags", {}),
-                    values[0],
-                    dict(zip(one["columns"][1:], values[1:], strict=True)),
-                )
-                for one in self.influx.query(text, self.database)
-                for values in one["values"]
-                if any(value is not None for value in values[1:])
-            ),
-            key=repr,
-        )
-
-    def values(self, query: str, **chosen: str | list[str]) -> list[str]:
-        """The values that a variable may have."""
-        text = filled_in(
-            query, dict(EVERYTHING) | chosen, since_s=SINCE, until_s=UNTIL, interval="1s"
-        )
-        return sorted(v for one in self.influx.query(text, self.database) for _, v in one["values"])
-
-    def points(self, measurement: str, **tags: str | None) -> Iterator[tuple[Tags, int, Fields]]:
-        """The points of a measurement, the oldest first; a tag that is "" must not be there."""
-        for (name, own, time), fields in sorted(self.contents.items(), key=lambda one: one[0][2]):
-            known = dict(own)
-            if name == measurement and all(known.get(k, "") == v for k, v in tags.items()):
-                yield known, time, fields
-
-
-def row(tags: Tags, time: int, found: Fields) -> Row:
-    """A row of an answer, in a form that can be compared: numbers are floats of nine digits."""
-    columns = {
-        name: float(f"{value:.9g}") if isinstance(value, int | float) else value or ""
-        for name, value in found.items()
-    }
-    own = {name: value for name, value in tags.items() if value}
-    return tuple(sorted(own.items())), time, tuple(sorted(columns.items()))
-
-
-class CreepingClock(HeldClock):
-    """A clock that moves a little each time that somebody looks, so that nothing takes no time."""
-
-    def now(self) -> int:
-        self.second += 0.0001
-        return super().now()
-
-
-def spoil(path: Path) -> None:
-    """Make one cell no number, leave one sensor's cells empty for a while, bring one row late."""
-    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    head, body = rows[0], rows[1:]
-    load = head.index("m0.load")
-    body[20][load] = "broken"
-    for number in range(150, 190):
-        body[number][load] = ""
-    body.append(body.pop(40))
-    body.append(list(body[60]))
-    path.write_text("\n".join(map(",".join, [head, *body])) + "\n", encoding="utf-8")
+STEPS = (7, 20)  # s, of $__interval: one divides nothing else here, one holds two words of health
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
-    """Two machines watched from end to end; the second has faults."""
-    folder = tmp_path_factory.mktemp("grafana")
-    influx = shared_influx()
-    made = plants.plant(folder / "plant", assets=2, split=Split.ASSET, batch_rows=20)
-    spoil(made.folder / "rig_m0.csv")
-    made.settings["kinds"]["pump"]["channels"]["load"]["stale_s"] = 3.0
-    made.settings["assets"]["m0"]["area"] = "hall.2"
-    made.settings["state"] = {"channel_score_s": 5}
-    for asset, source in (("m8", "soon"), ("m9", "other")):
-        made.settings["sources"][source] = {
-            "type": "files",
-            "path": f"{source}.csv",
-            "layout": "wide",
-            "time_format": "epoch_s",
-        }
-        made.settings["assets"][asset] = {"kind": "pump", "source": source}
-    database, strict = new_database(influx), new_database(influx)
-    # The database `strict` knows a field by another type, and refuses ours.
-    influx.write(strict, f'asset_score,site=works surprise="high" {START * SECOND}')
-    (folder / "token").write_text(TOKEN)
-    with pytest.MonkeyPatch.context() as patch, started(Shim(folder / "shim", influx)) as shim:
-        patch.setattr(service, "HEALTH_S", 0.05)
-        patch.setattr(service, "FAREWELL_S", 2.0)  # one of the sinks is away
-        made.settings["sinks"] |= {
-            name: {
-                "type": "influxdb",
-                "url": url,
-                "bucket": bucket,
-                "token_file": str(folder / "token"),
-            }
-            for name, url, bucket in (
-                ("history", shim.url, database),
-                ("strict", shim.url, strict),
-                ("away", f"http://127.0.0.1:{free_port()}", database),
-            )
-        }
-        yield asyncio.run(watched(made.save(), influx, database))
-
-
-async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
-    """Run until all is in the database, with a person who acknowledges and shelves meanwhile."""
-    clock = CreepingClock(TICKS)
-    health = partial(influx.query, database=database)
-
-    async def told(**wanted: float) -> None:
-        """Wait until the health of this moment says so of the source `soon`."""
-        stamp = f"time = {clock.now() // HEALTH_NS * HEALTH_NS}"
-        where = " AND ".join([f'"{name}" = {value}' for name, value in wanted.items()])
-        query = f"SELECT * FROM pipeline_health WHERE source = 'soon' AND {where} AND {stamp}"  # noqa: S608
-        await until(lambda: health(query), limit_s=30)
-
-    async with plants.serving(made, clock=clock) as running:
-        await until(lambda: running.status["frames"] == 2 * TICKS, limit_s=30)
-        await until(lambda: running.service.stepper.shown, limit_s=30)
-        await told(received=0)
-        alarms = running.store.alarms(asset="m1")
-        for action, more in (
-            ("acknowledge", {}),
-            ("shelve", {"until": clock.now() + 3600 * SECOND}),
-        ):
-            command = {"action": action, "target": alarms[0].id, "who": "ann", "why": "seen"}
-            await running.service._commands.do(command | more)
-        clock.second += 10
-        shown = plants.values(3, 30)
-        columns = {name: shown[:, place] for place, name in enumerate(CHANNELS)}
-        plants.write(made.folder / "soon.csv", columns, since=TICKS)
-        await told(received=30 * len(CHANNELS))
-        clock.second += 10
-        await told(received=30 * len(CHANNELS))
-        await until(lambda: running.status["frames"] == 2 * TICKS + 30, limit_s=30)
-        await until(lambda: running.status["dead_letters"], limit_s=30)
-        standing = await running.service.standing()
-        names = Names(running.database).of(Family.ASSET)
-        found = {
-            "latest": {names[number]: one for number, one in running.store.latest().items()},
-            "scores": {
-                (names[int(block.asset[place])], int(block.tick[place])): (block, place)
-                for block in running.store.scores()
-                for place in range(len(block))
-            },
-            "events": running.store.alarm_events(),
-        }
-    return Lived(
-        influx=influx,
-        database=database,
-        contents=influx.contents(database),
-        standing=standing,
-        **found,
-    )
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    return live(tmp_path_factory.mktemp("grafana"))
 
 
 # What each query must give, worked out from the points. A picker says which points count.
 
 Pick = Callable[[Tags, Fields], bool]
-Expected = Callable[[Lived], list[Row]]
+Expected = Callable[[Lived, int], list[Row]]  # the run, and $__interval in s
 
 
 def every(_tags: Tags, _fields: Fields) -> bool:
@@ -239,14 +54,14 @@ def flagged(flag: str, pick: Pick) -> Pick:
 
 
 def intervals(
-    lived: Lived, measurement: str, by: Sequence[str], pick: Pick
+    lived: Lived, step: int, measurement: str, by: Sequence[str], pick: Pick
 ) -> dict[tuple[tuple[str, str], ...], dict[int, list[Fields]]]:
     """The picked points of each combination of these tags, by the interval they fall into."""
     found: dict[Any, dict[int, list[Fields]]] = defaultdict(lambda: defaultdict(list))
     for tags, time, fields in lived.points(measurement):
         if pick(tags, fields):
             own = tuple((name, tags[name]) for name in by if name in tags)
-            found[own][time // (STEP * SECOND) * STEP * SECOND].append(fields)
+            found[own][time // (step * SECOND) * step * SECOND].append(fields)
     return found
 
 
@@ -273,10 +88,10 @@ def series(
     **columns: Callable[[Sequence[Fields]], float],
 ) -> Expected:
     """One row for each interval that has points."""
-    return lambda lived: sorted(
+    return lambda lived, step: sorted(
         (
             row(dict(own), time, {name: of(points) for name, of in columns.items()})
-            for own, found in intervals(lived, measurement, by, pick).items()
+            for own, found in intervals(lived, step, measurement, by, pick).items()
             for time, points in found.items()
         ),
         key=repr,
@@ -286,9 +101,9 @@ def series(
 def rates(pick: Pick, *names: str, by: Sequence[str] = ()) -> Expected:
     """How fast the last values of intervals grow, a second; where they do not fall."""
 
-    def expected(lived: Lived) -> list[Row]:
+    def expected(lived: Lived, step: int) -> list[Row]:
         rows = []
-        for own, found in intervals(lived, "pipeline_health", by, pick).items():
+        for own, found in intervals(lived, step, "pipeline_health", by, pick).items():
             for (before, then), (time, now) in pairwise(sorted(found.items())):
                 grown = {
                     name: (now[-1][name] - then[-1][name]) / ((time - before) / SECOND)
@@ -306,7 +121,7 @@ def newest(
 ) -> Expected:
     """The last point of each combination of these tags."""
 
-    def expected(lived: Lived) -> list[Row]:
+    def expected(lived: Lived, _step: int) -> list[Row]:
         last: dict[Any, Row] = {}
         for tags, time, fields in lived.points(measurement):
             if pick(tags, fields):
@@ -327,7 +142,7 @@ def taken(*names: str, **more: Callable[[Fields], float]) -> Callable[[Tags, Fie
 
 def alarms(pick: Pick, *names: str) -> Expected:
     """Every transition of an alarm."""
-    return lambda lived: sorted(
+    return lambda lived, _step: sorted(
         (
             row({}, time, {name: (tags | fields).get(name) for name in names})
             for tags, time, fields in lived.points("alarm_event")
@@ -341,7 +156,7 @@ def went(*transitions: str, pick: Pick = every) -> Pick:
     return lambda tags, fields: pick(tags, fields) and tags["transition"] in transitions
 
 
-def raised(lived: Lived) -> list[Row]:
+def raised(lived: Lived, _step: int) -> list[Row]:
     """How many alarms each asset raised, by class; stamped with the start of the range."""
     found: dict[tuple[str, str], int] = defaultdict(int)
     for tags, _, _ in lived.points("alarm_event", transition="raised"):
@@ -472,12 +287,13 @@ def test_every_query_is_looked_at():
     assert set(EXPECTED) == set(ASKED) - VARIABLES
 
 
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("where", EXPECTED)
-def test_a_query_gives_what_is_in_the_database(where, lived):
+def test_a_query_gives_what_is_in_the_database(where, step, lived):
     chosen: dict[str, str | list[str]] = {"asset": "m1"} if where.startswith("asset:") else {}
-    found = lived.ask(ASKED[where], **chosen)
+    found = lived.ask(ASKED[where], interval=f"{step}s", **chosen)
     assert found
-    assert found == EXPECTED[where](lived)
+    assert found == EXPECTED[where](lived, step)
 
 
 # And what is in the database is what the service knows
@@ -554,9 +370,15 @@ def test_what_became_of_each_sample_is_what_was_counted(lived):
     spoilt = found["rig_m0"]
     assert spoilt["rejected"] == 1
     assert spoilt["late"] == 2 * len(CHANNELS) - spoilt["duplicate"] > 0
-    grown = lived.ask(panel("pipeline", "Samples received and stored")["targets"][0]["query"])
-    rates_of_soon = [dict(c)["received"] for tags, _, c in grown if dict(tags)["source"] == "soon"]
-    assert rates_of_soon == [30 * len(CHANNELS) / STEP, 0], "and so it is a second"
+    for title, names in (
+        ("Samples received and stored", ("received", "stored")),
+        ("Samples late, rejected, twice", ("late", "rejected", "duplicate")),
+    ):
+        rows = lived.ask(panel("pipeline", title)["targets"][0]["query"], interval="10s")
+        grown = [dict(columns) for tags, _, columns in rows if dict(tags)["source"] == "soon"]
+        came = {name: pytest.approx(found["soon"][name] / 10) for name in names}
+        assert grown == [came, dict.fromkeys(names, 0)], "all of it in ten seconds"
+    assert all(found["soon"][fate] for fate in FATES), found["soon"]
 
 
 def test_sinks_say_who_is_away_and_what_was_refused(lived):
