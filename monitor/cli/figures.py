@@ -7,6 +7,7 @@ from monitor.cli.console import Exit, StopError, duration, local, say
 from monitor.live.clock import SystemClock
 from monitor.site.status import rejected
 
+_SOURCES = {"refused": "given up"}
 _STATES = {
     None: "not scored lately",
     "ok": "scored",
@@ -22,7 +23,8 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
     for name, source in found["sources"].items():
         last = source["last_ns"]
         when = "no sample yet" if last is None else f"last sample {_moment(last, zone)}"
-        say(f"source   {name}: {source['state']}, {when}")
+        held = (f"; {source['reason']}" if source["reason"] else "", "bold red")
+        say(f"source   {name}: {_SOURCES.get(source['state'], source['state'])}, {when}", held)
     for words in rejected(found).values():
         say(("warning  ", "yellow"), words)
     say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")

@@ -18,7 +18,8 @@ def command(
         bool,
         typer.Option(
             "--digest",
-            help="Add the SHA-256 of all scores at full rate, equal for live, backfill and replay.",
+            help="Add the SHA-256 of all scores kept at full rate, equal for live, backfill and "
+            "replay while `state.detail_hours` has let nothing of them go.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -27,6 +28,7 @@ def command(
 
     Reads what the service stored last; the service may be running. A source that is running
     spoke last, one that has ended will say no more, one that is waiting has said nothing yet.
+    One that waits for a reason, or was given up, is told with it.
     """
     from monitor.cli.figures import say_summary  # noqa: PLC0415 - commands import when they run
     from monitor.cli.stored import stored  # noqa: PLC0415 - as above

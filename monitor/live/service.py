@@ -6,6 +6,7 @@ connection.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Service:
         )
         self._writer = Writer(database)
         self._deliveries: list[Delivery] = []
+        self._intakes: list[Intake] = []
         self._stop = asyncio.Event()
         self.stepper = Stepper(
             database,
@@ -75,6 +77,7 @@ class Service:
             clock=clock,
             retention=retention,
             announce=self._announce,
+            troubles=self._troubles,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -101,7 +104,7 @@ class Service:
 
     async def _serve(self, watch: Callable[[Stepper], None] | None) -> Ended:
         behind = Behind(lambda: self.stepper.at)
-        intakes = [
+        self._intakes = intakes = [
             Intake(
                 source,
                 journal=self._journal,
@@ -137,6 +140,8 @@ class Service:
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
+                with contextlib.suppress(StorageFullError):  # the one before stays
+                    await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
             await _cancelled(beating, *reading, *delivering)
@@ -154,6 +159,14 @@ class Service:
                 for delivery in self._deliveries
             },
         )
+
+    def _troubles(self) -> dict[str, dict[str, str]]:
+        """The sources that wait or were given up for a reason; called from the step's thread."""
+        return {
+            intake.source.name: {"state": str(intake.state), "reason": intake.reason}
+            for intake in self._intakes
+            if intake.reason
+        }
 
     async def _farewell(self) -> None:
         """Give the sinks a moment for the rest; what they do not take stays in the outbox."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -53,13 +53,17 @@ class Stepper:
         clock: Clock,
         retention: Retention,
         announce: Callable[[], None],
+        troubles: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """``announce`` is called, in the step's thread, when there may be something to deliver."""
+        """``announce`` is called, in the step's thread, when there may be something to deliver.
+
+        ``troubles`` tells which sources are held up, and why, for the status.
+        """
         self.failed: BaseException | None = None
         self._database, self._writer, self._pipeline = database, writer, pipeline
         self._epoch, self._site = epoch, site
         self._clock, self._snapshot_s = clock, retention.snapshot_s
-        self._announce = announce
+        self._announce, self._troubles = announce, troubles
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._snapshots = Outbox(database), Snapshots(database)
         self._tidying = Tidying(database, retention)
@@ -129,6 +133,8 @@ class Stepper:
                 elif not moved:
                     self._news.wait(POLL_S)
             self._save()
+        except StorageFullError as error:  # told to stop while it waits for room: all said
+            self.failed = error
         except BaseException as error:
             self.failed = error
             logger.exception("The step failed at record %d.", self._at + 1)
@@ -228,6 +234,10 @@ class Stepper:
                     logger.info("There is room again.")
                 return result
 
+    def write_status(self, tx: Transaction) -> None:
+        """Store the status once more: why a source was given up may be newer than all results."""
+        self._store.write_status(tx, self.status())
+
     def status(self) -> dict[str, Any]:
         """The counters as they stand, as JSON values."""
         kept = sorted(self._latency_ms)
@@ -235,6 +245,7 @@ class Stepper:
         return {
             **self._pipeline.status(),
             "record": self._at,
+            "troubles": dict(self._troubles()),
             "updated_ns": self._clock.now(),
             "score_latency_ms": {"p50": at(0.50), "p99": at(0.99)},
         }
