@@ -247,7 +247,8 @@ class Alarms:
         before[frames.fresh] = np.nan
         last = ends(frames.asset)
         self._before[frames.asset[last]] = frames.value[last]
-        rate = np.abs(frames.value - before) * (1000 / self._kind.tick_ms)  # per second
+        with np.errstate(over="ignore"):  # two huge values may be infinitely far apart
+            rate = np.abs(frames.value - before) * (1000 / self._kind.tick_ms)  # per second
 
         events = []
         count = len(self._assets)

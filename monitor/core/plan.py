@@ -44,7 +44,7 @@ class Feature(StrEnum):
 
 
 class LimitSettings(Settings):
-    """Plain limits of one channel, in its unit: from the first sample on, without a model."""
+    """Plain limits of one channel, in its unit: also without a model, and while it is off."""
 
     low_low: float | None = Field(None, description="Alarm below this.")
     low: float | None = Field(None, description="Alarm below this.")

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from support import plants
 from support.commands import watchkeeper
-from support.plants import CHANNELS, TICKS, until
+from support.plants import CHANNELS, TICKS, Split, until
 
 from monitor.state.database import Database
 from monitor.state.losses import Loss, Losses
@@ -114,3 +114,22 @@ def test_a_plant_that_never_ran_says_what_to_do(tmp_path):
         assert said.code == 3
         assert f"nothing is stored there yet; `{how}` makes it" in said.err
     assert not made.data.exists(), "looking makes nothing"
+
+
+def test_a_source_that_was_given_up_is_told_with_its_reason_until_it_is_mended(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, split=Split.ASSET)
+    file = made.folder / "rig_m0.csv"
+    whole = file.read_text()
+    plants.write(file, {"m0.flow": plants.values(0)[:, 0]})
+    plants.run(made)
+    said = watchkeeper("status", made.file)
+    (line,) = [line for line in said.out.splitlines() if line.startswith("source   rig_m0: ")]
+    assert line.startswith("source   rig_m0: given up, no sample yet: rig_m0: ")
+    assert "no column 'm0.heat'" in line
+    found = watchkeeper("status", made.file, "--json").json["sources"]
+    assert found["rig_m0"]["state"] == "refused"
+    assert found["rig_m1"]["reason"] == ""
+
+    file.write_text(whole)
+    plants.run(made)
+    assert "source   rig_m0: ended, last sample" in watchkeeper("status", made.file).out

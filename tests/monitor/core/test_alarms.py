@@ -44,7 +44,7 @@ def scores(of, surprise, *, state=OK, coverage=1.0):
         blame=blame,
         coverage=np.broadcast_to(np.float32(coverage), count),
         state=np.broadcast_to(np.uint8(state), count),
-        value=of.value.astype(np.float32),
+        value=np.clip(of.value, -3e38, 3e38).astype(np.float32),
         expected=np.zeros((count, 2), np.float32),
         spread=np.ones((count, 2), np.float32),
     )
@@ -272,6 +272,11 @@ def test_a_rate_is_units_per_second_up_or_down():
     assert seen(limited([0, 4, 9, 9], rate=4)) == [(2, "raised"), (3, "returned")]
     assert seen(limited([9, 4, 0, 0], rate=4)) == [(1, "raised"), (2, "returned")]
     assert seen(limited([0, 4, 4], rate=7, tick_ms=500)) == [(1, "raised"), (2, "returned")]
+
+
+def test_values_as_far_apart_as_numbers_go_alarm_and_warn_nobody():
+    raised, _ = limited([-1.7e308, 1.7e308, 1.7e308], rate=4)
+    assert raised.reason == "x inf /s, above rate 4"
 
 
 def test_a_rate_is_not_taken_across_a_gap_or_a_hole():

@@ -227,6 +227,7 @@ async def test_a_stop_in_the_middle_of_a_full_disk_loses_nothing(tmp_path, monke
             await until(lambda: said(caplog, "Results wait for room"))
             with pytest.raises(StorageFullError):  # the step could not store what it had
                 await running.stop()
+    assert said(caplog, "The step failed") == 0  # no bug, and the reason was said
     found = await asyncio.to_thread(plants.run, made)
     assert found.summary["samples_received"] == TICKS * len(CHANNELS)
     assert found.summary["frames"] == TICKS
