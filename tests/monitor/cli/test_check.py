@@ -17,7 +17,7 @@ sources: {rig: {type: files, path: "*.csv", layout: wide}}
 kinds:
   pump:
     channels:
-      flow: {limits: {low: 1}}
+      flow: {limits: {low: 1, deadband: 0.1}}
 assets: {pump_1: {kind: pump, source: rig}}
 sinks: {inbox: {type: files, folder: alarms}}
 """
