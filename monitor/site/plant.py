@@ -34,6 +34,7 @@ from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
 from monitor.site.settings import Kind
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
+from monitor.state.locks import held
 from monitor.state.names import Family, Names
 from monitor.state.store import Store
 
@@ -110,19 +111,40 @@ def learn(
     """Train the model of one kind on the history its settings name, and save it.
 
     Raises PlantError where the kind has nothing to be trained with or the history will not do,
-    OSError where the model could not be saved, and Interrupted when should_stop() said so: the
-    same call goes on from there.
+    OSError where the model could not be saved, LockedError while another process trains it, and
+    Interrupted when should_stop() said so: the same call goes on from there.
     """
     settings = config.kinds[kind]
     if settings.training is None or settings.model is None:
         raise PlantError(f"kind {kind}: wants `training` and `model.bundle` to be trained.")
-    model, fit = settings.training.model, settings.training.fit
-    assert isinstance(model, DetectorSettings)  # noqa: S101 - the tree was validated as such
-    assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
     path = Path(settings.model.bundle)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
         pass  # whether a model can be saved here is better known before hours of training
+    with held(
+        path.with_name(path.name + ".lock"),
+        by_another=f"kind {kind}: {{process}} is training {path}. Wait until it has ended, or stop "
+        f"it first: it keeps a checkpoint, and the next training goes on from there.",
+    ):
+        return _learn(config, kind, clock=clock, progress=progress, should_stop=should_stop)
+
+
+def _learn(
+    config: Config,
+    kind: str,
+    *,
+    clock: Clock,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Learnt:
+    """The same, with the folder that it needs there and nobody else at it."""
+    settings = config.kinds[kind]
+    assert settings.training is not None  # noqa: S101 - looked at by learn
+    assert settings.model is not None  # noqa: S101 - as above
+    model, fit = settings.training.model, settings.training.fit
+    assert isinstance(model, DetectorSettings)  # noqa: S101 - the tree was validated as such
+    assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
+    path = Path(settings.model.bundle)
     names = settings.training.assets or [
         asset for asset, given in config.assets.items() if given.kind == kind
     ]

@@ -1,6 +1,7 @@
 """The rooms put together: what can be worked with, and what is said of what cannot."""
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -192,6 +193,23 @@ def test_a_model_that_could_not_be_saved_is_not_trained(tmp_path):
     (made.folder / "rig.csv").unlink()  # not even read
     with pytest.raises(FileExistsError):
         plants.learn(made.save())
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    refused = []
+
+    def again(*_):
+        if not refused:
+            with pytest.raises(LockedError) as caught:
+                plants.learn(made)
+            refused.append(caught.value)
+
+    plants.learn(made, progress=again)
+    (error,) = refused
+    assert error.pid == os.getpid()
+    assert f"kind pump: process {os.getpid()} is training {made.folder / 'model'}. " in str(error)
+    plants.learn(made)  # it has let go
 
 
 def test_a_time_of_the_configuration_is_exact():
