@@ -81,11 +81,11 @@ def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
     for sink, waiting in found["backlog"].items():
         dropped = found["dropped"][sink]
         lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
-        away = live[sink]["reason"] if sink in live else ""
+        held = live[sink]["reason"] if sink in live else ""
         say(
             f"sink     {sink}: {waiting} waiting",
             lost,
-            (f"; away: {away}" if away else "", "yellow"),
+            (f"; held up: {held}" if held else "", "yellow"),
         )
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))

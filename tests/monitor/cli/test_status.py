@@ -10,6 +10,7 @@ from support import plants
 from support.commands import watchkeeper
 from support.plants import CHANNELS, TICKS, Split, until
 
+from monitor.cli.figures import _connection
 from monitor.state.database import Database
 from monitor.state.losses import Loss, Losses
 
@@ -98,7 +99,17 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert f"service  running, process {os.getpid()}, since 20" in said.out
     assert "source   rig: ended, last sample " in said.out
     assert "source   other: waiting, no sample yet: other: no file matches" in said.out
-    assert "sink     inbox: 4 waiting; away: " in said.out
+    assert "sink     inbox: 4 waiting; held up: " in said.out
+
+
+def test_what_held_a_source_up_is_over_when_the_service_says_so():
+    stored = {"state": "waiting", "reason": "no answer"}
+    assert _connection(stored, None) == ("waiting", "no answer")
+    assert _connection(stored, {"state": "running", "reason": ""}) == ("running", "")
+    assert _connection({"state": "lost", "reason": ""}, {"state": "running", "reason": ""}) == (
+        "lost",
+        "",
+    )
 
 
 def test_a_backfill_has_no_service(lived):
