@@ -105,7 +105,10 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str, device: Device = "auto") -> "Bundle":
-        """Read a folder. Raises BundleError saying what is wrong with it and what to do."""
+        """Read a folder. Raises BundleError saying what is wrong with it and what to do.
+
+        ValueError where CUDA is asked for and there is none.
+        """
         folder = Path(path)
         card = _read_card(folder)
         content = _read(folder / WEIGHTS)

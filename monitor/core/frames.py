@@ -74,6 +74,7 @@ _COLUMNS = tuple(column.name for column in fields(Frames))
 class Intake:
     """What became of a batch: which samples came too late, and how many were refused, by reason."""
 
+    sound: Bool  # [n] not refused
     late: Bool  # [n]
     duplicate: int
     rejected: Mapping[str, int]
@@ -201,16 +202,17 @@ class FrameBuilder:
         """Take samples of one source: slot [n] is asset row * G + tag, the rest as in Samples.
 
         ``received`` is wall time in ns: stamps more than max_ahead_s past it, or before ``oldest``,
-        are refused before they can move anything. ``now`` is the time that silence is counted in,
-        in ns since whenever.
+        are refused before they can move anything: a source with a wrong clock counts as silent, or
+        it would hold its assets back for ever. ``now`` is the time that silence is counted in, in
+        ns since whenever.
         """
         s = self.sources.index(source)
         row = slot // len(self.tags)
-        self._heard_SA[s, row] = now
-        self._ended_S[s] = False
         ahead = time > received + self._ahead
         ancient = time < self._oldest
         sound = ~(ahead | ancient)
+        self._heard_SA[s, row[sound]] = now
+        self._ended_S[s] &= not sound.any()
         behind = sound & (self._tick_of(time) <= self._last_A[row])
         late = behind & ~self._is_repeat(slot, time, behind)
         keep = sound & ~behind
@@ -222,6 +224,7 @@ class FrameBuilder:
             np.maximum.at(self._watermark_SA[s], row[keep], batch.time - 1)  # its instant may go on
         rejected = {"ahead": int(ahead.sum()), "ancient": int(ancient.sum())}
         return Intake(
+            sound=sound,
             late=late,
             duplicate=int((behind & ~late).sum()),
             rejected={reason: count for reason, count in rejected.items() if count},

@@ -169,7 +169,10 @@ class KindSettings(Settings):
         0, ge=0, description="How long a frame waits for samples after its instant."
     )
     idle_s: float = Field(
-        30.0, gt=0, description="A source silent for this long holds no frame back."
+        30.0,
+        gt=0,
+        description="A source silent for this long holds no frame back; quarantined samples count "
+        "as silence.",
     )
     gap_ticks: int = Field(
         60, ge=1, description="A jump over more ticks than this is a gap: the model starts anew."
@@ -181,7 +184,10 @@ class KindSettings(Settings):
         datetime(2000, 1, 1, tzinfo=UTC), description="Samples stamped before this are quarantined."
     )
     remember_s: float = Field(
-        60.0, ge=0, description="How far back repeats are recognised, in source time."
+        60.0,
+        ge=0,
+        description="How far before an asset's last closed frame repeats are told from late "
+        "samples, in source time; in open frames they always are.",
     )
     channels: dict[str, ChannelSettings] = Field(
         min_length=1, description="The columns of its frames, in order."
@@ -216,6 +222,7 @@ class Asset:
     id: int
     kind: str
     tags: Mapping[str, tuple[int, str]]  # tag name -> (tag number, source name)
+    area: str | None = None  # the part of the plant it stands in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 
-from connectors.batch import Notice, NoticeKind, Pictures
+from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms
 from connectors.contract import Batch, LostError, MismatchError, NotReadyError, RefusedError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
-from monitor.live.threads import in_thread
+from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, Row, encode
@@ -111,6 +111,8 @@ class Intake:
         self.source = source
         self.state = SourceState.WAITING
         self.reason = ""
+        self.sampled: int | None = None  # ns, wall time at which its last samples were received
+        self.heard: int | None = None  # the same, or a word that nothing had changed
         self.mismatch = False  # refused, for it is not what the configuration says
         self._journal, self._writer, self._clock = journal, writer, clock
         self._behind, self._committed = behind, committed
@@ -189,10 +191,8 @@ class Intake:
                 before.result()
             return self._journal.append(tx, row)
 
-        # The queue's bound holds the source back: a thread waits, so that the loop need not.
-        size = len(row.body)
-        future = await asyncio.to_thread(self._writer.submit, append, size=size, wait_s=None)
-        self._behind.add(future, size)
+        future = await submitted(self._writer, append, size=len(row.body))
+        self._behind.add(future, len(row.body))
         return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
@@ -212,8 +212,16 @@ class Intake:
         self._turn(SourceState.RUNNING)
         waiting.popleft()
         self._committed()
+        self._note(first)
         if first.batch.position is not None:
             await self.source.accepted(first.batch.position)
+
+    def _note(self, one: _InFlight) -> None:
+        """When the source was last heard."""
+        if isinstance(one.batch, Samples | Waveforms):
+            self.sampled = self.heard = one.row.received
+        elif isinstance(one.batch, Notice) and one.batch.kind is NoticeKind.ALIVE:
+            self.heard = one.row.received
 
     def _position(self) -> str | None:
         return self._journal.positions().get(self.source.name)

@@ -1,8 +1,12 @@
-"""Reading in a thread, so that the event loop goes on: nobody leaves before the thread has."""
+"""What would stop the event loop is done in a thread: reading, and waiting for the writer."""
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
+
+from monitor.state.database import Transaction
+from monitor.state.writer import Writer
 
 T = TypeVar("T")
 
@@ -18,3 +22,11 @@ async def in_thread(read: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([reading])
         raise
+
+
+async def submitted(writer: Writer, work: Callable[[Transaction], T], *, size: int) -> Future[T]:
+    """Hand a job to the writer, once its queue has room; the job's own future, as submit() gives.
+
+    Cancelled, the job may still be handed over.
+    """
+    return await asyncio.to_thread(writer.submit, work, size=size, wait_s=None)

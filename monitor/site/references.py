@@ -59,15 +59,6 @@ def _kind(name: str, kind: dict[str, Any]) -> Iterator[Finding]:
                 f"got {stale_s}, want one tick ({tick_s:g} s) or more: a value must outlast it"
             )
             yield Finding((*path, "stale_s"), message)
-    lateness_s = _number(kind.get("lateness_ms"), _default("lateness_ms")) / 1000
-    remember_s = _number(kind.get("remember_s"), _default("remember_s"))
-    if lateness_s > remember_s:
-        at = "remember_s" if "remember_s" in kind else "lateness_ms"
-        message = (
-            f"frames wait {lateness_s:g} s (lateness_ms) but repeats are recognised for "
-            f"{remember_s:g} s only; want remember_s of {lateness_s:g} or more"
-        )
-        yield Finding(("kinds", name, at), message)
 
 
 def _training(name: str, kind: dict[str, Any], assets: dict[str, Any]) -> Iterator[Finding]:

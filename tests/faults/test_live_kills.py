@@ -49,8 +49,13 @@ class Edges:
         return f"{self.name}/{asset}"
 
     @contextmanager
-    def publishing(self, seconds: float) -> Iterator[None]:
-        """All machines publish all they show, in so many seconds, beside the block."""
+    def publishing(self, seconds: float) -> Iterator[threading.Event]:
+        """All machines publish all they show, in so many seconds, beside the block.
+
+        The last row waits for the event, or the end of the block: no kill may repeat it, for its
+        tick stays open, and repeats are counted when their frame closes.
+        """
+        spared = threading.Event()
         shown = plants.columns(ASSETS, TICKS)
         failed: list[Exception] = []
 
@@ -58,6 +63,8 @@ class Edges:
             try:
                 with brokers.client(self.broker) as client:
                     for row in range(TICKS):
+                        if row == TICKS - 1:
+                            spared.wait(60)
                         for asset in ASSETS:
                             values = {one: float(shown[f"{asset}.{one}"][row]) for one in CHANNELS}
                             payload = json.dumps({"ts": START + row, **values})
@@ -71,8 +78,9 @@ class Edges:
         thread = threading.Thread(target=publish)
         thread.start()
         try:
-            yield
+            yield spared
         finally:
+            spared.set()
             thread.join()
         assert not failed, failed
 
@@ -140,7 +148,8 @@ class Calm:
 @pytest.fixture(scope="module")
 def calm(executioner, broker, tmp_path_factory) -> Calm:
     with edges(tmp_path_factory.mktemp("calm"), broker) as one:
-        with one.publishing(0.5):
+        with one.publishing(0.5) as spared:
+            spared.set()
             killed, passed = executioner.run(one.made.file, tick=LAST)
         assert not killed
         found = Calm(plants.outcome(one.made.data), one.told(), passed)
@@ -171,11 +180,12 @@ def test_a_service_killed_there_loses_nothing_and_tells_all_in_order(
 ):
     chance = np.random.default_rng(list(name.encode()))
     with edges(tmp_path, broker) as one:
-        with one.publishing(0.8):
+        with one.publishing(0.8) as spared:
             for point in killing.PAIRS[name]:
                 most = min(calm.passed[point] // 4, 6) + 1  # the others are passed by the next life
                 at = int(chance.integers(1, most, endpoint=True))
                 assert executioner.run(one.made.file, point, at, tick=LAST)[0], point
+            spared.set()
             assert not executioner.run(one.made.file, tick=LAST)[0]
         compare(one, calm)
         if name == "acknowledgement":

@@ -26,8 +26,8 @@ from support.plants import Plant
 from connectors import files, mqtt, opcua, webhook
 from monitor.core.pipeline import Pipeline
 from monitor.live.clock import SystemClock
-from monitor.live.service import Service
-from monitor.site.plant import serve
+from monitor.site.config import Config
+from monitor.site.plant import service
 from monitor.state.database import Database
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
@@ -140,18 +140,21 @@ def serve_until(file: str, fate: Fate, tick: int | None) -> None:
     """Run the service of a configuration to its end, or to that of this process."""
     fate.wrap()
     config = Plant(Path(file).parent, {}).config(snapshot_s=SNAPSHOT_S)
-    database = Database(config.data_dir)
-    running: list[Service] = []
+    with Database(config.data_dir) as database:
+        asyncio.run(serve(config, database, tick))
+
+
+async def serve(config: Config, database: Database, tick: int | None) -> None:
+    """Run the service until its sources end, or all is told up to a tick."""
+    running = service(config, database, clock=SystemClock())
 
     def look(_: object) -> None:
         newest = [int(rows.tick[0]) for rows in Store(database).latest().values()]
         waiting = sum(Outbox(database).backlog(name).items for name in config.sinks)
         if len(newest) == len(config.assets) and min(newest) >= (tick or 0) and not waiting:
-            running[0].stop()
+            running.stop()
 
-    watch = None if tick is None else look
-    asyncio.run(serve(config, database, clock=SystemClock(), started=running.append, watch=watch))
-    database.close()
+    await running.run(None if tick is None else look)
 
 
 def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:

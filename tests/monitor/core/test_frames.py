@@ -60,6 +60,27 @@ def test_a_frame_waits_for_the_slowest_source():
     assert seconds(grid.close(silent))[-1] == 10.0  # t has been silent for longer than idle_s
 
 
+@pytest.mark.parametrize("second", [1_000_000 + 61, -1_700_000_000])
+def test_a_source_whose_clock_is_wrong_holds_nothing_back_for_longer_than_a_silent_one(second):
+    asset = Asset(name="a", id=0, kind="k", tags={"x": (0, "s"), "y": (1, "t")})
+    grid = Grid(kind(), asset)
+    for t in range(40):
+        grid.push((0, 0.5 + t, 1.0), source="s", received=NOW + t * SECOND)
+        grid.push((1, second + t, 1.0), source="t", received=NOW + t * SECOND)
+    assert len(grid.close(NOW + 30 * SECOND)) == 0
+    assert seconds(grid.close(NOW + 39 * SECOND))[-1] == 39.0
+
+
+def test_a_source_that_ended_does_not_begin_again_with_a_sample_that_is_refused():
+    asset = Asset(name="a", id=0, kind="k", tags={"x": (0, "s"), "y": (1, "t")})
+    grid = Grid(kind(), asset)
+    grid.push((1, 0.5, 1.0), source="t")
+    grid.builder.ended("t")
+    grid.push((1, 10**9, 1.0), source="t")
+    grid.push((0, 3.5, 1.0), source="s")
+    assert seconds(grid.close())[-1] == 3.0
+
+
 def test_a_source_that_ended_holds_nothing_back_and_everything_closes():
     grid = Grid(kind(lateness_ms=5000, **only()))
     grid.push((0, 1.0, 1.0), (0, 2.5, 2.0))
@@ -148,6 +169,14 @@ def test_a_repeat_of_a_closed_sample_is_a_duplicate_not_late():
     assert intake.late.tolist() == [False, True, False]
     again = grid.push((0, 1.5, 7.0))
     assert (again.duplicate, again.late.tolist()) == (1, [False])
+
+
+def test_a_repeat_in_an_open_frame_is_one_however_long_the_frame_waits():
+    grid = Grid(kind(lateness_ms=90_000, remember_s=1, **only(aggregate="mean")))
+    grid.push((0, 0.5, 1.0), (0, 80.0, 1.0))
+    grid.push((0, 0.5, 5.0))
+    assert x_of(grid.rest())[0] == 1.0
+    assert grid.builder.duplicate == {"s": 1}
 
 
 def test_a_repeat_older_than_remember_s_counts_as_late():

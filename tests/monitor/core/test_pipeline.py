@@ -178,6 +178,15 @@ def test_silence_is_counted_in_beats_not_by_how_far_the_clock_was_set():
     assert results([10**6 * SECOND, *(t * SECOND for t in range(28))]) == [1]
 
 
+def test_records_that_were_stamped_side_by_side_make_no_time_pass_twice():
+    pipeline = Pipeline(plan(kind(), 2, sources=("s", "t"), spread=True), {})
+    stepped(pipeline, samples((0, 1.0, 1.0)), samples((1, 0.9, 1.0), source="t"))
+    walls = [t * SECOND + apart for t in range(1, 30) for apart in (SECOND // 2, 0, SECOND // 3)]
+    assert seconds(Results.join([pipeline.step(Record(NOW + w, Beat())) for w in walls])) == []
+    found = [pipeline.step(Record(NOW + 31 * SECOND, Beat())) for _ in range(2)]
+    assert seconds(Results.join(found)) == [1]
+
+
 def test_nobody_was_heard_before_a_start():
     pipeline = Pipeline(plan(kind(), 1, sources=("s", "t"), spread=True), {})
     stepped(pipeline, samples((0, 1.0, 1.0)), samples((1, 0.9, 1.0), source="t"))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from support.keeping import message
-from support.plants import until
+from support.plants import HeldClock, until
 
 from connectors.contract import NotReadyError, RefusedError
 from connectors.points import Message
@@ -16,7 +16,7 @@ from monitor.live import delivery as delivery_room
 from monitor.live.delivery import Delivery
 from monitor.state.database import Database
 from monitor.state.outbox import Outbox
-from monitor.state.writer import Writer
+from monitor.state.writer import BOUND_BYTES, Writer
 
 
 class Peer:
@@ -55,7 +55,7 @@ class Post:
     def __init__(self, database, writer, peer):
         self.database, self.writer, self.peer = database, writer, peer
         self.outbox = Outbox(database)
-        self.delivery = Delivery(peer, outbox=self.outbox, writer=writer)
+        self.delivery = Delivery(peer, outbox=self.outbox, writer=writer, clock=HeldClock(0))
         with database.atomic() as tx:
             self.outbox.register(tx, {"peer": (Message,)})
 
@@ -207,6 +207,22 @@ async def test_refusals_are_said_when_they_begin_and_when_they_end_not_one_by_on
         "Sink peer refuses items for good, as 8: will not have it",
     ]
     assert len(one.outbox.dead_letters()) == 6
+
+
+async def test_a_writer_that_is_full_holds_up_the_delivery_and_not_the_event_loop(post):
+    one, free = post(), threading.Event()
+    one.put("a")
+    one.writer.submit(lambda _: free.wait(), size=BOUND_BYTES)
+    rescue = threading.Timer(5, free.set)  # or the loop would stand still for ever
+    rescue.start()
+    async with one.at_work():
+        await until(lambda: one.peer.taken)
+        await asyncio.sleep(0.1)
+        assert not free.is_set(), "the loop stood still until it was rescued"
+        assert one.waits()
+        free.set()
+        await one.delivery.idle.wait()
+    rescue.cancel()
 
 
 async def test_a_delivery_that_is_cancelled_leaves_no_thread_that_reads(post, monkeypatch):

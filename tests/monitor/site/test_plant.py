@@ -108,6 +108,14 @@ def test_a_card_of_an_unknown_kind_is_refused(made):
     assert "oracle" in problem(made)
 
 
+def test_a_device_that_is_not_here_is_said_in_words(made, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    kind_of(made)["model"]["device"] = "cuda"
+    assert problem(made) == (
+        "kind pump: device cuda: torch finds no CUDA device here; use auto or cpu"
+    )
+
+
 def test_a_model_without_a_threshold_needs_one_in_the_configuration(made):
     folder = made.folder / "model"
     bundle = Bundle.load(folder)
