@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 import typer
+from support import standings
+from support.keeping import event, scores
 
 from monitor.cli import app
+from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
+from monitor.core.records import Results, Transition
+from monitor.live.health import judge
+from monitor.live.points import PointMaker, health_points
 from monitor.site.config import load
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +99,31 @@ def test_each_target_of_make_that_a_page_names_exists() -> None:
         for block in [*code_blocks(page), *re.findall(r"`[^`]+`", page.read_text("utf-8"))]:
             asked = re.findall(r"(?:^|`)make ([a-z]+)\b", block, re.MULTILINE)
             assert set(asked) <= targets, named(page)
+
+
+TABLE = re.compile(
+    r"^\| `(\w+)` \| (`site`[^|]*)\|([^|]*)\|([^|]*)\|[^|]*\|$", re.MULTILINE
+)  # measurement, tags, fields, texts, when
+
+
+def test_the_table_of_what_databases_get_is_what_is_written() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    table = [
+        (row[0], *(frozenset(re.findall(r"`(\w+)`", cell)) for cell in row[1:]))
+        for row in TABLE.findall(page)
+    ]
+    asset = Asset(name="p1", id=0, kind="pump", tags={}, area="hall_2")
+    kind = KindSettings(channels={"flow": ChannelSettings(), "heat": ChannelSettings()})
+    maker = PointMaker(Plan(site="works", kinds={"pump": kind}, assets=(asset,)), {}, channel_s=0)
+    results = Results(scores=(scores([0]),), alarms=(event(Transition.RAISED, 0),))
+    standing = standings.standing()
+    written = {
+        (points.measurement, *map(frozenset, (points.tags, points.fields, points.texts)))
+        for points in [
+            *maker.of(results),
+            *health_points(standing, site="works", ready=judge(standing).ready),
+        ]
+    }
+
+    assert len(table) == 5
+    assert set(table) == written

@@ -168,7 +168,7 @@ class Sink:
             "state": STATES[int(fields["state"])],
             "valid": valid,
             "surprise": fields["surprise"] if valid else None,
-            "threshold": fields["threshold"],
+            "threshold": fields["threshold"] or None,  # 0: nothing judges the asset
             "coverage": fields["coverage"],
         }
         topic = f"{self._root}/{level_or_error(points.tags['asset'])}/state"

@@ -6,6 +6,7 @@ never read as markup, never wrapped, so that scripts can read it by line.
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -222,6 +223,16 @@ def instant(text: str | None, option: str) -> int | None:
         )
     whole = moment.replace(microsecond=0)
     return round(whole.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+
+
+def nanoseconds(text: str, option: str) -> int:
+    """A length of time given on the command line, as 2h or 1h30min, in ns. Raises StopError."""
+    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)min)?(?:(\d+)s)?", text)
+    given = [int(part or 0) for part in found.groups()] if found else []
+    total = sum(each * unit for each, unit in zip(given, (86_400, 3600, 60, 1), strict=False))
+    if not total:
+        raise StopError(f"{option}: got {text!r}, want as 30min, 2h or 1h30min.", code=Exit.USAGE)
+    return total * 1_000_000_000
 
 
 def duration(seconds: float) -> str:

@@ -120,10 +120,10 @@ def _train(demo: "Demo") -> None:
 
 async def _watch(demo: "Demo", database: "Database") -> "Ended":
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
-    from monitor.site.plant import serve  # noqa: PLC0415 - as above
+    from monitor.site.plant import service  # noqa: PLC0415 - as above
 
     with console.watching() as watch:
-        return await serve(demo.watched, database, clock=SystemClock(), watch=watch)
+        return await service(demo.watched, database, clock=SystemClock()).run(watch)
 
 
 def _say_watched(demo: "Demo", database: "Database") -> None:

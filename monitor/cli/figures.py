@@ -17,12 +17,19 @@ _STATES = {
 
 
 def say_summary(found: dict[str, Any], *, zone: str) -> None:
-    """Print it line by line; times are shown in ``zone``, with how long ago they were."""
+    """Print it line by line; times are shown in ``zone``, with how long ago they were.
+
+    With `running` in it, what the service says of itself comes first, or that there is none.
+    """
+    if "running" in found:
+        _say_service(found, zone)
+    live = found.get("running") or {"sources": {}, "sinks": {}}
     _say_samples(found)
     for name, source in found["sources"].items():
         last = source["last_ns"]
         when = "no sample yet" if last is None else f"last sample {_moment(last, zone)}"
-        say(f"source   {name}: {source['state']}, {when}")
+        state, reason = _connection(source, live["sources"].get(name))
+        say(f"source   {name}: {state}, {when}", (reason, "yellow"))
     for words in rejected(found).values():
         say(("warning  ", "yellow"), words)
     say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
@@ -37,17 +44,42 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
     latency = found["score_latency_ms"]
     if latency["p50"] is not None:
         say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
-    _say_sinks(found)
+    _say_sinks(found, live["sinks"])
     if "digest" in found:
         say(f"digest   {found['digest']}")
 
 
-def _say_sinks(found: dict[str, Any]) -> None:
-    """What waits for each sink, and what was lost."""
+def _say_service(found: dict[str, Any], zone: str) -> None:
+    """How the service itself stands; where none runs, of when the figures are."""
+    running, updated = found["running"], found["updated_ns"]
+    if running is None:
+        when = f", of {local(updated, zone)}" if updated is not None else ""
+        say("service  ", ("not running", "bold"), f"; these are the figures it stored last{when}")
+        return
+    since = local(running["started"], zone)
+    say("service  ", ("running", "bold green"), f", process {running['pid']}, since {since}")
+    for reason in running["not_ready"]:
+        say("         ", ("not ready", "bold yellow"), f": {reason}")
+
+
+def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[str, str]:
+    """The state of a source and why: while it is not connected that counts, else its last word."""
+    if live is None or live["state"] not in ("waiting", "refused"):
+        return source["state"], ""
+    return live["state"], f": {live['reason']}" if live["reason"] else ""
+
+
+def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
+    """What waits for each sink, why it does not take it, and what was lost."""
     for sink, waiting in found["backlog"].items():
         dropped = found["dropped"][sink]
         lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
-        say(f"sink     {sink}: {waiting} waiting", lost)
+        away = live[sink]["reason"] if sink in live else ""
+        say(
+            f"sink     {sink}: {waiting} waiting",
+            lost,
+            (f"; away: {away}" if away else "", "yellow"),
+        )
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))
     for what, number in found["no_longer_kept"].items():

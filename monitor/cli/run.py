@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import signal
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,9 @@ def command(
     """Run: take samples in, score them, raise alarms, deliver them.
 
     Ends when every source has ended, as recordings do, or with Ctrl-C or SIGTERM; what was
-    taken in is finished first. Started again, it goes on where it was.
+    taken in is finished first. A second one quits at once, which loses nothing either. Started
+    again, it goes on where it was. With `web` in the configuration it answers /healthz, /readyz
+    and /metrics.
 
     Ends with 2 where a source does not fit the configuration or all its samples were rejected:
     mend it, then --read-again. Of what is read again, samples taken before count as duplicate or
@@ -84,14 +87,38 @@ def command(
 
 async def _run(config: "Config", database: "Database") -> "Ended":
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
-    from monitor.site.plant import serve  # noqa: PLC0415 - as above
+    from monitor.site.plant import service as configured  # noqa: PLC0415 - as above
 
+    async with AsyncExitStack() as stack:
+        listener = None
+        if config.web is not None:  # first of all: a port that is taken is said at once
+            from monitor.web.app import listening, serving  # noqa: PLC0415 - only where asked for
+
+            listener = stack.enter_context(listening(config.web.host, config.web.port))
+        service = configured(config, database, clock=SystemClock())
+        if listener is not None:
+            await stack.enter_async_context(serving(service.standing, listener))
+        watching = stack.enter_context(ExitStack())
+        watch = watching.enter_context(console.watching())
+        _stop_on_signals(service, then=watching.close)
+        return await service.run(watch)
+
+
+def _stop_on_signals(service: "Service", *, then: Callable[[], None]) -> None:
+    """The first signal ends the run gracefully; the second one kills, as if there were no handler.
+
+    That is safe at any moment: what was accepted is on the disk, and results are all or nothing.
+    """
     loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
 
-    def started(service: "Service") -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, service.stop)
+    def stop() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        service.stop()
+        then()
+        console.say("Stopping: what was taken in is finished first. Again quits.", stderr=True)
 
-    with ExitStack() as stack:
-        watch = stack.enter_context(console.watching())
-        return await serve(config, database, clock=SystemClock(), started=started, watch=watch)
+    for number in signals:
+        loop.add_signal_handler(number, stop)

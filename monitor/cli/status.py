@@ -25,11 +25,12 @@ def command(
 ) -> None:
     """Show what came in and when, what became of it, how each asset stands and what alarms.
 
-    Reads what the service stored last; the service may be running. A source that is running
-    spoke last, one that has ended will say no more, one that is waiting has said nothing yet.
+    Asks the running service how its sources and sinks stand; where none runs, says so, and shows
+    what was stored last. A source that is running spoke last, one that has ended will say no more,
+    one that is waiting is not reached, or has said nothing yet.
     """
     from monitor.cli.figures import say_summary  # noqa: PLC0415 - commands import when they run
-    from monitor.cli.stored import stored  # noqa: PLC0415 - as above
+    from monitor.cli.stored import running, stored  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
     from monitor.state.store import Store  # noqa: PLC0415 - as above
@@ -37,6 +38,8 @@ def command(
     config = load(file)
     with stored(config, backfill=backfill) as database:
         found = summary(database)
+        if not backfill:
+            found["running"] = running(config)
         if digest:
             found["digest"] = Store(database).digest()
     if as_json:

@@ -1,8 +1,8 @@
-"""What commands that only look share: the stored state of the service, or of a backfill."""
+"""What commands share: the stored state of a service or a backfill, and a service that runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monitor.cli import console
 from monitor.cli.backfill import FOLDER
@@ -23,3 +23,33 @@ def stored(config: "Config", *, backfill: bool) -> Iterator[DatabaseReader]:
         )
     with DatabaseReader(folder) as database:
         yield database
+
+
+def running(config: "Config") -> dict[str, Any] | None:
+    """How the service stands, as it says itself; None where none runs. Raises StopError."""
+    from monitor.live.control import NotRunningError  # noqa: PLC0415 - commands import when they run
+
+    try:
+        found: dict[str, Any] = _ask(config, "status")
+    except NotRunningError:
+        return None
+    return found
+
+
+def asked(config: "Config", request: str, **given: Any) -> Any:
+    """What the running service answers. Raises StopError where none runs, or it will not."""
+    from monitor.live.control import NotRunningError  # noqa: PLC0415 - as above
+
+    try:
+        return _ask(config, request, **given)
+    except NotRunningError as error:
+        raise console.StopError(str(error), code=console.Exit.NOT_READY) from None
+
+
+def _ask(config: "Config", request: str, **given: Any) -> Any:
+    from monitor.live.control import RequestError, ask  # noqa: PLC0415 - as above
+
+    try:
+        return ask(config.data_dir, request, **given)
+    except RequestError as error:
+        raise console.StopError(f"{error}.", code=console.Exit.REFUSED) from None

@@ -101,6 +101,7 @@ class Alarms:
                 "threshold": event.threshold,
                 "acknowledged": event.transition is Transition.RETURNED
                 and self._board[event.asset, event.point]["acknowledged"],
+                "active": event.active,
             }
         return events
 
@@ -122,9 +123,27 @@ class Alarms:
                         value=float("nan"),
                         threshold=alarm["threshold"],
                         who=command.who,
+                        active=alarm["active"],
+                        acknowledged=True,
                     )
                 ]
         return []
+
+    def find(self, alarm_id: str) -> Standing | None:
+        """The alarm of this id, if it is the last one of its point."""
+        for (asset, point), alarm in self._board.items():
+            if alarm["id"] == alarm_id:
+                return Standing(
+                    id=alarm["id"],
+                    asset=asset,
+                    alarm_class=AlarmClass(alarm["class"]),
+                    point=point,
+                    raised=alarm["raised"],
+                    threshold=alarm["threshold"],
+                    acknowledged=alarm["acknowledged"],
+                    active=alarm["active"],
+                )
+        return None
 
     def settle(self, standing: Sequence[Standing]) -> list[Standing]:
         """Let exactly these be active; gives back those that nothing here can end.
@@ -141,6 +160,8 @@ class Alarms:
         }
         if self._threshold is not None:
             places |= {(asset, "surprise"): (surprise, p) for p, asset in enumerate(self._assets)}
+        for known in self._board.values():
+            known["active"] = False
         rest = []
         for alarm in standing:
             named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
@@ -156,6 +177,7 @@ class Alarms:
                 "raised": alarm.raised,
                 "threshold": alarm.threshold,
                 "acknowledged": alarm.acknowledged,
+                "active": True,
             }
         self._surprise.settle(surprise)
         self._beyond.settle(beyond)
@@ -291,6 +313,7 @@ class Alarms:
             value=value,
             threshold=threshold,
             blame=blame,
+            active=change.active,
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -315,7 +338,7 @@ class Alarms:
         old_C, new_C = common(tree["channels"], self._channels)
         self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
         self._board = {
-            (asset, point): dict(alarm)
+            (asset, point): {"active": False} | alarm  # once it was not kept; settle() says it then
             for asset, point, alarm in tree["board"]
             if asset in self._assets
         }

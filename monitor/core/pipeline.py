@@ -23,7 +23,6 @@ from monitor.core.modes import RunStates
 from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
     Action,
-    AlarmClass,
     AlarmEvent,
     Command,
     Epoch,
@@ -32,10 +31,12 @@ from monitor.core.records import (
     Results,
     Scores,
     ScoreState,
+    Shelf,
     Standing,
     Transition,
 )
 from monitor.core.scoring import Scorer
+from monitor.core.shelving import Shelves
 from monitor.core.vibration import feature_of, samples_of
 
 # The most that a step of wall time from one record to the next counts as silence: more of it is a
@@ -118,7 +119,7 @@ class KindPipeline:
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
-        self.threshold = _threshold(kind, bundle)
+        self.threshold = threshold_of(kind, bundle)
         self.provisional = (
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
         )
@@ -174,6 +175,7 @@ class Pipeline:
         }
         self._frames: Counter[str] = Counter()  # by score state
         self._elsewhere: Counter[str] = Counter()  # stored for assets the plan no longer names
+        self._shelves = Shelves()
         self._gone: list[Standing] = []  # to be ended: nothing that is configured could
         self._slots = SlotMap(plan)
         for name, kind in plan.kinds.items():
@@ -191,7 +193,7 @@ class Pipeline:
             self._wall = record.received
         self._latest = max(self._latest, record.received)
         late: tuple[Samples, ...] = ()
-        events: list[AlarmEvent] = []
+        events = self._shelves.expire(self._latest)
         touched: Iterable[KindPipeline] = self._kinds.values()
         match record.body:
             case Samples():
@@ -203,21 +205,22 @@ class Pipeline:
             case Epoch():
                 self._latest = record.received  # a clock that was once wrong is believed no longer
                 self._listen()
-                events += [_ended(alarm, now=self._latest) for alarm in self._gone]
+                gone = [_ended(alarm, now=self._latest) for alarm in self._gone]
+                events += self._shelves.mark(gone)
                 self._gone = []
-            case Command(action=Action.ACKNOWLEDGE):
-                for kind in self._kinds.values():
-                    events += kind.alarms.acknowledge(record.body, now=self._latest)
+            case Command():
+                events += self._obey(record.body)
             case _:
                 pass  # a Beat lets time pass; the others change no frame
         parts = [kind.close(self._now) for kind in touched]
+        events += self._shelves.mark(event for _, found, _ in parts for event in found)
         found = tuple(scores for scores, _, _ in parts if scores is not None)
         for scores in found:
             counts = np.bincount(scores.state, minlength=len(ScoreState)).tolist()
             self._frames.update({state.name.lower(): counts[state] for state in ScoreState})
         return Results(
             scores=found,
-            alarms=(*events, *(event for _, found, _ in parts for event in found)),
+            alarms=tuple(events),
             gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
             late=late,
         )
@@ -269,6 +272,7 @@ class Pipeline:
             "repeated": dict(self._repeated),
             "rejected": {source: dict(counts) for source, counts in self._rejected.items()},
             "gone": [asdict(alarm) for alarm in self._gone],
+            "shelves": self._shelves.snapshot(),
             "kinds": {name: kind.snapshot() for name, kind in self._kinds.items()},
         }
 
@@ -280,14 +284,13 @@ class Pipeline:
         self._frames = Counter(tree["frames"])
         self._repeated = Counter(tree["repeated"])
         self._rejected = {source: Counter(counts) for source, counts in tree["rejected"].items()}
+        # A snapshot from before alarms were settled and shelved has none of these.
+        self._gone = [Standing.from_json(alarm) for alarm in tree.get("gone", ())]
+        self._shelves.restore(tree.get("shelves", ()))
         self._examples = {source: dict(said) for source, said in tree.get("examples", {}).items()}
         for source, known in tree.get("sources", {}).items():
             if source in self._sources:
                 self._sources[source] = dict(known)
-        self._gone = [  # a snapshot from before alarms were settled has none
-            Standing(**(alarm | {"alarm_class": AlarmClass(alarm["alarm_class"])}))
-            for alarm in tree.get("gone", ())
-        ]
         for name, kind in self._kinds.items():
             if name in tree["kinds"]:
                 kind.restore(tree["kinds"][name])
@@ -296,8 +299,8 @@ class Pipeline:
             self._elsewhere[source] += before.stored - counts.stored
             self._repeated[source] += before.duplicate - counts.duplicate
 
-    def settle(self, standing: Sequence[Standing]) -> None:
-        """Go on from what people were told: exactly these alarms are active.
+    def settle(self, standing: Sequence[Standing], shelves: Sequence[Shelf] = ()) -> None:
+        """Go on from what people were told: exactly these alarms are active, these points shelved.
 
         To be called where the records whose results are out end and new ones begin. The state says
         the same, unless those records were stepped with another configuration before. An alarm
@@ -307,6 +310,7 @@ class Pipeline:
         for kind in self._kinds.values():
             rest = kind.alarms.settle(rest)
         self._gone = rest
+        self._shelves.settle(shelves)
 
     def _take_blocks(self, blocks: Waveforms) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand on what the channels want of each block: its samples, or numbers of it.
@@ -361,6 +365,27 @@ class Pipeline:
                 late.append(_pick(samples, mine[intake.late]))
                 self._late[samples.source] += int(intake.late.sum())
         return tuple(late), touched
+
+    def _obey(self, command: Command) -> list[AlarmEvent]:
+        """What follows from what a person did; nothing where no alarm is of that name."""
+        boards = [kind.alarms for kind in self._kinds.values()]
+        match command.action:
+            case Action.ACKNOWLEDGE:
+                seen = [
+                    one for board in boards for one in board.acknowledge(command, now=self._latest)
+                ]
+                return self._shelves.mark(seen)
+            case Action.SHELVE:
+                named = [alarm for board in boards if (alarm := board.find(command.target))]
+                return [
+                    event
+                    for alarm in named
+                    for event in self._shelves.put(alarm, command, now=self._latest)
+                ]
+            case Action.UNSHELVE:
+                return self._shelves.take(command, now=self._latest)
+            case _:
+                return []
 
     def _notice(self, notice: Notice) -> None:
         """What a source said of itself."""
@@ -418,11 +443,12 @@ def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
         reason="no longer configured",
         value=float("nan"),
         threshold=alarm.threshold,
+        active=False,
     )
 
 
-def _threshold(kind: KindSettings, bundle: Bundle | None) -> float | None:
-    """The surprise to alarm at, or None without a model."""
+def threshold_of(kind: KindSettings, bundle: Bundle | None) -> float | None:
+    """The surprise to alarm at, or None without a model. Raises ValueError where none is known."""
     if bundle is None:
         return None
     threshold = bundle.card.threshold if kind.alarm.threshold == "auto" else kind.alarm.threshold

@@ -222,6 +222,7 @@ class Asset:
     id: int
     kind: str
     tags: Mapping[str, tuple[int, str]]  # tag name -> (tag number, source name)
+    area: str | None = None  # the part of the plant it stands in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

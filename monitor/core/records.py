@@ -7,6 +7,7 @@ too.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, StrEnum
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,11 +152,19 @@ class AlarmEvent:
     threshold: float
     blame: Mapping[str, float] = field(default_factory=dict)  # channel -> share, the largest first
     who: str = ""
+    active: bool | None = None  # whether it stands after this; None: an earlier version wrote it
+    acknowledged: bool | None = None  # the same; None: the transition says nothing of it
+    shelved_until: int | None = None  # ns, wall time: its point is shelved until then
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is to be kept but told to nobody: what a shelf hides."""
+        return self.shelved_until is not None and self.transition is not Transition.SHELVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """An alarm that people were told of and that has not returned."""
+    """How an alarm stands that people were told of."""
 
     id: str
     asset: str
@@ -164,6 +173,23 @@ class Standing:
     raised: int  # ns since 1970 UTC
     threshold: float
     acknowledged: bool
+    active: bool = True
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """What ``dataclasses.asdict`` gave."""
+        return cls(**(dict(given) | {"alarm_class": AlarmClass(given["alarm_class"])}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """A point that is silenced: by whom, until when, and how its alarms stand meanwhile."""
+
+    until: int  # ns since 1970 UTC, wall time
+    who: str
+    why: str
+    told: tuple[Standing, ...]  # the alarms that were named when it was shelved: people know them
+    newest: Standing  # the last alarm of the point, told or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

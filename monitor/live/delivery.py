@@ -9,8 +9,9 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from connectors.contract import NotReadyError, RefusedError, Sink
-from connectors.points import Outgoing
+from connectors.points import Message, Outgoing
 from monitor.live.backoff import Backoff
+from monitor.live.clock import Clock
 from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageFullError
@@ -26,11 +27,12 @@ LONGEST_S = 300.0  # between two attempts at a sink that is away
 class Delivery:
     """Delivers to one sink until it is cancelled."""
 
-    def __init__(self, sink: Sink, *, outbox: Outbox, writer: Writer) -> None:
+    def __init__(self, sink: Sink, *, outbox: Outbox, writer: Writer, clock: Clock) -> None:
         self.sink = sink
         self.idle = asyncio.Event()  # nothing waits for the sink
         self.reason = ""  # why it is away, if it is
-        self._outbox, self._writer = outbox, writer
+        self.lag_s: float | None = None  # from the last message it got to its delivery
+        self._outbox, self._writer, self._clock = outbox, writer, clock
         self._refused = 0  # items refused for good since it last took a whole delivery
         self._news = asyncio.Event()
 
@@ -78,6 +80,9 @@ class Delivery:
             numbers, items = zip(*waiting, strict=True)
             refused = await self._deliver(items)
             await self._settle(numbers[-1], {numbers[i]: why for i, why in refused.items()})
+            for index, item in enumerate(items):
+                if isinstance(item, Message) and index not in refused:
+                    self.lag_s = (self._clock.now() - item.time) / 1e9
             self._say("")
             backoff.reset()
 

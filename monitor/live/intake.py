@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 
-from connectors.batch import Notice, NoticeKind, Pictures
+from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms
 from connectors.contract import Batch, LostError, MismatchError, NotReadyError, RefusedError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
@@ -111,6 +111,8 @@ class Intake:
         self.source = source
         self.state = SourceState.WAITING
         self.reason = ""
+        self.sampled: int | None = None  # ns, wall time at which its last samples were received
+        self.heard: int | None = None  # the same, or a word that nothing had changed
         self.mismatch = False  # refused, for it is not what the configuration says
         self._journal, self._writer, self._clock = journal, writer, clock
         self._behind, self._committed = behind, committed
@@ -210,8 +212,16 @@ class Intake:
         self._turn(SourceState.RUNNING)
         waiting.popleft()
         self._committed()
+        self._note(first)
         if first.batch.position is not None:
             await self.source.accepted(first.batch.position)
+
+    def _note(self, one: _InFlight) -> None:
+        """When the source was last heard."""
+        if isinstance(one.batch, Samples | Waveforms):
+            self.sampled = self.heard = one.row.received
+        elif isinstance(one.batch, Notice) and one.batch.kind is NoticeKind.ALIVE:
+            self.heard = one.row.received
 
     def _position(self) -> str | None:
         return self._journal.positions().get(self.source.name)

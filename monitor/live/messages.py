@@ -28,5 +28,8 @@ def message(event: AlarmEvent, *, site: str) -> Message:
             "threshold": event.threshold,
             "blame": dict(event.blame),
             "who": event.who,
+            "active": event.active,
+            "acknowledged": event.acknowledged,
+            "shelved_until_ns": event.shelved_until,
         },
     )

@@ -7,30 +7,44 @@ connection.
 
 import asyncio
 import logging
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from connectors.contract import Sink, Source
+from connectors.points import Points
 from models.bundle import Bundle
+from monitor.core.conservation import Conservation
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import Plan
 from monitor.core.records import Beat, Body, Epoch, Record
 from monitor.live.clock import Clock
+from monitor.live.commands import Commands
+from monitor.live.control import Control
 from monitor.live.delivery import Delivery
+from monitor.live.health import judge
 from monitor.live.intake import Behind, Intake, SourceState
+from monitor.live.points import PointMaker, health_points
+from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
 from monitor.live.stepper import Stepper
-from monitor.live.threads import submitted
+from monitor.live.threads import in_thread, submitted
 from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode
 from monitor.state.outbox import Outbox
+from monitor.state.store import Store
 from monitor.state.writer import Writer
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BEAT_S = 1.0
+HEALTH_S = 10.0  # how often databases are told how the service stands
 FAREWELL_S = 10.0  # how long the sinks may take to get the rest before the service goes
 
 
@@ -56,17 +70,34 @@ class Service:
         sources: Sequence[Source],
         sinks: Sequence[Sink],
         clock: Clock,
+        channel_score_s: float,
+        shelve_hours: float,
         retention: Retention,
     ) -> None:
         self._database, self._clock = database, clock
         self._sources, self._sinks = sources, sinks
         self._journal, self._outbox = Journal(database), Outbox(database)
+        self._store = Store(database)
         self._epoch = Epoch(
             config=config_hash, bundles={kind: bundle.hash for kind, bundle in bundles.items()}
         )
+        self._site = plan.site
+        self._data_ends = {  # ns, by kind: of what its model learnt from
+            kind: max(asset.last for asset in bundle.card.data.values())
+            for kind, bundle in bundles.items()
+        }
+        self._expected_s = _expected_s(plan)
         self._writer = Writer(database)
+        self._intakes: list[Intake] = []
         self._deliveries: list[Delivery] = []
+        self._started = clock.now()
+        self._trouble = ""  # why nothing goes into the journal
         self._stop = asyncio.Event()
+        points = None
+        self._wants_points = any(Points in sink.accepts for sink in sinks)
+        if self._wants_points:
+            standing = [(one.asset, one.id) for one in self._store.alarms(active_only=True)]
+            points = PointMaker(plan, bundles, channel_s=channel_score_s, standing=standing)
         self.stepper = Stepper(
             database,
             self._writer,
@@ -75,7 +106,18 @@ class Service:
             site=plan.site,
             clock=clock,
             retention=retention,
+            points=points,
             announce=self._announce,
+        )
+        self._commands = Commands(
+            database,
+            record=self._record,
+            stepper=self.stepper,
+            clock=clock,
+            shelve_hours=shelve_hours,
+        )
+        self._control = Control(
+            database.folder, {"status": self._status, "command": self._commands.do}
         )
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -95,14 +137,23 @@ class Service:
             await self._commit(lambda tx: self._outbox.register(tx, accepts))
             await self._record(self._epoch)
             await asyncio.to_thread(self.stepper.start)
+            await self._listen()
             return await self._serve(watch)
         finally:
+            await self._control.close()
             await asyncio.to_thread(self.stepper.stop)
             await asyncio.to_thread(self._writer.close)
 
+    async def _listen(self) -> None:
+        """Take commands; where that is not possible, watching goes on without."""
+        try:
+            await self._control.open()
+        except OSError as error:
+            logger.warning("No command can reach this service: %s.", error)
+
     async def _serve(self, watch: Callable[[Stepper], None] | None) -> Ended:
         behind = Behind(lambda: self.stepper.at)
-        intakes = [
+        self._intakes = [
             Intake(
                 source,
                 journal=self._journal,
@@ -114,21 +165,23 @@ class Service:
             for source in self._sources
         ]
         self._deliveries = [
-            Delivery(sink, outbox=self._outbox, writer=self._writer) for sink in self._sinks
+            Delivery(sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
+            for sink in self._sinks
         ]
         reading = [
             asyncio.create_task(intake.run(), name=f"source {intake.source.name}")
-            for intake in intakes
+            for intake in self._intakes
         ]
         delivering = [
             asyncio.create_task(delivery.run(), name=f"sink {delivery.sink.name}")
             for delivery in self._deliveries
         ]
         beating = asyncio.create_task(self._beat(watch), name="beat")
+        telling = asyncio.create_task(self._tell_health(), name="health")
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             everything = asyncio.create_task(_all(reading), name="sources")
-            ending: list[asyncio.Task[Any]] = [stopping, beating, everything, *delivering]
+            ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, *delivering]
             done, _ = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task  # a bug in a source or a sink is a bug, not an outage
@@ -140,16 +193,16 @@ class Service:
             if self.stepper.failed is None:
                 await self._farewell()
         finally:
-            await _cancelled(beating, *reading, *delivering)
+            await _cancelled(beating, telling, *reading, *delivering)
         if self.stepper.failed is not None:
             raise self.stepper.failed
         return Ended(
             refused={
                 intake.source.name: intake.reason
-                for intake in intakes
+                for intake in self._intakes
                 if intake.state is SourceState.REFUSED
             },
-            mismatched=frozenset(intake.source.name for intake in intakes if intake.mismatch),
+            mismatched=frozenset(intake.source.name for intake in self._intakes if intake.mismatch),
             undelivered={
                 delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
                 for delivery in self._deliveries
@@ -171,7 +224,6 @@ class Service:
     async def _beat(self, watch: Callable[[Stepper], None] | None) -> None:
         """Let time pass in the journal; ends when the step has."""
         parts = 10  # a watcher wants to see more than a beat a second
-        full = False  # the disk: said once, not with each beat
         while self.stepper.alive:
             for _ in range(parts):
                 await asyncio.sleep(BEAT_S / parts)
@@ -179,19 +231,96 @@ class Service:
                     watch(self.stepper)
             try:
                 await self._record(Beat())
-                full = False
+                self._trouble = ""
             except StorageFullError as error:
-                if not full:
+                if not self._trouble:  # said once, not with each beat
                     logger.error("Time stands still: %s", error)  # noqa: TRY400 - said in full
-                full = True
+                self._trouble = str(error)
 
-    async def _record(self, body: Body) -> None:
+    async def _tell_health(self) -> None:
+        """Tell databases how the service stands, each ten seconds; where none is, wait for good."""
+        while self._wants_points:
+            await asyncio.sleep(HEALTH_S)
+            standing = await self.standing()
+            points = health_points(standing, site=self._site, ready=judge(standing).ready)
+            try:
+                await self._commit(partial(self._outbox.put, items=points))
+                self._announce_here()
+            except StorageFullError:
+                pass  # the beat says so
+        await asyncio.Event().wait()
+
+    async def standing(self) -> ServiceStanding:
+        """How it stands now."""
+        now = self._clock.now()
+        counts = self.stepper.shown.get("conservation", {})
+        sources = {
+            intake.source.name: SourceStanding(
+                state=intake.state,
+                reason=intake.reason,
+                sample_age_s=_age_s(now, intake.sampled),
+                heard_age_s=_age_s(now, intake.heard),
+                expected_s=self._expected_s[intake.source.name],
+                counts=Conservation.from_json(counts.get(intake.source.name, {})),
+                peer={
+                    name: value
+                    for name, value in intake.source.status().items()
+                    if isinstance(value, str) or math.isfinite(value)
+                },
+            )
+            for intake in self._intakes
+        }
+        return await in_thread(partial(self._standing, now, sources))
+
+    def _standing(self, now: int, sources: Mapping[str, SourceStanding]) -> ServiceStanding:
+        """The part that reads the database: in a thread of its own."""
+        letters = self._outbox.dead_letter_counts()
+        sinks = {}
+        for delivery in self._deliveries:
+            backlog = self._outbox.backlog(delivery.sink.name)
+            sinks[delivery.sink.name] = SinkStanding(
+                reason=delivery.reason,
+                items=backlog.items,
+                bytes=backlog.bytes,
+                oldest_age_s=_age_s(now, backlog.oldest),
+                dropped=backlog.dropped,
+                dead_letters=letters.get(delivery.sink.name, 0),
+                lag_s=delivery.lag_s,
+            )
+        shown, done = self.stepper.shown, self.stepper.done
+        return ServiceStanding(
+            now=now,
+            started=self._started,
+            config=self._epoch.config,
+            stopping=self._stop.is_set(),
+            stepping=self.stepper.alive,
+            failed=self.stepper.failed is not None,
+            record=done,
+            behind_s=_age_s(now, self._journal.received(done)) or 0.0,
+            journal_trouble=self._trouble,
+            journal_bytes=self._database.bytes(),
+            frames=shown.get("frames", {}),
+            latency=self.stepper.latency,
+            latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
+            alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
+            data_age_s={kind: (now - end) / 1e9 for kind, end in self._data_ends.items()},
+            sources=sources,
+            sinks=sinks,
+        )
+
+    async def _status(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        """For the control socket: how it stands, whether it is ready, and who it is."""
+        standing = await self.standing()
+        return {"pid": os.getpid(), "not_ready": judge(standing).reasons, **asdict(standing)}
+
+    async def _record(self, body: Body) -> int:
         row = encode(Record(self._clock.now(), body))
-        await self._commit(lambda tx: self._journal.append(tx, row))
+        number = await self._commit(lambda tx: self._journal.append(tx, row))
         self.stepper.wake()
+        return number
 
-    async def _commit(self, work: Callable[[Transaction], object]) -> None:
-        await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
+    async def _commit(self, work: Callable[[Transaction], T]) -> T:
+        return await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
 
     def _announce(self) -> None:
         """From the step's thread: there is something to deliver."""
@@ -201,6 +330,19 @@ class Service:
     def _announce_here(self) -> None:
         for delivery in self._deliveries:
             delivery.wake()
+
+
+def _expected_s(plan: Plan) -> dict[str, float]:
+    """How often each source should be heard, s: as the most patient of its kinds says."""
+    found: dict[str, float] = {}
+    for asset in plan.assets:
+        for _, source in asset.tags.values():
+            found[source] = max(found.get(source, 0.0), plan.kinds[asset.kind].idle_s)
+    return found
+
+
+def _age_s(now: int, moment: int | None) -> float | None:
+    return None if moment is None else (now - moment) / 1e9
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:

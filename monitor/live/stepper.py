@@ -18,7 +18,9 @@ from connectors.points import Outgoing
 from monitor.core.pipeline import Pipeline
 from monitor.core.records import Epoch, Record, Results
 from monitor.live.clock import Clock
+from monitor.live.latency import Latency
 from monitor.live.messages import message
+from monitor.live.points import PointMaker
 from monitor.live.tidying import Job, Retention, Tidying
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
@@ -52,20 +54,25 @@ class Stepper:
         site: str,
         clock: Clock,
         retention: Retention,
+        points: PointMaker | None,
         announce: Callable[[], None],
     ) -> None:
-        """``announce`` is called, in the step's thread, when there may be something to deliver."""
+        """``announce`` is called, in the step's thread, when there may be something to deliver.
+
+        ``points`` is None where no sink wants any.
+        """
         self.failed: BaseException | None = None
         self._database, self._writer, self._pipeline = database, writer, pipeline
         self._epoch, self._site = epoch, site
         self._clock, self._snapshot_s = clock, retention.snapshot_s
-        self._announce = announce
+        self._points, self._announce = points, announce
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._snapshots = Outbox(database), Snapshots(database)
         self._tidying = Tidying(database, retention)
         self._to_tidy: deque[Job] = deque()  # one at a time, between steps
         self._news, self._stopping = threading.Event(), threading.Event()
         self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
+        self.latency = Latency()  # of every record stepped since the start
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
         self._unsaved = False  # there was no room for the last snapshot: said once
@@ -77,6 +84,7 @@ class Stepper:
     def start(self) -> None:
         """Restore the state, then step. Raises what a snapshot that does not fit raises."""
         self._done = self._store.done()
+        self.shown = self._store.status() or {}
         if (snapshot := self._snapshots.latest()) is not None:
             self._pipeline.restore(snapshot.tree)
             self._at = snapshot.record
@@ -108,6 +116,11 @@ class Stepper:
         """The last record that was stepped."""
         return self._at
 
+    @property
+    def done(self) -> int:
+        """The last record whose results are stored."""
+        return self._done
+
     def _run(self) -> None:
         try:
             saved_s = tidied_s = time.monotonic()
@@ -119,7 +132,7 @@ class Stepper:
                 if now_s - saved_s >= self._snapshot_s:
                     self._save()
                     saved_s = now_s
-                if now_s - tidied_s >= TIDY_S:
+                if not self._to_tidy and now_s - tidied_s >= TIDY_S:
                     self._to_tidy = deque(self._tidying.jobs(self._clock.now()))
                     tidied_s = now_s
                 if not moved and stopping:
@@ -142,7 +155,7 @@ class Stepper:
         records = fetched or self._journal.read(self._at)
         for number, record in records:
             if number > self._done and not self._settled:
-                self._pipeline.settle(self._store.standing())
+                self._pipeline.settle(self._store.standing(), self._store.shelves())
                 self._settled = True
             results = self._pipeline.step(record)
             self._at = number
@@ -157,13 +170,18 @@ class Stepper:
         if found:
             self._commit(Results.join(found))
             now = self._clock.now()
-            self._latency_ms.extend((now - moment) / 1e6 for moment in received)
+            seconds = [(now - moment) / 1e9 for moment in received]
+            self.latency = self.latency.plus(seconds)
+            self._latency_ms.extend(1000 * one for one in seconds)
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before
 
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""
-        outgoing: list[Outgoing] = [message(event, site=self._site) for event in results.alarms]
+        told = (event for event in results.alarms if not event.silent)
+        outgoing: list[Outgoing] = [message(event, site=self._site) for event in told]
+        if self._points is not None:
+            outgoing += self._points.of(results)
         status, done = self.status(), self._at
 
         def work(tx: Transaction) -> None:

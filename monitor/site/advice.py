@@ -3,9 +3,10 @@
 Before it was tried, and after: what a source gave that could not be taken.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from connectors import discover
 from monitor.site.config import Config
 from monitor.site.settings import Kind
 
@@ -55,8 +56,20 @@ def _all(config: Config) -> Iterator[str]:
         for name in config.sources
         if name not in used
     )
+    yield from _history_only(config, used)
     if not config.sinks:
         yield "sinks: none; results stay in the program's own data folder"
+
+
+def _history_only(config: Config, used: Collection[str]) -> Iterator[str]:
+    """Sources that `run` will refuse; `train` and `backfill` do well with them."""
+    for name, settings in config.sources.items():
+        kind = getattr(settings, "type", "")
+        if name in used and discover()[kind].source is None:
+            yield (
+                f"sources.{name}: type {kind!r} holds history only; `train` and `backfill` read "
+                f"it, `run` refuses it"
+            )
 
 
 def _model(name: str, kind: Kind) -> Iterator[str]:

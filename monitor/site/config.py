@@ -18,7 +18,14 @@ from connectors import discover
 from connectors.contract import History, Sink, Source, TagRef
 from monitor.core.plan import Asset, Plan, Settings
 from monitor.site import references
-from monitor.site.problems import CONFIG_VERSION, ConfigError, Finding, Problem, findings
+from monitor.site.problems import (
+    CONFIG_VERSION,
+    ConfigError,
+    Finding,
+    PlantError,
+    Problem,
+    findings,
+)
 from monitor.site.settings import (
     AssetSettings,
     Kind,
@@ -28,6 +35,7 @@ from monitor.site.settings import (
     SourceSettings,
     StateSettings,
     TagSettings,
+    WebSettings,
 )
 from monitor.site.yaml_places import Node, Place, YamlError, place_at, read
 
@@ -60,6 +68,11 @@ class Config(Settings):
     sinks: dict[Name, SinkSettings] = Field({}, description="Where results go, by name.")
     state: StateSettings = Field(
         StateSettings(), description="How much is kept, and how often the state is saved."
+    )
+    web: WebSettings | None = Field(
+        None,
+        description="Where health and metrics are answered; no port is opened without it.",
+        examples=[{"port": 9188}],
     )
     _hash: str = PrivateAttr("")
 
@@ -117,6 +130,7 @@ class Config(Settings):
                 tags={
                     bound.tag: (tag_ids[bound.name], bound.source) for bound in self.tags_of(name)
                 },
+                area=settings.area,
             )
             for name, settings in self.assets.items()
         )
@@ -132,20 +146,26 @@ class Config(Settings):
         ]
 
     def make_source(self, name: str, tag_ids: Mapping[str, int]) -> Source:
-        """The source of this name; no I/O yet. Raises ValueError where its type cannot be live."""
+        """The source of this name; no I/O yet. Raises PlantError where its type cannot be live."""
         settings: Any = self.sources[name]
         connector = discover()[settings.type]
         if connector.source is None:
-            raise ValueError(f"source {name}: type {settings.type!r} holds history only")
+            raise PlantError(
+                f"source {name}: type {settings.type!r} holds history only; `train` and "
+                f"`backfill` read it, `run` wants a source that can be watched."
+            )
         made: Source = connector.source(name, settings, self.tag_refs(name, tag_ids))
         return made
 
     def make_history(self, name: str, tag_ids: Mapping[str, int]) -> History:
-        """The source of this name, to read what was. Raises ValueError where it has no history."""
+        """The source of this name, to read what was. Raises PlantError where it has no history."""
         settings: Any = self.sources[name]
         connector = discover()[settings.type]
         if connector.history is None:
-            raise ValueError(f"source {name}: type {settings.type!r} keeps no history")
+            raise PlantError(
+                f"source {name}: type {settings.type!r} keeps no history; it can be watched by "
+                f"`run`, `train` and `backfill` want a source that does, as files."
+            )
         made: History = connector.history(name, settings, self.tag_refs(name, tag_ids))
         return made
 

@@ -25,8 +25,7 @@ from monitor.history.backfill import backfill
 from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
-from monitor.live.service import Ended, Service
-from monitor.live.stepper import Stepper
+from monitor.live.service import Service
 from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
 from monitor.site.config import Config
@@ -159,20 +158,13 @@ def learn(
     )
 
 
-async def serve(
-    config: Config,
-    database: Database,
-    *,
-    clock: Clock,
-    started: Callable[[Service], None] = lambda _: None,
-    watch: Callable[[Stepper], None] | None = None,
-) -> Ended:
-    """Run the service until its sources end; ``started`` gets it, to stop it. Raises PlantError."""
+def service(config: Config, database: Database, *, clock: Clock) -> Service:
+    """The service, ready to run, in the event loop only. Raises ModelMissingError, PlantError."""
     tag_ids, asset_ids = _registered(config, database)
     used = _sources(config)
     models = bundles(config)
     try:
-        service = Service(
+        return Service(
             database,
             config.plan(tag_ids, asset_ids),
             models,
@@ -180,12 +172,12 @@ async def serve(
             sources=[config.make_source(name, tag_ids) for name in used],
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
-            retention=Retention(**config.state.model_dump()),
+            channel_score_s=config.state.channel_score_s,
+            shelve_hours=config.site.shelve_hours,
+            retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
         )
     except ValueError as error:
         raise PlantError(str(error)) from error
-    started(service)
-    return await service.run(watch)
 
 
 @contextmanager

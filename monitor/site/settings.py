@@ -90,6 +90,9 @@ class SiteSettings(Settings):
         validate_default=True,
         description="The folder for journal and results, relative to this file.",
     )
+    shelve_hours: float = Field(
+        8.0, gt=0, description="For how long a person may shelve an alarm at most."
+    )
 
 
 class TagSettings(Settings):
@@ -108,6 +111,9 @@ class AssetSettings(Settings):
 
     kind: str = Field(description="Its kind.", examples=["pump"])
     source: str = Field(description="The source of its tags.", examples=["rig"])
+    area: Name | None = Field(
+        None, description="The part of the plant it stands in, as results say.", examples=["hall_2"]
+    )
     address: str | None = Field(
         None,
         description="How its tags' addresses are made from {asset} and {tag}; the tag's own name "
@@ -190,6 +196,17 @@ class Kind(KindSettings):
         return _written_out(oldest)
 
 
+class WebSettings(Settings):
+    """Where /healthz, /readyz and /metrics are answered; without it, no port is opened."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address to listen on; 0.0.0.0 lets every machine of the network read.",
+    )
+    port: int = Field(ge=1, le=65_535, description="The port.", examples=[9188])
+
+
 class StateSettings(Settings):
     """How much is kept, and how often the state is saved."""
 
@@ -230,3 +247,9 @@ class StateSettings(Settings):
         "messages. What sinks refused may take as much again.",
     )
     snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")
+    channel_score_s: float = Field(
+        10.0,
+        ge=0,
+        description="How often databases are told of each channel; each tick while an alarm of "
+        "its asset stands. 0: always each tick.",
+    )

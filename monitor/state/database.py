@@ -69,6 +69,11 @@ class DatabaseReader:
         with translated(self.path):
             return self._reader().execute(sql, arguments).fetchall()
 
+    def bytes(self) -> int:
+        """What the database takes on the disk, its log included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def close(self) -> None:
         """Let go of every connection. May be called twice; no thread may be reading."""
         with self._opening:

@@ -163,6 +163,11 @@ class Journal:
         rows = self.database.query("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")
         return int(rows[0][0]) if rows else 0
 
+    def received(self, after: int) -> int | None:
+        """When the record after number ``after`` was received, ns; None: there is none."""
+        rows = self.database.query("SELECT received FROM journal WHERE number = ?", (after + 1,))
+        return int(rows[0][0]) if rows else None
+
     def forget(self, tx: Transaction, before: int, *, limit: int = _FORGET_ROWS) -> int:
         """Delete the oldest records below number ``before``, ``limit`` at most; how many went.
 

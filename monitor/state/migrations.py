@@ -145,4 +145,22 @@ def _retention(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (("0001_first", _first), ("0002_retention", _retention))
+def _shelving(connection: sqlite3.Connection) -> None:
+    """Shelved until when, and how the alarm stands after a transition; what waits, by an index."""
+    for statement in (
+        "ALTER TABLE alarm_event ADD COLUMN active INTEGER",
+        "ALTER TABLE alarm_event ADD COLUMN acknowledged INTEGER",
+        "ALTER TABLE alarm_event ADD COLUMN shelved_until INTEGER",
+        # alarm.shelved is wall time in ns since 1970 UTC from here on, 0 where it is not shelved.
+        "UPDATE alarm SET shelved = 0",
+        "DROP INDEX outbox_by_type",
+        "CREATE INDEX outbox_by_type ON outbox (type, number, bytes, time)",
+    ):
+        connection.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (
+    ("0001_first", _first),
+    ("0002_retention", _retention),
+    ("0003_shelving", _shelving),
+)

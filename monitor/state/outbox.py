@@ -160,6 +160,11 @@ class Outbox:
             found.append(DeadLetter(sink=sink, number=number, item=item, reason=reason))
         return found
 
+    def dead_letter_counts(self) -> dict[str, int]:
+        """How many items each sink refused for good; a sink that refused none is not named."""
+        rows = self.database.query("SELECT sink, COUNT(*) FROM dead_letter GROUP BY sink")
+        return dict(rows)
+
     def backlog(self, sink: str) -> Backlog:
         """How much a sink has not got. Raises KeyError for a sink that is not registered."""
         dropped = self._known(sink)

@@ -6,7 +6,7 @@ record's results are in exactly once, or not at all and the record is stepped ag
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,6 +22,7 @@ from monitor.core.records import (
     Gap,
     Results,
     Scores,
+    Shelf,
     Standing,
     Transition,
 )
@@ -55,7 +56,7 @@ class Alarm:
     blame: Mapping[str, float]
     active: bool
     acknowledged: bool
-    shelved: bool
+    shelved_until: int | None  # ns since 1970 UTC, wall time; None: it is not shelved
     who: str  # the last person who did something to it, "" if nobody did
 
     @property
@@ -73,8 +74,6 @@ _CHANGES = {
     Transition.RAISED: {"active": 1},
     Transition.RETURNED: {"active": 0},
     Transition.ACKNOWLEDGED: {"acknowledged": 1},
-    Transition.SHELVED: {"shelved": 1},
-    Transition.UNSHELVED: {"shelved": 0},
 }
 
 
@@ -178,15 +177,32 @@ class Store:
         return digest(self.scores(since=since, until=until), Names(self.database).of(Family.ASSET))
 
     def alarms(
-        self, *, active_only: bool = False, asset: str | None = None, since: int | None = None
+        self,
+        *,
+        active_only: bool = False,
+        shelved_only: bool = False,
+        asset: str | None = None,
+        since: int | None = None,
+        beginning: str = "",
     ) -> list[Alarm]:
-        """Alarms raised after ``since``, the newest first; ``active_only``: that stand now."""
+        """Alarms raised after ``since``, the newest first; ``active_only``: that stand now.
+
+        ``beginning`` is how their ids begin.
+        """
         rows = self.database.query(
             "SELECT alarm, asset, class, point, raised, changed, reason, value, threshold, blame,"
             " active, acknowledged, shelved, who FROM alarm WHERE raised > :since"
             " AND (:asset IS NULL OR asset = :asset) AND (active OR NOT :active)"
+            " AND (shelved OR NOT :shelved)"
+            " AND substr(alarm, 1, length(:beginning)) = :beginning"
             " ORDER BY raised DESC, alarm",
-            {"since": _bounds(since, None)[0], "asset": asset, "active": active_only},
+            {
+                "since": _bounds(since, None)[0],
+                "asset": asset,
+                "active": active_only,
+                "shelved": shelved_only,
+                "beginning": beginning,
+            },
         )
         return [
             Alarm(
@@ -202,26 +218,46 @@ class Store:
                 blame=json.loads(row[9]),
                 active=bool(row[10]),
                 acknowledged=bool(row[11]),
-                shelved=bool(row[12]),
+                shelved_until=row[12] or None,
                 who=row[13],
             )
             for row in rows
         ]
 
+    def alarms_open(self) -> dict[AlarmClass, int]:
+        """How many alarms of each class stand."""
+        rows = self.database.query("SELECT class, COUNT(*) FROM alarm WHERE active GROUP BY class")
+        return dict.fromkeys(AlarmClass, 0) | {AlarmClass(name): count for name, count in rows}
+
     def standing(self) -> list[Standing]:
         """The alarms that have not returned, the newest first."""
-        return [
-            Standing(
-                id=alarm.id,
-                asset=alarm.asset,
-                alarm_class=alarm.alarm_class,
-                point=alarm.point,
-                raised=alarm.raised,
-                threshold=alarm.threshold,
-                acknowledged=alarm.acknowledged,
-            )
-            for alarm in self.alarms(active_only=True)
+        return [_standing(alarm) for alarm in self.alarms(active_only=True)]
+
+    def shelves(self) -> list[Shelf]:
+        """The points that are shelved."""
+        places: dict[tuple[str, str, str], list[Alarm]] = {}
+        for alarm in self.alarms(shelved_only=True):
+            places.setdefault((alarm.asset, alarm.alarm_class, alarm.point), []).append(alarm)
+        return [self._shelf(alarms) for alarms in places.values()]
+
+    def _shelf(self, alarms: Sequence[Alarm]) -> Shelf:
+        """The shelf of a point, from its alarms since it was shelved, the newest first."""
+        put = [
+            event
+            for alarm in alarms
+            for event in self.alarm_events(alarm=alarm.id)
+            if event.transition is Transition.SHELVED
         ]
+        last = max(put, key=lambda event: event.tick)
+        named = {event.id for event in put}
+        assert last.shelved_until is not None  # noqa: S101 - so it was written
+        return Shelf(
+            until=last.shelved_until,
+            who=last.who,
+            why=last.reason,
+            told=tuple(_standing(alarm) for alarm in reversed(alarms) if alarm.id in named),
+            newest=_standing(alarms[0]),
+        )
 
     def alarm_events(
         self, *, alarm: str | None = None, asset: str | None = None, since: int | None = None
@@ -229,7 +265,8 @@ class Store:
         """Every transition after ``since``, in the order in which they happened."""
         rows = self.database.query(
             "SELECT alarm, asset, class, point, transition, tick, raised, reason, value,"
-            " threshold, blame, who FROM alarm_event WHERE tick > :since"
+            " threshold, blame, who, active, acknowledged, shelved_until FROM alarm_event"
+            " WHERE tick > :since"
             " AND (:alarm IS NULL OR alarm = :alarm)"
             " AND (:asset IS NULL OR asset = :asset) ORDER BY number",
             {"since": _bounds(since, None)[0], "alarm": alarm, "asset": asset},
@@ -248,6 +285,9 @@ class Store:
                 threshold=_number(row[9]),
                 blame=json.loads(row[10]),
                 who=row[11],
+                active=_truth(row[12]),
+                acknowledged=_truth(row[13]),
+                shelved_until=row[14],
             )
             for row in rows
         ]
@@ -331,6 +371,19 @@ class Store:
         return json.loads(rows[0][0]) if rows else None
 
 
+def _standing(alarm: Alarm) -> Standing:
+    return Standing(
+        id=alarm.id,
+        asset=alarm.asset,
+        alarm_class=alarm.alarm_class,
+        point=alarm.point,
+        raised=alarm.raised,
+        threshold=alarm.threshold,
+        acknowledged=alarm.acknowledged,
+        active=alarm.active,
+    )
+
+
 def read_scores(number: int, kind: str, body: bytes) -> Scores:
     """The scores of one stored block. Raises CorruptError with its number."""
     columns, meta = unpack(
@@ -380,32 +433,46 @@ def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
         "threshold": event.threshold,
         "blame": json.dumps(dict(event.blame)),
         "who": event.who,
+        "event_active": event.active,
+        "event_acknowledged": event.acknowledged,
+        "shelved_until": event.shelved_until,
     }
     new = tx.execute(
         "INSERT INTO alarm_event (alarm, asset, class, point, transition, tick, raised, reason,"
-        " value, threshold, blame, who)"
-        " VALUES (:alarm, :asset, :class, :point, :transition, :tick, :raised, :reason,"
-        " :value, :threshold, :blame, :who) ON CONFLICT (alarm, transition, tick) DO NOTHING",
+        " value, threshold, blame, who, active, acknowledged, shelved_until)"
+        " VALUES (:alarm, :asset, :class, :point, :transition, :tick, :raised, :reason, :value,"
+        " :threshold, :blame, :who, :event_active, :event_acknowledged, :shelved_until)"
+        " ON CONFLICT (alarm, transition, tick) DO NOTHING",
         row,
     ).rowcount
     if not new:
         return
-    changes: dict[str, int | None] = dict.fromkeys(("active", "acknowledged", "shelved"))
+    changes: dict[str, int | None] = dict.fromkeys(("active", "acknowledged"))
     tx.execute(
         "INSERT INTO alarm (alarm, asset, class, point, raised, changed, reason, value, threshold,"
         " blame, active, acknowledged, shelved, who)"
         " VALUES (:alarm, :asset, :class, :point, :raised, :tick, :reason, :value, :threshold,"
-        " :blame, coalesce(:active, 0), coalesce(:acknowledged, 0), coalesce(:shelved, 0), :who)"
+        " :blame, coalesce(:active, 0), coalesce(:acknowledged, 0), coalesce(:shelved_until, 0),"
+        " :who)"
         " ON CONFLICT (alarm) DO UPDATE SET changed = :tick, active = coalesce(:active, active),"
         " acknowledged = coalesce(:acknowledged, acknowledged),"
-        " shelved = coalesce(:shelved, shelved),"
         " who = CASE WHEN :who = '' THEN who ELSE :who END",
-        row | changes | _CHANGES[event.transition],
+        row | changes | _CHANGES.get(event.transition, {}),
     )
+    if event.transition in (Transition.SHELVED, Transition.UNSHELVED):
+        tx.execute(  # it is the point that is shelved: with all of its alarms that were, till now
+            "UPDATE alarm SET shelved = coalesce(:shelved_until, 0) WHERE asset = :asset"
+            " AND class = :class AND point = :point AND (alarm = :alarm OR shelved)",
+            row,
+        )
 
 
 def _bounds(since: int | None, until: int | None) -> tuple[int, int]:
     return (EARLIEST if since is None else since), (LATEST if until is None else until)
+
+
+def _truth(stored: int | None) -> bool | None:
+    return None if stored is None else bool(stored)
 
 
 def _number(stored: float | None) -> float:

@@ -24,7 +24,8 @@ from support.plants import Plant
 from connectors.files import Sink, Source
 from monitor.core.pipeline import Pipeline
 from monitor.live.clock import SystemClock
-from monitor.site.plant import serve
+from monitor.site.config import Config
+from monitor.site.plant import service
 from monitor.state.database import Database
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
@@ -133,9 +134,13 @@ def serve_until(file: str, fate: Fate) -> None:
     """Run the service of a configuration to its end, or to that of this process."""
     fate.wrap()
     config = Plant(Path(file).parent, {}).config(snapshot_s=SNAPSHOT_S)
-    database = Database(config.data_dir)
-    asyncio.run(serve(config, database, clock=SystemClock()))
-    database.close()
+    with Database(config.data_dir) as database:
+        asyncio.run(serve(config, database))
+
+
+async def serve(config: Config, database: Database) -> None:
+    """Run the service; it wants the event loop when it is made."""
+    await service(config, database, clock=SystemClock()).run()
 
 
 def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:

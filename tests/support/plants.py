@@ -86,6 +86,13 @@ class Plant:
         return sorted(path.stem for path in self.inbox.glob("*.json"))
 
 
+def never_ending(made: Plant) -> Plant:
+    """The same with another machine whose recording never comes: its service waits for it."""
+    made.settings["sources"]["other"] = {"type": "files", "path": "never.csv", "layout": "wide"}
+    made.settings["assets"]["m9"] = {"kind": "pump", "source": "other"}
+    return made.save()
+
+
 def values(asset: int, ticks: int = TICKS, *, faulty: bool = False) -> np.ndarray:
     """What a machine shows, [ticks, channels]; a faulty one has two stretches off the rails."""
     found = healthy(ticks, asset, channels=len(CHANNELS))
@@ -257,10 +264,14 @@ def run(
     """Run the service until its sources have ended."""
     config = made.config(snapshot_s=snapshot_s)
     database = Database(config.data_dir)
+
+    async def serve() -> Ended:
+        service = rooms.service(config, database, clock=clock or SystemClock())
+        started(service)
+        return await service.run()
+
     try:
-        ended = asyncio.run(
-            rooms.serve(config, database, clock=clock or SystemClock(), started=started)
-        )
+        ended = asyncio.run(serve())
     finally:
         database.close()
     return replace(outcome(made.data), ended=ended)
@@ -293,16 +304,10 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Run the service beside the test; it is stopped with the block."""
     config = made.config(snapshot_s=snapshot_s)
-    loop = asyncio.get_running_loop()
     with Database(config.data_dir) as database:
-        started: asyncio.Future[Service] = loop.create_future()
-        task = asyncio.create_task(
-            rooms.serve(config, database, clock=clock or SystemClock(), started=started.set_result)
-        )
-        await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        found = Serving(task, started.result(), database)
+        service = rooms.service(config, database, clock=clock or SystemClock())
+        task = asyncio.create_task(service.run())
+        found = Serving(task, service, database)
         try:
             yield found
         finally:

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import socket
 
+import httpx
 import pytest
 from support import plants
 from support.commands import process, wait_for, watchkeeper
@@ -12,6 +14,9 @@ from support.plants import CHANNELS, TICKS, Split
 from monitor.site.status import summary
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import StateError
+from monitor.state.journal import Journal
+from monitor.state.outbox import Outbox
+from monitor.state.store import Store
 
 
 @pytest.fixture
@@ -174,6 +179,15 @@ def test_a_folder_that_is_a_file_is_said(made):
     assert "Traceback" not in said.err
 
 
+def frames(made):
+    """How many frames a process has stored so far."""
+    try:
+        with DatabaseReader(made.data) as database:
+            return summary(database)["frames"]
+    except StateError:
+        return 0  # there is no database yet, or it is being made
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -182,15 +196,8 @@ def test_a_signal_ends_a_run_gracefully_and_the_next_one_goes_on(number, tmp_pat
     expected = plants.run(calm)
     made = plants.plant(tmp_path / "plant", assets=2, model="gru", batch_rows=10, speed=30.0)
 
-    def frames():
-        try:
-            with DatabaseReader(made.data) as database:
-                return summary(database)["frames"]
-        except StateError:
-            return 0  # there is no database yet, or it is being made
-
     with process("run", made.file, "--json") as running:
-        wait_for(lambda: running.poll() is not None or frames() > 20)
+        wait_for(lambda: running.poll() is not None or frames(made) > 20)
         during = watchkeeper("status", made.file, "--json").json
         running.send_signal(number)
         out, err = running.communicate(timeout=20)
@@ -209,3 +216,87 @@ def test_a_signal_ends_a_run_gracefully_and_the_next_one_goes_on(number, tmp_pat
     assert (found.digest, found.events) == (expected.digest, expected.events)
     assert made.messages() == calm.messages()
     assert found.summary["samples_received"] == 2 * TICKS * len(CHANNELS)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_stop_under_load_finishes_what_was_accepted_and_tells_the_sinks(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, model="gru", batch_rows=10, speed=60.0)
+    made.settings["web"] = {"port": free_port()}
+    made.save()
+    url = f"http://127.0.0.1:{made.settings['web']['port']}"
+    with process("run", made.file) as running:
+        wait_for(lambda: running.poll() is not None or frames(made) > 250)  # alarms were raised
+        assert httpx.get(f"{url}/readyz", trust_env=False).json() == {"ready": True, "reasons": []}
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == 0, err
+    assert "Stopping: what was taken in is finished first." in err
+    assert "Traceback" not in err
+    with DatabaseReader(made.data) as database:
+        assert Store(database).done() == Journal(database).last()
+        raised = Store(database).alarm_events()
+        assert Outbox(database).backlog("inbox").items == 0
+    assert raised
+    assert len(made.messages()) == len(raised)
+    assert 250 < plants.outcome(made.data).summary["frames"] < 2 * TICKS
+    assert not (made.data / "control.sock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_quits_at_once_and_loses_nothing(number, tmp_path):
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1, model=None))
+    made.inbox.rmdir()
+    made.inbox.write_text("a file stands in the way", encoding="utf-8")
+    with process(
+        "run",
+        made.file,
+        before="from monitor.live import service as room\nroom.FAREWELL_S = 3600.0",
+    ) as running:
+        wait_for(lambda: running.poll() is not None or frames(made) == TICKS)
+        running.send_signal(number)
+        for line in running.stderr:
+            if "Again quits" in line:
+                break
+        running.send_signal(number)
+        running.communicate(timeout=20)
+    assert running.returncode == -number
+    made.inbox.unlink()
+    made.inbox.mkdir()
+    for part in ("sources", "assets"):
+        made.settings[part].pop({"sources": "other", "assets": "m9"}[part])
+    assert watchkeeper("run", made.save().file).code == 0
+    assert len(made.messages()) == 4
+    assert plants.outcome(made.data).summary["samples_received"] == TICKS * len(CHANNELS)
+
+
+def test_a_source_of_history_alone_is_checked_with_a_warning_and_not_run(made):
+    made.settings["sources"]["rig"] = {
+        "type": "influxdb",
+        "url": "http://127.0.0.1:9",
+        "database": "telegraf",
+    }
+    tags = made.settings["assets"]["m0"]["tags"]
+    for channel in CHANNELS:
+        tags[channel]["address"] = f"rig.{channel}"
+    made.save()
+    checked = watchkeeper("check", made.file)
+    assert checked.code == 0
+    assert "sources.rig: type 'influxdb' holds history only" in checked.out
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "source rig: type 'influxdb' holds history only; `train` and `backfill`" in said.err
+
+
+def test_a_source_without_history_is_not_scored_backwards(made):
+    made.settings["sources"]["rig"] = {"type": "mqtt", "host": "127.0.0.1", "client_id": "in"}
+    said = watchkeeper("backfill", made.save().file)
+    assert said.code == 4
+    assert "source rig: type 'mqtt' keeps no history" in said.err

@@ -1,12 +1,14 @@
 """`watchkeeper status`: reads what is stored, while the service runs or after it."""
 
+import asyncio
+import os
 import re
 import shutil
 
 import pytest
 from support import plants
 from support.commands import watchkeeper
-from support.plants import CHANNELS, TICKS
+from support.plants import CHANNELS, TICKS, until
 
 from monitor.state.database import Database
 from monitor.state.losses import Loss, Losses
@@ -25,7 +27,8 @@ def test_the_figures_are_those_of_the_run(lived):
     assert said.code == 0
     lines = said.out.splitlines()
     count = TICKS * len(CHANNELS)
-    assert lines[0] == (
+    assert lines[0].startswith("service  not running; these are the figures it stored last, of 2")
+    assert lines[1] == (
         f"samples  {count:,} received = {count:,} stored + 0 duplicate + 0 late + 0 rejected"
     )
     assert any(line.startswith("alarms   m0: 4") for line in lines)
@@ -70,9 +73,38 @@ def test_for_scripts_it_is_json_with_a_digest_where_asked_for(lived):
     assert f"digest   {with_digest['digest']}" in watchkeeper("status", lived.file, "--digest").out
 
 
-def test_it_reads_beside_the_service(lived):
+def test_it_reads_beside_a_service_that_does_not_answer(lived):
     with Database(lived.data):
         assert watchkeeper("status", lived.file).code == 0
+
+
+async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1, model=None))
+    made.inbox.rmdir()
+    made.inbox.write_text("a file stands in the way", encoding="utf-8")
+    async with plants.serving(made) as running:
+        await until(lambda: running.status["backlog"].get("inbox") == 4)
+        await until(lambda: running.status["sources"]["rig"]["state"] == "ended")
+        found = (await asyncio.to_thread(watchkeeper, "status", made.file, "--json")).json
+        said = await asyncio.to_thread(watchkeeper, "status", made.file)
+    live = found["running"]
+    assert live["pid"] == os.getpid()
+    assert live["sources"]["rig"]["state"] == "ended"
+    assert live["sources"]["other"]["state"] == "waiting"
+    assert "no file matches" in live["sources"]["other"]["reason"]
+    assert live["sinks"]["inbox"]["items"] == 4
+    assert live["sinks"]["inbox"]["reason"]
+    assert live["sources"]["rig"]["counts"].items() <= found["sources"]["rig"].items()
+    assert f"service  running, process {os.getpid()}, since 20" in said.out
+    assert "source   rig: ended, last sample " in said.out
+    assert "source   other: waiting, no sample yet: other: no file matches" in said.out
+    assert "sink     inbox: 4 waiting; away: " in said.out
+
+
+def test_a_backfill_has_no_service(lived):
+    plants.backfill(lived)
+    assert "service" not in watchkeeper("status", lived.file, "--backfill").out
+    assert "running" not in watchkeeper("status", lived.file, "--backfill", "--json").json
 
 
 def test_a_plant_that_never_ran_says_what_to_do(tmp_path):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from support.keeping import message
-from support.plants import until
+from support.plants import HeldClock, until
 
 from connectors.contract import NotReadyError, RefusedError
 from connectors.points import Message
@@ -55,7 +55,7 @@ class Post:
     def __init__(self, database, writer, peer):
         self.database, self.writer, self.peer = database, writer, peer
         self.outbox = Outbox(database)
-        self.delivery = Delivery(peer, outbox=self.outbox, writer=writer)
+        self.delivery = Delivery(peer, outbox=self.outbox, writer=writer, clock=HeldClock(0))
         with database.atomic() as tx:
             self.outbox.register(tx, {"peer": (Message,)})
 

@@ -29,6 +29,13 @@ def test_every_transition_of_an_alarm_has_an_id_of_its_own_and_one_subject():
     assert [one.type for one in told][:2] == ["alarm.raised", "alarm.returned"]
 
 
+def test_a_message_says_whether_the_alarm_stands():
+    told = message(
+        event(Transition.UNSHELVED, 1, active=True, acknowledged=False), site="works"
+    ).body
+    assert (told["active"], told["acknowledged"], told["shelved_until_ns"]) == (True, False, None)
+
+
 def test_a_message_is_json_even_where_there_is_no_value():
     told = message(event(Transition.ACKNOWLEDGED, 1, value=math.nan, who="kim"), site="works")
     body = json.loads(json.dumps(told.body, allow_nan=False))

@@ -418,13 +418,7 @@ async def test_a_sink_that_is_away_gets_everything_when_it_is_back(tmp_path, cap
     made = plants.plant(tmp_path / "plant", assets=1, model=None)
     made.inbox.rmdir()
     made.inbox.write_text("a file stands in the way", encoding="utf-8")
-    made.settings["sources"]["other"] = {
-        "type": "files",
-        "path": "never.csv",
-        "layout": "wide",
-    }
-    made.settings["assets"]["m9"] = {"kind": "pump", "source": "other"}  # keeps it running
-    made.save()
+    plants.never_ending(made)
     async with plants.serving(made) as running:
         await until(lambda: running.status["backlog"].get("inbox") == 2 * len(FAULTS))
         await until(lambda: running.status["samples_received"] == TICKS * len(CHANNELS))

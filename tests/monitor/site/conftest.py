@@ -96,7 +96,7 @@ def connectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Connector]:
         "recorder": Connector(name="recorder", source=reader, history=reader, sink=folder),
         "vault": Connector(name="vault", source=vault, history=None, sink=None),
     }
-    for module in ("settings", "config"):
+    for module in ("settings", "config", "advice"):
         monkeypatch.setattr(f"monitor.site.{module}.discover", lambda: found)
     return found
 

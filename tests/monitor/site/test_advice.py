@@ -1,9 +1,11 @@
 """What is odd though right."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from connectors import Connector
 from monitor.site.advice import advice
 from monitor.site.config import Config
 
@@ -38,3 +40,12 @@ def test_a_plant_with_its_model_is_not_odd(plant: Plant, tmp_path: object) -> No
 )
 def test_what_is_odd_is_said(plant: Plant, changes: list[tuple[str, str]], wanted: str) -> None:
     assert any(wanted in line for line in advice(plant(*changes)))
+
+
+def test_a_source_that_run_will_refuse_is_told_beforehand(
+    plant: Plant, connectors: dict[str, Connector]
+) -> None:
+    wanted = "sources.rig: type 'recorder' holds history only; `train` and `backfill` read it"
+    assert not any("history only" in line for line in advice(plant()))
+    connectors["recorder"] = replace(connectors["recorder"], source=None)
+    assert any(line.startswith(wanted) for line in advice(plant()))

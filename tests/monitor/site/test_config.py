@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from connectors import Connector, discover
 from monitor.core.plan import Asset
 from monitor.site.config import Config, load, parse
-from monitor.site.problems import ConfigError
+from monitor.site.problems import ConfigError, PlantError
 from monitor.site.yaml_places import read
 
 Plant = Callable[..., Config]
@@ -69,7 +69,7 @@ def test_sources_and_sinks_are_made_by_their_type(plant: Plant) -> None:
     assert [ref.id for ref in source.tags] == [0, 2, 3]
     assert sink.settings.folder == "/plants/north/alarms"
     assert config.make_history("rig", tag_ids).name == "rig"
-    with pytest.raises(ValueError, match="source line: type 'vault' keeps no history"):
+    with pytest.raises(PlantError, match="source line: type 'vault' keeps no history"):
         config.make_history("line", tag_ids)
 
 
@@ -81,7 +81,7 @@ def test_a_type_that_is_history_only_cannot_be_live(
         name="recorder", source=None, history=recorder.history, sink=recorder.sink
     )
 
-    with pytest.raises(ValueError, match="source rig: type 'recorder' holds history only"):
+    with pytest.raises(PlantError, match="source rig: type 'recorder' holds history only"):
         plant().make_source("rig", dict.fromkeys(plant().tag_names(), 0))
 
 
@@ -168,7 +168,8 @@ SAID = {
         ("{detail_hours: 12}", "{zzz: 12}"),
         (
             "38:9: state.zzz: no such setting. There are detail_hours, minutes_days, hours_days, "
-            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, snapshot_s"
+            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, snapshot_s, "
+            "channel_score_s"
         ),
     ),
     "an unknown key of a connector is compared with that connector's": (
@@ -336,7 +337,7 @@ SAID = {
         (
             "25:1: unknown: no such setting. There are config_version, site, sources, kinds, "
             "assets, "
-            "sinks, state"
+            "sinks, state, web"
         ),
     ),
     # What one part says about another.

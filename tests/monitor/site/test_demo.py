@@ -48,7 +48,7 @@ def alarm(asset: str, raised: int) -> Alarm:
         blame={},
         active=True,
         acknowledged=False,
-        shelved=False,
+        shelved_until=None,
         who="",
     )
 

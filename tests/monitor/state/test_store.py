@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,13 +130,36 @@ def test_an_alarm_goes_from_active_to_acknowledged_to_returned(store):
 
 
 def test_shelving_hides_an_alarm_and_does_not_change_it(store):
-    write(store, done=1, alarms=[event(RAISED, 0), event(Transition.SHELVED, 1, who="ann")])
+    shelved = event(Transition.SHELVED, 1, who="ann", reason="in repair", shelved_until=99)
+    write(store, done=1, alarms=[event(RAISED, 0), shelved])
     (alarm,) = store.alarms(active_only=True)
-    assert alarm.shelved
+    assert alarm.shelved_until == 99
     assert alarm.state is AlarmState.ACTIVE
     write(store, done=2, alarms=[event(Transition.UNSHELVED, 2), event(RETURNED, 3)])
     (alarm,) = store.alarms()
-    assert (alarm.shelved, alarm.state) == (False, AlarmState.RETURNED)
+    assert (alarm.shelved_until, alarm.state) == (None, AlarmState.RETURNED)
+    assert store.shelves() == []
+
+
+def test_a_shelf_holds_all_alarms_of_its_point_and_no_other(store):
+    told = event(RAISED, 0, active=True)
+    other = event(RAISED, 0, id="b1", point="flow high", active=True)
+    put = event(Transition.SHELVED, 1, who="ann", reason="in repair", shelved_until=50, active=True)
+    hidden = [
+        event(RETURNED, 2, active=False, shelved_until=50),
+        event(RAISED, 3, id="a2", raised=START + 3 * SECOND, active=True, shelved_until=50),
+    ]
+    longer = replace(put, id="a2", tick=START + 4 * SECOND, reason="not done", shelved_until=99)
+    write(store, done=1, alarms=[told, other, put, *hidden, longer])
+    assert {one.id: one.shelved_until for one in store.alarms()} == {"a1": 99, "a2": 99, "b1": None}
+    assert {one.id for one in store.alarms(shelved_only=True)} == {"a1", "a2"}
+    (shelf,) = store.shelves()
+    assert (shelf.until, shelf.who, shelf.why) == (99, "ann", "not done")
+    assert [(alarm.id, alarm.active) for alarm in shelf.told] == [("a1", False), ("a2", True)]
+    assert (shelf.newest.id, shelf.newest.active) == ("a2", True)
+    assert store.alarm_events(alarm="a1") == [told, put, hidden[0]]
+    write(store, done=2, alarms=[event(Transition.UNSHELVED, 5, id="a2")])
+    assert all(one.shelved_until is None for one in store.alarms())
 
 
 def test_a_transition_that_comes_again_changes_nothing(store):
@@ -217,7 +241,7 @@ def test_an_old_alarm_is_forgotten_with_its_events_but_never_one_that_stands_or_
         if name != "stands":
             alarms.append(event(RETURNED, 10, id=name, raised=raised))
     alarms += [
-        event(Transition.SHELVED, 11, id="shelved", who="ann"),
+        event(Transition.SHELVED, 11, id="shelved", who="ann", shelved_until=START + SECOND),
         event(Transition.ACKNOWLEDGED, 50, id="again", who="ann"),
     ]
     write(store, done=1, alarms=alarms)

@@ -1,0 +1,100 @@
+"""HTTP for machines that watch the watcher: /healthz, /readyz and /metrics.
+
+Runs in the service's own event loop, so that /healthz says something about it. Answers nothing that
+changes anything, and knows no secrets; whoever reaches the port may read it.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from monitor.live.health import judge
+from monitor.live.metrics import CONTENT_TYPE, exposition
+from monitor.live.standing import ServiceStanding
+
+GRACE_S = 2  # how long an answer that has begun may take at the end
+CALLERS = 64  # at once; the next ones are told to come again
+FRESH = {"Cache-Control": "no-store"}  # an answer is of its moment
+
+See = Callable[[], Awaitable[ServiceStanding]]
+
+
+def app(see: See) -> Starlette:
+    """The application; ``see`` tells how the service stands."""
+
+    async def healthz(_request: Request) -> Response:
+        health = judge(await see())
+        return _said("alive", fine=health.alive, reasons=health.reasons)
+
+    async def readyz(_request: Request) -> Response:
+        health = judge(await see())
+        return _said("ready", fine=health.ready, reasons=health.reasons)
+
+    async def metrics(_request: Request) -> Response:
+        page = await asyncio.to_thread(exposition, await see())
+        return Response(page, media_type=CONTENT_TYPE, headers=FRESH)
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ]
+    )
+
+
+def _said(word: str, *, fine: bool, reasons: tuple[str, ...]) -> Response:
+    body = {word: fine, "reasons": list(reasons)}
+    return JSONResponse(body, status_code=200 if fine else 503, headers=FRESH)
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens there. Raises OSError with the address where that cannot be."""
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"web: {host}:{port}") from None
+    with listener:
+        yield listener
+
+
+@asynccontextmanager
+async def serving(see: See, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer on the socket while the block runs."""
+    server = _Server(
+        uvicorn.Config(
+            app(see),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=CALLERS,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="web")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the command that runs it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

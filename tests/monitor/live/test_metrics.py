@@ -1,0 +1,102 @@
+"""The page of metrics: read by the parser that Prometheus' own client brings."""
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from support.standings import sink, source, standing
+
+from monitor.live.intake import SourceState
+from monitor.live.metrics import exposition
+
+
+def read(page):
+    """Every sample of a page: (name, labels) -> value."""
+    return {
+        (
+            sample.name.removeprefix("watchkeeper_"),
+            tuple(sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+
+
+def test_what_became_of_the_samples_adds_up():
+    found = read(exposition(standing()))
+    rig = (("source", "rig"),)
+    assert found["samples_received_total", rig] == 10
+    assert found["samples_accepted_total", rig] == 6
+    assert found["samples_duplicate_total", rig] == 1
+    assert found["samples_late_total", rig] == 1
+    assert found["samples_rejected_total", (("reason", "unknown_tag"), *rig)] == 2
+    assert found["conservation_missing", rig] == 0
+
+
+def test_the_latency_is_a_histogram():
+    found = read(exposition(standing()))
+    assert found["score_latency_seconds_bucket", (("le", "0.025"),)] == 2
+    assert found["score_latency_seconds_bucket", (("le", "2.5"),)] == 2
+    assert found["score_latency_seconds_bucket", (("le", "5.0"),)] == 3
+    assert found["score_latency_seconds_bucket", (("le", "+Inf"),)] == 3
+    assert found["score_latency_seconds_count", ()] == 3
+    assert found["score_latency_seconds_sum", ()] == pytest.approx(3.04)
+
+
+def test_frames_alarms_and_models_are_counted():
+    found = read(exposition(standing()))
+    assert found["frames_scored_total", ()] == 7
+    assert found["frames_skipped_total", (("reason", "warming"),)] == 2
+    assert found["alarms_open", (("class", "process"),)] == 1
+    assert found["alarms_open", (("class", "limit"),)] == 0
+    assert found["model_age_seconds", (("kind", "pump"),)] == 86_400
+    assert found["config_info", (("hash", "c0ffee"),)] == 1
+    assert any(name == "build_info" for name, _ in found)
+
+
+def test_sources_and_sinks_say_how_they_stand():
+    away = sink(reason="gone", items=3, bytes=99, oldest_age_s=60.0, dead_letters=2, dropped=4)
+    silent = source(state=SourceState.WAITING, reason="no answer", sample_age_s=None)
+    found = read(
+        exposition(
+            standing(sources={"rig": source(), "line": silent}, sinks={"db": away, "hook": sink()})
+        )
+    )
+    assert found["source_connected", (("source", "rig"),)] == 1
+    assert found["source_connected", (("source", "line"),)] == 0
+    assert found["source_last_sample_age_seconds", (("source", "rig"),)] == 0.5
+    assert ("source_last_sample_age_seconds", (("source", "line"),)) not in found
+    assert found["sink_away", (("sink", "db"),)] == 1
+    assert found["outbox_items", (("sink", "db"),)] == 3
+    assert found["outbox_oldest_age_seconds", (("sink", "db"),)] == 60
+    assert found["dead_letter_total", (("sink", "db"),)] == 2
+    assert found["dead_letter_total", (("sink", "hook"),)] == 0
+    assert found["outbox_dropped_total", (("sink", "db"),)] == 4
+
+
+def test_what_a_source_says_of_itself_becomes_a_metric_of_its_kind():
+    peer = {"overflow_total": 5, "keepalive_s": 10.5, "session": "s1", "Odd name-total": 1}
+    page = exposition(standing(sources={"rig": source(peer=peer), "line": source(peer=peer)}))
+    assert b"# TYPE watchkeeper_source_overflow counter" in page
+    assert b"# TYPE watchkeeper_source_keepalive_s gauge" in page
+    found = read(page)
+    for name in ("rig", "line"):
+        assert found["source_overflow_total", (("source", name),)] == 5
+        assert found["source_keepalive_s", (("source", name),)] == 10.5
+        assert found["source_odd_name_total", (("source", name),)] == 1
+    assert "session" not in page.decode()
+
+
+def test_a_name_that_is_taken_already_is_left_out_and_the_page_stays_right():
+    peer = {"connected": 0, "seen": 1, "seen_total": 2}
+    found = read(exposition(standing(sources={"rig": source(peer=peer)})))
+    assert found["source_connected", (("source", "rig"),)] == 1, "ours"
+    assert ("source_seen", (("source", "rig"),)) in found
+
+
+def test_labels_of_any_text_are_quoted():
+    name = 'a "quoted"\\ name'
+    found = read(exposition(standing(sources={name: source()})))
+    assert ("source_connected", (("source", name),)) in found
+
+
+def test_a_service_that_has_just_begun_has_a_page():
+    assert read(exposition(standing(sources={}, sinks={}, frames={}, data_age_s={})))

@@ -1,0 +1,65 @@
+"""How a service may stand, for tests of what is said about it."""
+
+from dataclasses import replace
+
+from monitor.core.conservation import Conservation
+from monitor.live.intake import SourceState
+from monitor.live.latency import Latency
+from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
+
+SECOND = 1_000_000_000
+NOW = 1_700_000_000 * SECOND
+
+
+def source(**changed: object) -> SourceStanding:
+    """A source that gives data."""
+    well = SourceStanding(
+        state=SourceState.RUNNING,
+        reason="",
+        sample_age_s=0.5,
+        heard_age_s=0.5,
+        expected_s=30.0,
+        counts=Conservation(
+            received=10, stored=6, duplicate=1, late=1, rejected={"unknown_tag": 2}
+        ),
+        peer={},
+    )
+    return replace(well, **changed)
+
+
+def sink(**changed: object) -> SinkStanding:
+    """A sink that has everything."""
+    well = SinkStanding(
+        reason="",
+        items=0,
+        bytes=0,
+        oldest_age_s=None,
+        dropped=0,
+        dead_letters=0,
+        lag_s=None,
+    )
+    return replace(well, **changed)
+
+
+def standing(**changed: object) -> ServiceStanding:
+    """A service in which data flows."""
+    well = ServiceStanding(
+        now=NOW,
+        started=NOW - 3600 * SECOND,
+        config="c0ffee",
+        stopping=False,
+        stepping=True,
+        failed=False,
+        record=100,
+        behind_s=0.0,
+        journal_trouble="",
+        journal_bytes=4096,
+        frames={"ok": 7, "warming": 2, "blind": 1, "off": 0},
+        latency=Latency().plus([0.02, 0.02, 3.0]),
+        latency_ms={"p50": 20.0, "p99": 3000.0},
+        alarms_open={"process": 1, "limit": 0},
+        data_age_s={"pump": 86_400.0},
+        sources={"rig": source()},
+        sinks={"inbox": sink()},
+    )
+    return replace(well, **changed)
