@@ -24,6 +24,7 @@ import yaml
 HERE = "127.0.0.1"
 START_S, STOP_S = 60.0, 20.0  # how long a process may take: torch is large
 ROUND_S = 120.0  # how long a round may take, whatever is asked of it
+LOOK_S = 0.1  # how often the service is asked how far it is
 BROKER = """\
 user root
 max_queued_messages 200000
@@ -227,20 +228,22 @@ def service(line: Connection, file: Path, first: int = 0) -> None:
 
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
     from monitor.site import config as configuration  # noqa: PLC0415 - as above
-    from monitor.site.plant import serve  # noqa: PLC0415 - as above
+    from monitor.site.plant import service as configured  # noqa: PLC0415 - as above
     from monitor.state.database import Database  # noqa: PLC0415 - as above
 
-    running: list[Any] = []
     counting = Counting(line, first)
 
-    def watch(stepper: Any) -> None:
-        sources = stepper.shown.get("conservation", {}).values()
-        counting.reached(sum(counts["received"] for counts in sources))
-        if not counting.asked():
-            running[0].stop()
+    async def serve(database: Database) -> None:
+        made = configured(config, database, clock=SystemClock())
+        running = asyncio.create_task(made.run())
+        while not running.done():
+            await asyncio.wait([running], timeout=LOOK_S)
+            sources = made.stepper.shown.get("conservation", {}).values()
+            counting.reached(sum(counts["received"] for counts in sources))
+            if not counting.asked():
+                made.stop()
+        await running
 
     config = configuration.load(file)
     with Database(config.data_dir) as database:
-        asyncio.run(
-            serve(config, database, clock=SystemClock(), started=running.append, watch=watch)
-        )
+        asyncio.run(serve(database))
