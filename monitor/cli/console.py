@@ -6,6 +6,7 @@ never read as markup, never wrapped, so that scripts can read it by line.
 
 import errno
 import json
+import logging
 import re
 import sys
 import time
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from models.training import Progress
-    from monitor.live.stepper import Stepper
     from monitor.site.problems import Problem
 
 
@@ -62,6 +62,23 @@ class StopError(Exception):
         """``code`` is what a script sees."""
         super().__init__(message)
         self.code = code
+
+
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is now: a live view takes its place while it lasts."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
+
+
+def log_to_stderr() -> None:
+    """Say what the service logs, one line each."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[_Stderr()],
+    )
 
 
 def err() -> "Console":
@@ -294,24 +311,3 @@ def reading(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda samples, moment: bar.update(
             task, description=f"{doing}: {samples:,} samples, up to {local(moment, 'UTC')}"
         )
-
-
-@contextmanager
-def watching() -> "Iterator[Callable[[Stepper], None]]":
-    """A line that shows how a run is getting on; gives the function to report to."""
-    from rich.live import Live  # noqa: PLC0415 - as in say()
-    from rich.text import Text  # noqa: PLC0415 - as in say()
-
-    console = err()
-    if not console.is_terminal:
-        yield lambda _stepper: None
-        return
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
-
-        def show(stepper: "Stepper") -> None:
-            status = stepper.shown
-            received = sum(each["received"] for each in status.get("conservation", {}).values())
-            scored = status.get("frames", {}).get("ok", 0)
-            live.update(Text(f"{received:,} samples in, {scored:,} frames scored. Ctrl-C stops."))
-
-        yield show

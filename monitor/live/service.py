@@ -127,11 +127,10 @@ class Service:
         """Take nothing more in, finish what is in the journal, and end. In the event loop only."""
         self._stop.set()
 
-    async def run(self, watch: Callable[[Stepper], None] | None = None) -> Ended:
+    async def run(self) -> Ended:
         """Run until every source ended or was refused, or until ``stop``.
 
-        ``watch`` is called about ten times a second to show how far it is. Raises what the step
-        raised.
+        Raises what the step raised.
         """
         self._loop = asyncio.get_running_loop()
         accepts = {sink.name: sink.accepts for sink in self._sinks}
@@ -140,7 +139,7 @@ class Service:
             await self._record(self._epoch)
             await asyncio.to_thread(self.stepper.start)
             await self._listen()
-            return await self._serve(watch)
+            return await self._serve()
         finally:
             await self._control.close()
             await asyncio.to_thread(self.stepper.stop)
@@ -153,7 +152,7 @@ class Service:
         except OSError as error:
             logger.warning("No command can reach this service: %s.", error)
 
-    async def _serve(self, watch: Callable[[Stepper], None] | None) -> Ended:
+    async def _serve(self) -> Ended:
         behind = Behind(lambda: self.stepper.at)
         self._intakes = [
             Intake(
@@ -178,7 +177,7 @@ class Service:
             asyncio.create_task(delivery.run(), name=f"sink {delivery.sink.name}")
             for delivery in self._deliveries
         ]
-        beating = asyncio.create_task(self._beat(watch), name="beat")
+        beating = asyncio.create_task(self._beat(), name="beat")
         telling = asyncio.create_task(self._tell_health(), name="health")
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
@@ -233,14 +232,10 @@ class Service:
         except TimeoutError:
             logger.warning("Not everything was delivered; the rest goes out with the next run.")
 
-    async def _beat(self, watch: Callable[[Stepper], None] | None) -> None:
+    async def _beat(self) -> None:
         """Let time pass in the journal; ends when the step has."""
-        parts = 10  # a watcher wants to see more than a beat a second
         while self.stepper.alive:
-            for _ in range(parts):
-                await asyncio.sleep(BEAT_S / parts)
-                if watch is not None:
-                    watch(self.stepper)
+            await asyncio.sleep(BEAT_S)
             try:
                 await self._record(Beat())
                 self._trouble = ""

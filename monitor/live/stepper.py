@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 GROUP_S = 0.02  # how long records are stepped through before their results are committed
 POLL_S = 0.5  # how long to wait for news before looking anyway
 TIDY_S = 30.0  # how often it is looked for what need not be kept any longer
-LATENCIES = 4096  # the last so many records: enough for a 99th percentile
+LATENCIES = 1024  # the last so many records: enough for a 99th percentile
 
 
 class Stepper:
