@@ -24,7 +24,7 @@ help: ## say what there is to make
 	@scripts/bootstrap
 	@touch $@
 
-demo: .venv/.ready ## train on two healthy actuators, then watch two others
+demo: .venv/.ready ## train on two healthy actuators, then watch two others over real servers
 	@$(RUN)/watchkeeper demo --out $(DEMO)
 
 checks: .venv/.ready

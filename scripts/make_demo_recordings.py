@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 KEPT = ("Accel_1", "Accel_2", "Accel_3", "Angle", "Temp_1", "Temp_2", "PG_1", "PG_2", "Lim_2")
 RECORDED_AT = re.compile(r"_(\d+-\d+-\d{4}-\d+-\d+-\d+ [AP]M)\.txt$")
 SAMPLE_MS = 1  # assumed: the source does not state its sampling rate
-HEALTHY_STROKES = 45  # of units 1 and 2 each, to keep the files small
+SLOW_MS = 10  # all but the accelerometers: what an OPC UA server of a plant may well send
+HEALTHY_STROKES = 100  # of units 1 and 2 each, to keep the files small
 CHANGE_STROKES = 25  # of unit 3 before and after its change
 
 
@@ -84,7 +85,11 @@ def table(recording: Recording) -> pa.Table:
     columns: dict[str, pa.Array] = {
         "time": pa.array(time.ravel(), type=pa.int64()).cast(pa.timestamp("ms", tz="UTC"))
     }
-    columns |= {name.lower(): pa.array(counts[:, k]) for k, name in enumerate(KEPT)}
+    left_out = np.broadcast_to(SAMPLE_MS * np.arange(samples) % SLOW_MS > 0, time.shape).ravel()
+    columns |= {
+        name.lower(): pa.array(counts[:, k], mask=None if name.startswith("Accel") else left_out)
+        for k, name in enumerate(KEPT)
+    }
     return pa.table(columns)
 
 

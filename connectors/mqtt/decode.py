@@ -1,8 +1,8 @@
 """Messages to batches: what came together becomes one Samples, and Waveforms by their length."""
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -57,8 +57,7 @@ class Decoder:
 
         None at all where nobody wanted anything of them.
         """
-        rows: list[Row] = []
-        blocks: dict[int, list[tuple[Block, int]]] = defaultdict(list)
+        wave = _Wave(self._source)
         reasons: Counter[Reason] = Counter()
         self.messages += len(messages)
         for message in messages:
@@ -75,38 +74,17 @@ class Decoder:
                 found = decode(message)
             if retained:
                 found = _without_unknown_age(found)
-            flags = RETAINED * retained | REPLAYED * again
-            timeless = False
-            for tag, time, value, status in found.readings:
-                if time is None:
-                    timeless = True
-                    rows.append((tag, came, value, status, flags | NO_SOURCE_TIME))
-                else:
-                    rows.append((tag, time, value, status, flags))
-            for block in found.blocks:
-                timeless |= block.time is None
-                blocks[len(block.samples)].append((block, came))
+            timeless = wave.add(found, came, RETAINED * retained | REPLAYED * again)
             self.maybe_duplicate += timeless and again
             if found.reasons:
                 reasons.update(found.reasons)
                 self._say(topic, found.reasons)
-        return self._batches(rows, blocks, reasons, position)
-
-    def _batches(
-        self,
-        rows: list[Row],
-        blocks: Mapping[int, list[tuple[Block, int]]],
-        reasons: Counter[Reason],
-        position: str,
-    ) -> list[Samples | Waveforms | Notice]:
-        made: list[Samples | Waveforms | Notice] = [
+        self.rejected += reasons.total()
+        said = [
             Notice(source=self._source, kind=NoticeKind.REJECTED, reason=str(reason), count=count)
             for reason, count in reasons.items()
         ]
-        self.rejected += reasons.total()
-        made += [_waveforms(self._source, some) for some in blocks.values()]
-        if rows:
-            made.append(_samples(self._source, rows))
+        made = [*said, *wave.batches()]
         if made:
             made[-1] = replace(made[-1], position=position)
         return made
@@ -123,6 +101,50 @@ class Decoder:
                     topic,
                     reason,
                 )
+
+
+class _Wave:
+    """What came together, as few batches that keep its order.
+
+    Readings are one batch, blocks of each length another. Nothing stands in a later batch than what
+    came after it: else that would close frames before all their samples are there.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._made: list[Samples | Waveforms] = []
+        self._rows: list[Row] = []
+        self._blocks: dict[int, list[tuple[Block, int]]] = {}  # by length, as they came
+
+    def add(self, found: Decoded, came: int, flags: int) -> bool:
+        """Take what a message gave; whether some of it had no time of its own."""
+        timeless = False
+        if self._blocks and found.readings:
+            self._cut()
+        for tag, time, value, status in found.readings:
+            if time is None:
+                timeless = True
+                self._rows.append((tag, came, value, status, flags | NO_SOURCE_TIME))
+            else:
+                self._rows.append((tag, time, value, status, flags))
+        for block in found.blocks:
+            timeless |= block.time is None
+            length = len(block.samples)
+            if length in self._blocks and length != next(reversed(self._blocks)):
+                self._cut()
+            self._blocks.setdefault(length, []).append((block, came))
+        return timeless
+
+    def batches(self) -> list[Samples | Waveforms]:
+        """All of it."""
+        self._cut()
+        return self._made
+
+    def _cut(self) -> None:
+        if self._rows:
+            self._made.append(_samples(self._source, self._rows))
+        self._made += [_waveforms(self._source, some) for some in self._blocks.values()]
+        self._rows, self._blocks = [], {}
 
 
 def _decoder(form: Form, wanted: Sequence[Wanted]) -> Decode:

@@ -66,6 +66,7 @@ class Listening:
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
         # Part 4, 5.14.1: a request for each, and one more; nobody answers without a subscription
         self._depth = len(subscriptions) + 1 if subscriptions else 0
+        self._vouches = settings.silence == "steady"
         self._away: dict[int, int] = {}  # tags that were out of reach, until when
         self._until = 0  # ns, the server's clock: everything up to here has come
         self._started = 0
@@ -100,7 +101,7 @@ class Listening:
             messages += [_Message(one, message, more=True) for message in contents if message]
             if None in contents:
                 said += self._gaps([one], self._until, now)
-        for one in self.subscriptions:
+        for one in self.subscriptions if self._vouches else ():
             self._away |= dict.fromkeys(one.bad, now)
             if one in fresh:
                 for tag, status in one.bad.items():
@@ -298,7 +299,7 @@ class Listening:
         batches: list[Batch] = [*said]
         if wave.tag:
             batches.append(wave.samples(self._source, position))
-        if self._until > since:
+        if self._until > since and self._vouches:
             batches.append(
                 Notice(
                     source=self._source, kind=NoticeKind.ALIVE, since=since, until=self._until
@@ -337,7 +338,8 @@ class Listening:
         for one in self.subscriptions:
             mine = {tag: seen for tag, seen in last.items() if tag in one.tags}
             bad = {tag: code for tag, (_, code) in mine.items() if code & CODE in NODE_FAULTS}
-            self._away |= {tag: mine[tag][0] for tag in bad}
+            if self._vouches:
+                self._away |= {tag: mine[tag][0] for tag in bad}
             good = [tag for tag, (_, code) in mine.items() if code < BAD]
             one.note_bad(bad, good=good)
 

@@ -68,7 +68,7 @@ class Settings(BaseModel):
         1000.0,
         gt=0,
         description="How often it sends what it found. lateness_ms of a kind should be as long as "
-        "sampling_ms and publishing_ms of its slowest tag together.",
+        "sampling_ms and publishing_ms of its slowest tag and source_delay_ms together.",
     )
     every_sample: bool = Field(
         default=False,
@@ -100,6 +100,13 @@ class Settings(BaseModel):
         ge=0,
         description="By how much a stamp may lie before the instant at which the server got the "
         "value, beyond sampling_ms: a slow device behind it, or a clock that is behind.",
+    )
+    silence: Literal["steady", "unknown"] = Field(
+        "steady",
+        description="What it means that the server sends nothing of a value. steady: it stayed as "
+        "it was, and is known for as long as the server says that it is alive. unknown: nothing, "
+        "as between the strokes of a machine that is recorded only while it moves; then silence "
+        "is a gap, as in a file, and stamps may be of any age.",
     )
     retry_s: float = Field(60.0, gt=0, description="How often a node that was bad is tried again.")
     timeout_s: float = Field(5.0, gt=0, description="How long to wait for an answer of the server.")
@@ -142,6 +149,11 @@ class Settings(BaseModel):
             publishing_ms=given.get("publishing_ms", self.publishing_ms),
             every_sample=given.get("every_sample", self.every_sample),
         )
+
+    def delay_ms(self, address: str) -> float:
+        """The longest time from the stamp of a sample of this tag until it is sent."""
+        rate = self.rate_of(address)
+        return self.source_delay_ms + rate.sampling_ms + rate.publishing_ms
 
     def queue_size(self, rate: RateClass) -> int:
         """Values of one item that the server is to keep: two publishings, and the outage."""

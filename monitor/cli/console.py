@@ -6,8 +6,10 @@ never read as markup, never wrapped, so that scripts can read it by line.
 
 import errno
 import json
+import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from models.training import Progress
-    from monitor.live.stepper import Stepper
     from monitor.site.problems import Problem
 
 
 MOST_SHOWN = 50  # problems; one mistake in a template can make thousands
+LINE_S = 10.0  # a log learns no more often that a training is alive
 
 
 class Exit(IntEnum):
@@ -60,6 +62,23 @@ class StopError(Exception):
         """``code`` is what a script sees."""
         super().__init__(message)
         self.code = code
+
+
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is now: a live view takes its place while it lasts."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
+
+
+def log_to_stderr() -> None:
+    """Say what the service logs, one line each."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        handlers=[_Stderr()],
+    )
 
 
 def err() -> "Console":
@@ -244,24 +263,37 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def training(kind: str) -> "Iterator[Progress]":
-    """A bar an epoch at a time; gives the function that training reports to."""
+def training(kind: str, *, monotonic: Callable[[], float] = time.monotonic) -> "Iterator[Progress]":
+    """A bar an epoch at a time, or a line now and then where there is no terminal.
+
+    Gives the function that training reports to.
+    """
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as in say()
 
     console = err()
+    said_s = monotonic()
+    if not console.is_terminal:
+        say(f"training {kind}", stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"training {kind}", total=None)
 
         def report(  # noqa: PLR0917 - as training calls it
             fold: int, folds: int, epoch: int, epochs: int, loss: float, validation: float
         ) -> None:
+            nonlocal said_s
+            words = (
+                f"training {kind}: model {fold} of {folds}, epoch {epoch} of {epochs}, "
+                f"loss {loss:.3f}, validation {validation:.3f}"
+            )
             bar.update(
                 task,
-                description=f"training {kind}: model {fold} of {folds}, epoch {epoch}, "
-                f"loss {loss:.3f}, validation {validation:.3f}",
+                description=words,
                 total=folds * epochs,
                 completed=(fold - 1) * epochs + epoch,
             )
+            if not console.is_terminal and monotonic() - said_s >= LINE_S:
+                said_s = monotonic()
+                say(words, stderr=True)
 
         yield report
 
@@ -279,24 +311,3 @@ def reading(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda samples, moment: bar.update(
             task, description=f"{doing}: {samples:,} samples, up to {local(moment, 'UTC')}"
         )
-
-
-@contextmanager
-def watching() -> "Iterator[Callable[[Stepper], None]]":
-    """A line that shows how a run is getting on; gives the function to report to."""
-    from rich.live import Live  # noqa: PLC0415 - as in say()
-    from rich.text import Text  # noqa: PLC0415 - as in say()
-
-    console = err()
-    if not console.is_terminal:
-        yield lambda _stepper: None
-        return
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
-
-        def show(stepper: "Stepper") -> None:
-            status = stepper.shown
-            received = sum(each["received"] for each in status.get("conservation", {}).values())
-            scored = status.get("frames", {}).get("ok", 0)
-            live.update(Text(f"{received:,} samples in, {scored:,} frames scored. Ctrl-C stops."))
-
-        yield show

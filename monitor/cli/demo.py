@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +13,16 @@ import typer
 
 from monitor.cli import console
 from monitor.cli.backfill import FOLDER
+from monitor.cli.live import watching
 
 if TYPE_CHECKING:
-    from monitor.live.service import Ended
-    from monitor.site.demo import Demo
+    from monitor.live.service import Ended, Service
+    from monitor.site.demo import Demo, Played
+    from monitor.site.receiver import Taken
     from monitor.state.database import Database
+
+PATIENCE_S, LOOK_S = 60.0, 0.05
+SERVICE_LOG = "service.log"
 
 
 def command(
@@ -24,55 +30,90 @@ def command(
     out: Annotated[
         Path, typer.Option(help="The folder for all that it makes; an earlier demo's is replaced.")
     ] = Path("demo-output"),
+    influx: Annotated[
+        str | None,
+        typer.Option(help="Also write all points to the InfluxDB at this address."),
+    ] = None,
+    bucket: Annotated[str, typer.Option(help="Its bucket.")] = "watchkeeper",
+    org: Annotated[str, typer.Option(help="Its organisation, where it wants one.")] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="The file that holds its token, where it wants one.")
+    ] = None,
+    strokes: Annotated[
+        int | None,
+        typer.Option(min=2, max=40, help="So many strokes of each machine: fewer take less time."),
+    ] = None,
 ) -> None:
-    """Learn from two healthy machines, watch two others, and prove what is claimed.
+    """Learn from two healthy machines, watch two others live, and prove what is claimed.
 
-    Recordings of real actuators are played back through the whole program. Ends with 0 where every
-    claim holds, with 1 where one does not, saying which; the figures are in summary.json.
+    Recordings of real actuators are played by real servers, OPC UA and MQTT, at the pace they were
+    made at; alarms go out as signed webhooks. Ends with 0 where every claim holds, with 1 where
+    one does not, saying which; the figures are in summary.json.
     """
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
     from monitor.site import plant  # noqa: PLC0415 - as above
-    from monitor.site.demo import SUMMARY, judge, prepare  # noqa: PLC0415 - as above
+    from monitor.site.demo import SUMMARY, judge, new_secret, prepare  # noqa: PLC0415 - as above
+    from monitor.site.receiver import receiving  # noqa: PLC0415 - as above
     from monitor.state.store import Store  # noqa: PLC0415 - as above
 
     took: dict[str, float] = {}
-    console.say("The whole program once, on real recordings: a minute or two. Ctrl-C stops it.")
-    with _step("1  Preparing", took, "prepare_s"):
-        demo = prepare(out)
-        _tell(f"Recordings of four hydraulic actuators, and demo.yaml, are in {out}.")
-        _tell("Where they come from, and what they cannot show: SOURCE.md beside them.")
+    console.say("The whole program once, over real servers: about five minutes. Ctrl-C stops it.")
+    points = None
+    if influx is not None:
+        points = {"url": influx, "bucket": bucket, "org": org}
+        points |= {} if token_file is None else {"token_file": str(token_file.absolute())}
+    secret = new_secret()
+    with receiving(secret) as receiver:
+        with _step("1  Preparing", took, "prepare_s"):
+            demo = prepare(out, url=receiver.url, secret=secret, influx=points, strokes=strokes)
+            _tell(f"Recordings of four hydraulic actuators, and demo.yaml, are in {out}.")
+            _tell("Where they come from, and what they cannot show: SOURCE.md beside them.")
 
-    with _step("2  Learning what healthy looks like", took, "train_s"):
-        _train(demo)
+        logging.basicConfig(
+            filename=out / SERVICE_LOG,
+            level=logging.INFO,
+            format="%(asctime)s %(levelname)s %(message)s",
+        )
+        with _step("2  Learning what healthy looks like", took, "train_s"):
+            _train(demo)
 
-    watched = demo.watched
-    with (
-        plant.fresh_database(watched.data_dir) as live,
-        plant.fresh_database(watched.data_dir / FOLDER) as again,
-    ):
-        with _step("3  Watching two machines that it never saw", took, "watch_s"):
-            for asset, change in demo.changes.items():
-                known = "stays healthy" if change is None else f"changes at {_time(demo, change)}"
-                _tell(f"{asset} {known}.")
-            _tell("Their recordings come in sped up: journal, frames, scores, alarms, messages.")
-            ended = asyncio.run(_watch(demo, live))
-            _say_watched(demo, live)
+        watched = demo.watched
+        with (
+            plant.fresh_database(watched.data_dir) as live,
+            plant.fresh_database(watched.data_dir / FOLDER) as again,
+        ):
+            with _step("3  Watching two machines that it never saw", took, "watch_s"):
+                played, ended = asyncio.run(_watch(demo, live))
+                _say_watched(demo, live, receiver.taken)
 
-        with _step("4  Scoring the same recordings again, as history", took, "backfill_s"):
-            with console.reading("scoring") as progress:
-                plant.score_history(
-                    watched, again, clock=SystemClock(), since=None, until=None, progress=progress
-                )
-            _tell(f"live      {Store(live).digest()}")
-            _tell(f"history   {Store(again).digest()}")
+            with _step("4  Scoring what was sent once more, as history", took, "backfill_s"):
+                with console.reading("scoring") as progress:
+                    plant.score_history(
+                        demo.recorded,
+                        again,
+                        clock=SystemClock(),
+                        since=None,
+                        until=None,
+                        progress=progress,
+                    )
+                _tell(f"live      {Store(live).digest(since=played.first - 1)}")
+                _tell(f"history   {Store(again).digest(since=played.first - 1)}")
 
-        with _step("5  Drawing", took, "draw_s"):
-            pictures = _draw(demo, live)
+            with _step("5  Drawing", took, "draw_s"):
+                pictures = _draw(demo, live, since=played.first)
 
-        found = judge(demo, live, again, ended=ended, pictures=pictures)
+            found = judge(
+                demo,
+                live,
+                again,
+                played=played,
+                taken=receiver.taken,
+                ended=ended,
+                pictures=pictures,
+            )
     found["duration_s"] = {name: round(seconds, 1) for name, seconds in took.items()}
     (out / SUMMARY).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    _conclude(demo, found)
+    _conclude(demo, found, played)
 
 
 @contextmanager
@@ -118,15 +159,64 @@ def _train(demo: "Demo") -> None:
         )
 
 
-async def _watch(demo: "Demo", database: "Database") -> "Ended":
+async def _watch(demo: "Demo", database: "Database") -> "tuple[Played, Ended]":
+    """Start servers and service, have everything played, and stop once it has arrived."""
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
-    from monitor.site.plant import service  # noqa: PLC0415 - as above
+    from monitor.site import replay  # noqa: PLC0415 - as above
+    from monitor.site.demo import Played  # noqa: PLC0415 - as above
+    from monitor.site.plant import service as configured  # noqa: PLC0415 - as above
 
-    with console.watching() as watch:
-        return await service(demo.watched, database, clock=SystemClock()).run(watch)
+    async with replay.process(demo.playing, demo.folder) as servers:
+        broker = "mosquitto" if demo.playing.mosquitto else "an embedded one: no mosquitto here"
+        _tell("An OPC UA server sends temperatures, pressures and angles;")
+        _tell(f"an MQTT broker ({broker}) the accelerometers, in waveform blocks.")
+        service = configured(demo.watched, database, clock=SystemClock())
+        running = asyncio.create_task(service.run(), name="service")
+        try:
+            await _until(lambda: _connected(service), running, "sources connected")
+            first_values = sum(len(unit.over_opcua) for unit in demo.playing.units)
+            played = Played.of(demo, await servers.play(), first_values=first_values)
+            for asset, change in played.changes.items():
+                known = "stays healthy" if change is None else f"changes at {_time(demo, change)}"
+                _tell(f"{asset} {known}.")
+            with watching(database.folder, zone=demo.config.site.timezone):
+                await servers.heard("played")
+
+                async def all_arrived() -> bool:
+                    return await _received(service) >= played.sent
+
+                await _until(all_arrived, running, "samples arrived")
+                await asyncio.sleep(demo.idle_s)  # then the last frames have closed, too
+        finally:
+            service.stop()
+        return played, await running
 
 
-def _say_watched(demo: "Demo", database: "Database") -> None:
+async def _until(
+    reached: "Callable[[], Awaitable[bool]]", running: "asyncio.Task[Ended]", what: str
+) -> None:
+    """Wait until it is so; a service that ends meanwhile, or a minute, is too long."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not await reached():
+        if running.done() or time.monotonic() > deadline:
+            _tell((f"Not all {what}.", "bold red"))  # the claims say what that means
+            return
+        await asyncio.sleep(LOOK_S)
+
+
+async def _connected(service: "Service") -> bool:
+    from monitor.live.intake import SourceState  # noqa: PLC0415 - commands import when they run
+
+    sources = (await service.standing()).sources.values()
+    return bool(sources) and all(source.state is SourceState.RUNNING for source in sources)
+
+
+async def _received(service: "Service") -> int:
+    sources = (await service.standing()).sources.values()
+    return sum(source.counts.received for source in sources)
+
+
+def _say_watched(demo: "Demo", database: "Database", taken: "Sequence[Taken]") -> None:
     from monitor.site.status import summary  # noqa: PLC0415 - commands import when they run
     from monitor.state.store import Store  # noqa: PLC0415 - as above
 
@@ -142,9 +232,11 @@ def _say_watched(demo: "Demo", database: "Database") -> None:
     for asset, number in found["alarms"].items():
         if not number:
             _tell((f"no alarm  {asset}", "green"))
+    good = sum(one.verified for one in taken)
+    _tell(f"{len(taken)} webhooks arrived, {good} with a signature that verifies.")
 
 
-def _draw(demo: "Demo", database: "Database") -> list[Path]:
+def _draw(demo: "Demo", database: "Database", *, since: int) -> list[Path]:
     from monitor.history.plot import draw  # noqa: PLC0415 - commands import when they run
     from monitor.site.plant import bundles  # noqa: PLC0415 - as above
 
@@ -158,6 +250,7 @@ def _draw(demo: "Demo", database: "Database") -> list[Path]:
             path,
             kind=demo.config.kinds[kind],
             bundle=models[kind],
+            since=since - 1,
             timezone=demo.config.site.timezone,
         )
         _tell(str(path))
@@ -165,7 +258,7 @@ def _draw(demo: "Demo", database: "Database") -> list[Path]:
     return pictures
 
 
-def _conclude(demo: "Demo", found: dict[str, Any]) -> None:
+def _conclude(demo: "Demo", found: dict[str, Any], played: "Played") -> None:
     """Each claim, and what to look at next. Raises StopError where one does not hold."""
     from monitor.site.demo import CLAIMS, SUMMARY  # noqa: PLC0415 - commands import when they run
 
@@ -182,7 +275,7 @@ def _conclude(demo: "Demo", found: dict[str, Any]) -> None:
             code=console.Exit.FAILED,
         )
     console.say(("All of it holds. ", "bold green"), f"Figures: {demo.folder / SUMMARY}")
-    asset, change = next((asset, at) for asset, at in demo.changes.items() if at is not None)
+    asset, change = next((asset, at) for asset, at in played.changes.items() if at is not None)
     near = _time(demo, change).replace(" ", "T")
     console.say("Look at ", (f"{demo.folder / asset}.png", "bold"), ". Then, for example:")
     for words in ("status {}", "alarms list {}", f"plot {{}} {asset} --since {near}"):

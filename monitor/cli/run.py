@@ -1,7 +1,6 @@
 """`watchkeeper run`: watch the plant, until it is stopped or every source has ended."""
 
 import asyncio
-import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monitor.cli import console
+from monitor.cli.live import watching
 
 if TYPE_CHECKING:
     from monitor.live.service import Ended, Service
@@ -48,7 +48,7 @@ def command(
     from monitor.state.journal import Journal  # noqa: PLC0415 - as above
 
     config = load(file)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    console.log_to_stderr()
     for source in read_again or ():
         if source not in config.sources:
             raise console.StopError(
@@ -98,10 +98,10 @@ async def _run(config: "Config", database: "Database") -> "Ended":
         service = configured(config, database, clock=SystemClock())
         if listener is not None:
             await stack.enter_async_context(serving(service.standing, listener))
-        watching = stack.enter_context(ExitStack())
-        watch = watching.enter_context(console.watching())
-        _stop_on_signals(service, then=watching.close)
-        return await service.run(watch)
+        shown = stack.enter_context(ExitStack())
+        shown.enter_context(watching(database.folder, zone=config.site.timezone))
+        _stop_on_signals(service, then=shown.close)
+        return await service.run()
 
 
 def _stop_on_signals(service: "Service", *, then: Callable[[], None]) -> None:

@@ -182,6 +182,7 @@ class FrameBuilder:
             fresh=np.empty(0, np.bool_),
         )
         self._closed: list[tuple[Index, I64]] = []  # slots and times of samples that came to stay
+        self._count = 0  # of them
         self._kept = LEAST_KEPT  # of them, when those too old were last dropped
         self._stored_S = np.zeros(count_S, np.int64)
         self._duplicate_S = np.zeros(count_S, np.int64)
@@ -217,7 +218,7 @@ class FrameBuilder:
         late = behind & ~self._is_repeat(slot, time, behind)
         keep = sound & ~behind
         if bool(late.any()):
-            self._closed.append((slot[late], time[late]))
+            self._note(slot[late], time[late])
         if bool(keep.any()):
             batch = _Samples(slot, np.full(len(slot), s), time, value, status).take(keep)
             self._open = _Samples.join([self._open, batch])
@@ -321,9 +322,14 @@ class FrameBuilder:
             repeat[behind] = np.isin(asked, known) & (time[behind] > floor)
         return repeat
 
+    def _note(self, slot: Index, time: I64) -> None:
+        """These samples came to stay: a repeat of one is known."""
+        self._closed.append((slot, time))
+        self._count += len(slot)
+
     def _forget(self) -> None:
         """Drop what is older than remember_s before its asset's last frame, now and then."""
-        if sum(len(slot) for slot, _ in self._closed) <= 2 * self._kept:
+        if self._count <= 2 * self._kept:
             return
         kept = []
         for slot, time in self._closed:
@@ -332,7 +338,8 @@ class FrameBuilder:
             if bool(recent.any()):
                 kept.append((slot[recent], time[recent]))
         self._closed = kept
-        self._kept = max(sum(len(slot) for slot, _ in kept), LEAST_KEPT)
+        self._count = sum(len(slot) for slot, _ in kept)
+        self._kept = max(self._count, LEAST_KEPT)
 
     def _limits(self, now: int) -> I64:
         """The number of the last tick of each asset that no source holds back."""
@@ -357,7 +364,7 @@ class FrameBuilder:
             ripe = ripe.take(~repeat)
         self._stored_S += np.bincount(ripe.source, minlength=sources)
         if len(ripe.slot):
-            self._closed.append((ripe.slot, ripe.time))
+            self._note(ripe.slot, ripe.time)
         return Groups(
             slot=ripe.slot,
             tick=self._tick_of(ripe.time),
@@ -547,7 +554,8 @@ class FrameBuilder:
         self._open = opened.take((opened.slot >= 0) & (opened.source < sources))
         slot = slot_of[tree["closed"]["slot"]]
         if bool((slot >= 0).any()):
-            self._closed = [(slot[slot >= 0], tree["closed"]["time"][slot >= 0])]
+            self._closed, self._count = [], 0
+            self._note(slot[slot >= 0], tree["closed"]["time"][slot >= 0])
 
 
 def _carried(

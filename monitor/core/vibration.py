@@ -26,7 +26,7 @@ def samples_of(blocks: Waveforms) -> Samples:
     return Samples(
         source=blocks.source,
         tag=np.repeat(blocks.tag, count),
-        time=(blocks.time[:, None] + _offsets(blocks)).ravel(),
+        time=(blocks.time[:, None] + _offsets(blocks, np.arange(count))).ravel(),
         value=value,
         status=with_bad_numbers_marked(value, np.repeat(blocks.status, count)),
         flags=np.zeros(len(value), np.uint8),
@@ -36,20 +36,20 @@ def samples_of(blocks: Waveforms) -> Samples:
 def feature_of(blocks: Waveforms, feature: Feature) -> Samples:
     """One value of each block [N]; bad where a sample is no number or the block does not move."""
     value = _FEATURES[feature](_deflection(blocks))
+    last = np.array([max(blocks.block.shape[1] - 1, 0)])
     return Samples(
         source=blocks.source,
         tag=blocks.tag,
-        time=blocks.time + _offsets(blocks).max(axis=1, initial=0),
+        time=blocks.time + _offsets(blocks, last)[:, 0],
         value=value,
         status=with_bad_numbers_marked(value, blocks.status),
         flags=np.zeros(len(blocks), np.uint8),
     )
 
 
-def _offsets(blocks: Waveforms) -> I64:
-    """How long after its block's first each sample was taken, to the nearest ns [N, M]."""
-    step = np.arange(blocks.block.shape[1]) * float(SECOND)
-    offsets: I64 = np.rint(step / blocks.rate[:, None]).astype(np.int64)
+def _offsets(blocks: Waveforms, number: I64) -> I64:
+    """How long after its block's first the samples of these numbers [K] were taken, ns [N, K]."""
+    offsets: I64 = np.rint(number * float(SECOND) / blocks.rate[:, None]).astype(np.int64)
     return offsets
 
 

@@ -6,6 +6,7 @@ connection.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -108,6 +109,7 @@ class Service:
             retention=retention,
             points=points,
             announce=self._announce,
+            troubles=self._troubles,
         )
         self._commands = Commands(
             database,
@@ -125,11 +127,10 @@ class Service:
         """Take nothing more in, finish what is in the journal, and end. In the event loop only."""
         self._stop.set()
 
-    async def run(self, watch: Callable[[Stepper], None] | None = None) -> Ended:
+    async def run(self) -> Ended:
         """Run until every source ended or was refused, or until ``stop``.
 
-        ``watch`` is called about ten times a second to show how far it is. Raises what the step
-        raised.
+        Raises what the step raised.
         """
         self._loop = asyncio.get_running_loop()
         accepts = {sink.name: sink.accepts for sink in self._sinks}
@@ -138,7 +139,7 @@ class Service:
             await self._record(self._epoch)
             await asyncio.to_thread(self.stepper.start)
             await self._listen()
-            return await self._serve(watch)
+            return await self._serve()
         finally:
             await self._control.close()
             await asyncio.to_thread(self.stepper.stop)
@@ -151,7 +152,7 @@ class Service:
         except OSError as error:
             logger.warning("No command can reach this service: %s.", error)
 
-    async def _serve(self, watch: Callable[[Stepper], None] | None) -> Ended:
+    async def _serve(self) -> Ended:
         behind = Behind(lambda: self.stepper.at)
         self._intakes = [
             Intake(
@@ -176,7 +177,7 @@ class Service:
             asyncio.create_task(delivery.run(), name=f"sink {delivery.sink.name}")
             for delivery in self._deliveries
         ]
-        beating = asyncio.create_task(self._beat(watch), name="beat")
+        beating = asyncio.create_task(self._beat(), name="beat")
         telling = asyncio.create_task(self._tell_health(), name="health")
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
@@ -191,6 +192,8 @@ class Service:
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
+                with contextlib.suppress(StorageFullError):  # the one before stays
+                    await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
             await _cancelled(beating, telling, *reading, *delivering)
@@ -209,6 +212,14 @@ class Service:
             },
         )
 
+    def _troubles(self) -> dict[str, dict[str, str]]:
+        """The sources that wait or were given up for a reason; called from the step's thread."""
+        return {
+            intake.source.name: {"state": str(intake.state), "reason": intake.reason}
+            for intake in self._intakes
+            if intake.reason
+        }
+
     async def _farewell(self) -> None:
         """Give the sinks a moment for the rest; what they do not take stays in the outbox."""
         waits = [
@@ -221,14 +232,10 @@ class Service:
         except TimeoutError:
             logger.warning("Not everything was delivered; the rest goes out with the next run.")
 
-    async def _beat(self, watch: Callable[[Stepper], None] | None) -> None:
+    async def _beat(self) -> None:
         """Let time pass in the journal; ends when the step has."""
-        parts = 10  # a watcher wants to see more than a beat a second
         while self.stepper.alive:
-            for _ in range(parts):
-                await asyncio.sleep(BEAT_S / parts)
-                if watch is not None:
-                    watch(self.stepper)
+            await asyncio.sleep(BEAT_S)
             try:
                 await self._record(Beat())
                 self._trouble = ""

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from monitor.state.database import Transaction
+from monitor.state.errors import QueueFullError
 from monitor.state.writer import Writer
 
 T = TypeVar("T")
@@ -29,4 +30,7 @@ async def submitted(writer: Writer, work: Callable[[Transaction], T], *, size: i
 
     Cancelled, the job may still be handed over.
     """
-    return await asyncio.to_thread(writer.submit, work, size=size, wait_s=None)
+    try:
+        return writer.submit(work, size=size)
+    except QueueFullError:
+        return await asyncio.to_thread(writer.submit, work, size=size, wait_s=None)

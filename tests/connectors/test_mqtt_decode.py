@@ -57,6 +57,18 @@ def test_only_the_last_batch_carries_the_position():
     assert made.decode([came("a", b"x")], "q")[-1].position == "q"
 
 
+def test_no_batch_holds_what_came_before_something_in_an_earlier_one():
+    blocks = {"payloads": [{"topic": "w/#", "format": "waveform", "rate_hz": 10}]}
+    made = decoder("a", "w/a", "w/b", **blocks)
+    short, long = bytes(4), bytes(8)
+    topics = [("a", b"1"), ("a", b"2"), ("w/a", short), ("w/b", long), ("w/b", long),
+              ("w/a", short), ("a", b"3"), ("w/a", short)]  # fmt: skip
+    batches = made.decode([came(*one) for one in topics], "p")
+    order = [tag for batch in batches for tag in batch.tag.tolist()]
+    assert order == [1, 1, 2, 3, 3, 2, 1, 2]
+    assert [len(batch) for batch in batches] == [2, 1, 2, 1, 1, 1]
+
+
 def test_a_block_without_a_time_began_its_own_length_before_it_came():
     rule = {"topic": "w", "format": "waveform", "rate_hz": 10}
     message = came("w", np.zeros(20, "<f4").tobytes(), said=[("speed_hz", "3")])

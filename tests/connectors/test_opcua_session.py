@@ -240,6 +240,24 @@ async def test_silence_is_vouched_for_up_to_what_may_be_on_its_way():
     assert second.until == published - round((sampling_ms + 300) * 1e6)
 
 
+async def test_where_silence_means_nothing_only_samples_come_with_the_stamps_they_have():
+    server = corner({"flow": ua.DataValue(ua.Variant(1.0), SourceTimestamp=utc(T0))})
+    plant = server.source(["flow", "gone"], silence="unknown", retry_s=0.2)
+    await plant.open(resume=None)
+    taken = await take(plant, has(1))
+    heard = plant.status()["last_publish_ns"]
+    server.add("gone", ua.DataValue(ua.Variant(4.0), SourceTimestamp=utc(T0)))
+    taken += await take(plant, lambda some: 4.0 in values(some, 2))
+    coming = asyncio.create_task(take(plant, has(1)))
+    while plant.status()["last_publish_ns"] <= heard + 600_000_000:  # noqa: ASYNC110 (a sign of life)
+        await asyncio.sleep(0.02)
+    server.set("flow", 2.0, time=T0 + 1000)
+    taken += await coming
+    await plant.close()
+    assert [row[:3] for row in rows(taken)] == [(1, T0, 1.0), (2, T0, 4.0), (1, T0 + 1000, 2.0)]
+    assert all(isinstance(one, Samples) for one in taken)
+
+
 async def test_a_source_of_two_rates_vouches_only_for_what_both_said():
     server = corner({"flow": 0.0, "level": 0.0})
     rates = [{"address": server.address("level"), "publishing_ms": 400}]

@@ -175,6 +175,19 @@ def test_a_binary_block_is_read_as_the_rule_says(dtype, order):
     assert (block.time, block.rate, block.speed, block.samples.dtype) == (NS, 100, 25, np.float32)
 
 
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("dtype", ["i2", "i4", "f4", "f8"])
+def test_a_block_that_is_not_scaled_has_the_bits_of_one_scaled_by_one(dtype, order):
+    numbers = [0.0, -0.0, 1.0, -3.0, 0.1, 1e-40, 16_777_217.0, 2**31 - 1.0]
+    if dtype == "i2":
+        numbers = [0.0, -32_768.0, 32_767.0]
+    raw = np.array(numbers).astype(("<" if order == "little" else ">") + dtype)
+    form = Form(format="waveform", dtype=dtype, byte_order=order, rate_hz=100)
+    (block,) = decode_binary(raw.tobytes(), {}, form, Wanted(1)).blocks
+    scaled = (raw.astype(np.float64) * 1.0 + 0.0).astype(np.float32)
+    assert block.samples.tobytes() == scaled.tobytes()
+
+
 def test_a_header_tells_the_time_and_the_rate_of_a_binary_block():
     raw = struct.pack(">qd4h", NS, 12.5, 1, 2, 3, 4)
     form = Form(format="waveform", dtype="i2", byte_order="big", header="time_rate")
@@ -195,6 +208,14 @@ def test_a_block_within_json_says_what_it_is(block):
             UNCERTAIN,
             NUMBERS.tolist(),
         )
+
+
+@pytest.mark.parametrize(
+    "block", ["AAA", "AA=A", "AAAA\n", "AA AA", "====", "AAAA====", "A-_A", "AA==AAAA", "\u00e9"]
+)
+def test_a_block_that_is_no_base64_is_not_taken(block):
+    got = read({"ts": T0, "rate_hz": 50, "dtype": "f4", "block": block})
+    assert (got.blocks, got.reasons) == ([], [Reason.FORM])
 
 
 @pytest.mark.parametrize(

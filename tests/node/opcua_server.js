@@ -67,7 +67,7 @@ async function main() {
     userCertificateManager: users,
     allowAnonymous: given.anonymous !== false,
     userManager: { isValidUser: (user, password) => user === "mon" && password === "right" },
-    serverCapabilities: { operationLimits: { maxMonitoredItemsPerCall: 2 } },
+    serverCapabilities: { maxSessions: 100, operationLimits: { maxMonitoredItemsPerCall: 2 } }, // killed clients leave theirs
   });
   await server.initialize();
   const space = server.engine.addressSpace;

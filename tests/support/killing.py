@@ -1,14 +1,16 @@
 """Services that are killed at a named point: ``python killing.py`` reads orders from stdin.
 
-An order is one line of JSON: a configuration, a point (or null), and at which pass of it the
-service is to be killed. The answer, one line of JSON too, says how it ended and how often each
-point was passed. Every service is a fork of this process, which has imported everything: a start
-takes milliseconds, so a test can afford many. Nothing in the program knows of this: the points are
+An order is one line of JSON: a configuration, a point (or null), at which pass of it the service is
+to be killed, and up to which tick it runs (or null, where its sources end). The answer, one line of
+JSON too, says how it ended and how often each point was passed. Every service is a fork of this
+process, which has imported everything, also the modules it is told: a start takes milliseconds, so
+a test can afford many. Nothing in the program knows of this: the points are
 functions of it, wrapped from outside.
 """
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -21,7 +23,7 @@ from typing import Any
 
 from support.plants import Plant
 
-from connectors.files import Sink, Source
+from connectors import files, mqtt, opcua, webhook
 from monitor.core.pipeline import Pipeline
 from monitor.live.clock import SystemClock
 from monitor.site.config import Config
@@ -43,17 +45,20 @@ WRITES: dict[str, tuple[type[Any], str]] = {
     "snapshot row": (Snapshots, "keep"),
     "cursor": (Outbox, "advance"),
 }
-CALLS: dict[str, tuple[type[Any], str]] = {
-    "acknowledgement": (Source, "accepted"),
-    "step": (Pipeline, "step"),
-    "snapshot": (Snapshots, "write"),
-    "delivery": (Sink, "deliver"),
+CALLS: dict[str, tuple[str, tuple[type[Any], ...]]] = {
+    "acknowledgement": ("accepted", (files.Source, mqtt.Source, opcua.Source)),
+    "step": ("step", (Pipeline,)),
+    "snapshot": ("write", (Snapshots,)),
+    "delivery": ("deliver", (files.Sink, webhook.Sink)),
+    "post": ("_post", (webhook.Sink,)),
 }
 RENAMES = {"snapshot rename": ".snapshot", "message rename": ".json"}
-POINTS = (
-    *(f"{name} {when}" for name in WRITES for when in ("written", "committed")),
-    *(f"{when} {name}" for name in (*CALLS, *RENAMES) for when in ("before", "after")),
-)
+PAIRS = {
+    **{name: (f"{name} written", f"{name} committed") for name in WRITES},
+    **{name: (f"before {name}", f"after {name}") for name in (*CALLS, *RENAMES)},
+}
+FILES = tuple(name for name in PAIRS if name != "post")  # what recordings come through
+LIVE = tuple(name for name in PAIRS if name != "message rename")  # and brokers and webhooks
 
 
 class Fate:
@@ -73,8 +78,9 @@ class Fate:
         written: set[str] = set()
         for name, (owner, method) in WRITES.items():
             self._wrap_write(name, owner, method, written)
-        for name, (owner, method) in CALLS.items():
-            self._wrap_call(name, owner, method)
+        for name, (method, owners) in CALLS.items():
+            for owner in owners:
+                self._wrap_call(name, owner, method)
         together, replace = Writer._together, Path.replace
 
         def committed(writer: Writer, group: Any) -> bool:
@@ -130,17 +136,25 @@ class Fate:
         setattr(owner, method, call)
 
 
-def serve_until(file: str, fate: Fate) -> None:
+def serve_until(file: str, fate: Fate, tick: int | None) -> None:
     """Run the service of a configuration to its end, or to that of this process."""
     fate.wrap()
     config = Plant(Path(file).parent, {}).config(snapshot_s=SNAPSHOT_S)
     with Database(config.data_dir) as database:
-        asyncio.run(serve(config, database))
+        asyncio.run(serve(config, database, tick))
 
 
-async def serve(config: Config, database: Database) -> None:
-    """Run the service; it wants the event loop when it is made."""
-    await service(config, database, clock=SystemClock()).run()
+async def serve(config: Config, database: Database, tick: int | None) -> None:
+    """Run the service until its sources end, or all is told up to a tick."""
+    running = service(config, database, clock=SystemClock())
+
+    def look(_: object) -> None:
+        newest = [int(rows.tick[0]) for rows in Store(database).latest().values()]
+        waiting = sum(Outbox(database).backlog(name).items for name in config.sinks)
+        if len(newest) == len(config.assets) and min(newest) >= (tick or 0) and not waiting:
+            running.stop()
+
+    await running.run(None if tick is None else look)
 
 
 def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:
@@ -152,7 +166,7 @@ def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:
         alone()
         code = 1
         try:
-            serve_until(order["file"], fate)
+            serve_until(order["file"], fate, order["tick"])
             os.write(there, json.dumps(fate.passed).encode())
             code = 0
         finally:
@@ -176,12 +190,21 @@ class Executioner:
         self._process = process
 
     def run(
-        self, file: Path, point: str | None = None, at: int = 0, *, after_s: float | None = None
+        self,
+        file: Path,
+        point: str | None = None,
+        at: int = 0,
+        *,
+        after_s: float | None = None,
+        tick: int | None = None,
     ) -> tuple[bool, dict[str, int]]:
-        """Whether the service was killed, and how often it passed each point if it was not."""
+        """Whether the service was killed, and how often it passed each point if it was not.
+
+        It is stopped once all assets have come to ``tick`` and the outbox is empty; None: never.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"file": str(file), "point": point, "at": at, "after_s": after_s}
+        order = {"file": str(file), "point": point, "at": at, "after_s": after_s, "tick": tick}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
@@ -190,14 +213,14 @@ class Executioner:
 
 
 @contextlib.contextmanager
-def executioner() -> Iterator[Executioner]:
-    """Start the process; it ends with the block."""
+def executioner(*modules: str) -> Iterator[Executioner]:
+    """Start the process, with modules that services need; it ends with the block."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "OMP_NUM_THREADS": "1",
     }
     with subprocess.Popen(
-        [sys.executable, __file__],
+        [sys.executable, __file__, *modules],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -212,5 +235,7 @@ def executioner() -> Iterator[Executioner]:
 
 
 if __name__ == "__main__":
+    for needed in sys.argv[1:]:
+        importlib.import_module(needed)
     for line in sys.stdin:
         print(json.dumps(fork(json.loads(line), sys.stdin.close)), flush=True)  # noqa: T201 - read by the parent
