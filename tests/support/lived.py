@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from support import plants
-from support.databases import TOKEN, Influx, Shim, free_port, new_database, shared_influx, started
+from support.databases import TOKEN, Influx, Shim, new_database, shared_influx
 from support.grafana import ALL, filled_in
 from support.plants import CHANNELS, SECOND, START, TICKS, HeldClock, Split, until
+from support.servers import free_port, started
 
 from monitor.core.records import AlarmEvent, Scores
 from monitor.live import service
