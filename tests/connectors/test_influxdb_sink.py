@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.certificates import authority
-from support.databases import TOKEN, Shim, Victoria, new_database, shared_influx, started
+from support.certificates import Certificates
+from support.databases import TOKEN, Shim, Victoria, new_database, shared_influx
 from support.plants import until
 from support.receivers import HANG_UP, SAY_NOTHING, Answer, receiving
+from support.servers import started
 
 from connectors.contract import NotReadyError, RefusedError
 from connectors.influxdb.settings import WritingSettings
@@ -359,14 +360,14 @@ async def test_it_closes_at_once_while_a_request_is_under_way():
 
 
 async def test_a_server_is_known_by_its_certificate(tmp_path):
-    ours = authority(tmp_path)
-    with receiving(tls=ours.server) as receiver:
+    ours = Certificates(tmp_path)
+    with receiving(tls=ours.server_context) as receiver:
         url = receiver.url.removesuffix("/hook")
         known = {"type": "influxdb", "url": url, "bucket": "b"}
         with pytest.raises(NotReadyError, match="certificate"):
             await deliver(Sink("db", WritingSettings.model_validate(known)), [points(0)])
         assert receiver.got == []
-        trusting = known | {"ca_file": str(ours.file)}
+        trusting = known | {"ca_file": str(ours.ca)}
         await deliver(Sink("db", WritingSettings.model_validate(trusting)), [points(0)])
         assert len(receiver.got) == 1
 

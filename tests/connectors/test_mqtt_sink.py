@@ -7,7 +7,8 @@ import signal
 
 import numpy as np
 import pytest
-from support.brokers import HERE, Recorder, mosquitto
+from support.brokers import Recorder, mosquitto
+from support.servers import HERE
 
 from connectors.contract import NotReadyError, RefusedError
 from connectors.mqtt import Sink

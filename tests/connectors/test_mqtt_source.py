@@ -10,8 +10,10 @@ import time
 
 import pytest
 from support import brokers
-from support.brokers import HERE, PASSWORD, USER, Certificates, mosquitto, publish
+from support.brokers import PASSWORD, USER, mosquitto, publish
+from support.certificates import Certificates
 from support.recordings import rejected, samples
+from support.servers import HERE, started
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from connectors.contract import LostError, NotReadyError, TagRef
@@ -392,14 +394,17 @@ async def test_nothing_listens_is_not_ready():
         assert time.monotonic() - start < 5
 
 
-async def test_amqtt_will_do_where_there_is_no_other_broker_and_nothing_must_be_kept():
-    with brokers.amqtt() as broker:
+async def test_amqtt_will_do_where_there_is_no_other_broker_and_nothing_must_be_kept(tmp_path):
+    with started(brokers.Amqtt(tmp_path)) as broker:
         async with opened(source(broker, protocol="3.1.1")) as one:
             await published(broker, *timed(*range(20)))
             assert values(await take(one, 20)) == list(range(20))
 
 
-async def test_amqtt_and_mqtt_5_do_not_go_together_and_that_is_said():
-    with brokers.amqtt() as broker, pytest.raises(NotReadyError, match=r"protocol: 3\.1\.1"):
+async def test_amqtt_and_mqtt_5_do_not_go_together_and_that_is_said(tmp_path):
+    with (
+        started(brokers.Amqtt(tmp_path)) as broker,
+        pytest.raises(NotReadyError, match=r"protocol: 3\.1\.1"),
+    ):
         async with opened(source(broker, timeout_s=2)):
             pass

@@ -1,6 +1,7 @@
 """OPC UA when things go wrong: servers that restart, freeze, refuse, or never answer."""
 
 import asyncio
+import signal
 import socket
 import time
 
@@ -8,7 +9,6 @@ import pytest
 from support.opcua import (
     NodeServer,
     last_position,
-    node_server,
     notices,
     shared_node_server,
     source,
@@ -16,7 +16,7 @@ from support.opcua import (
     values,
 )
 from support.relay import Relay
-from support.servers import free_port
+from support.servers import free_port, started
 
 from connectors.batch import NoticeKind, Samples
 from connectors.contract import LostError, NotReadyError, RefusedError, TagRef
@@ -164,17 +164,17 @@ async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, 
 
 
 async def test_a_frozen_server_is_given_up_in_the_time_of_its_sign_of_life(tmp_path):
-    with node_server(tmp_path) as server:
+    with started(NodeServer(tmp_path)) as server:
         plant = source(server.port, ["flow"])
         await plant.open(resume=None)
         await take(plant, is_alive)
-        server.process.freeze()
+        server.freeze()
         assert await closed_within_a_second(plant)  # when nobody has noticed yet
-        server.process.thaw()
+        server.thaw()
         await plant.open(resume=None)
         await take(plant, is_alive)
         patience = plant._listening.subscriptions[0].patience_s
-        server.process.freeze()
+        server.freeze()
         start = time.monotonic()
         with pytest.raises(LostError):
             await take(plant, never)
@@ -183,7 +183,7 @@ async def test_a_frozen_server_is_given_up_in_the_time_of_its_sign_of_life(tmp_p
         with pytest.raises(NotReadyError):
             await plant.open(resume=None)
         assert await closed_within_a_second(plant)
-        server.process.thaw()
+        server.thaw()
 
 
 async def test_a_server_that_is_replaced_is_watched_again_after_a_gap_whatever_its_indices(
@@ -191,19 +191,23 @@ async def test_a_server_that_is_replaced_is_watched_again_after_a_gap_whatever_i
 ):
     port = free_port()
     plant = source(port, ["flow"])
-    with node_server(tmp_path, port=port, namespaces=["urn:test:plant", "urn:other"]) as server:
+    with started(
+        NodeServer(tmp_path, port=port, namespaces=["urn:test:plant", "urn:other"])
+    ) as server:
         server.tell({"set": "flow", "value": 5.0})
         await plant.open(resume=None)
         stored = await take(plant, is_alive)
         assert values(stored) == [5.0]
-        server.process.kill()
+        server.stop(signal.SIGKILL)
         with pytest.raises(LostError):
             await take(plant, never)
         await plant.close()
         with pytest.raises(NotReadyError):
             await plant.open(resume=last_position(stored))
         await plant.close()
-    with node_server(tmp_path, port=port, namespaces=["urn:other", "urn:test:plant"]) as server:
+    with started(
+        NodeServer(tmp_path, port=port, namespaces=["urn:other", "urn:test:plant"])
+    ) as server:
         server.tell({"set": "flow", "value": 6.0})
         await plant.open(resume=last_position(stored))
         taken = await take(plant, lambda some: is_alive(some) and values(some))

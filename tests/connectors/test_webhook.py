@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 from standardwebhooks import Webhook
-from support.certificates import authority
+from support.certificates import Certificates
 from support.keeping import points
 from support.plants import until
 from support.receivers import HANG_UP, SAY_NOTHING, Answer, receiving
@@ -271,13 +271,13 @@ async def test_it_can_be_cancelled_and_closed_at_once(sink, receiver):
 
 
 async def test_a_receiver_is_known_by_its_certificate(tmp_path):
-    ours = authority(tmp_path)
-    with receiving(tls=ours.server) as receiver:
+    ours = Certificates(tmp_path, names_only=True)
+    with receiving(tls=ours.server_context) as receiver:
         with pytest.raises(NotReadyError, match="certificate"):
             await deliver(new_sink(receiver.url, tmp_path), message("m1"))
         assert receiver.got == []
-        await deliver(new_sink(receiver.url, tmp_path, ca_file=str(ours.file)), message("m1"))
+        await deliver(new_sink(receiver.url, tmp_path, ca_file=str(ours.ca)), message("m1"))
         assert ids(receiver.taken) == ["m1"]
         other = receiver.url.replace("localhost", "127.0.0.1")  # not in the certificate
         with pytest.raises(NotReadyError, match="certificate"):
-            await deliver(new_sink(other, tmp_path, ca_file=str(ours.file)), message("m2"))
+            await deliver(new_sink(other, tmp_path, ca_file=str(ours.ca)), message("m2"))

@@ -7,8 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from support.databases import TOKEN, Influx, Shim, started
+from support.databases import TOKEN, Influx, Shim
 from support.plants import until
+from support.servers import started
 
 from connectors.influxdb.settings import WritingSettings
 from connectors.influxdb.sink import Sink

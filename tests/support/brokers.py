@@ -1,32 +1,21 @@
 """Real MQTT brokers for tests: mosquitto as a process, amqtt within, and what is said to them."""
 
 import contextlib
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from paho.mqtt.client import Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from support.certificates import Certificates
+from support.servers import HERE, Server, free_port, program
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-HERE = "127.0.0.1"
 ANSWER_S = 10.0
 USER, PASSWORD = "mon", "a-secret-that-nobody-shows"
 CONFIGURATION = """\
@@ -42,28 +31,7 @@ listener {port} 127.0.0.1
 """
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as one:
-        one.bind((HERE, 0))
-        return int(one.getsockname()[1])
-
-
-def started(command: Sequence[str], port: int) -> subprocess.Popen[bytes]:
-    """A server's process that accepts connections on a port."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + ANSWER_S
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection((HERE, port), 1):
-            return process
-        if process.poll() is not None or time.monotonic() > until:
-            process.kill()
-            process.wait()
-            raise RuntimeError(f"{command[0]} did not listen on port {port}: {process.returncode}")
-        time.sleep(0.01)
-
-
-class Mosquitto:
+class Mosquitto(Server):
     """A broker in a folder of its own. It keeps sessions and messages over a stop and a start."""
 
     def __init__(
@@ -73,17 +41,15 @@ class Mosquitto:
         lines: Sequence[str] = (),
         password: bool = False,
         access: Sequence[str] | None = None,
-        tls: "Certificates | None" = None,
+        tls: Certificates | None = None,
     ) -> None:
-        assert MOSQUITTO is not None
-        self.port = free_port()
-        self.folder = folder
+        command = [program("mosquitto"), "-c", folder / "conf"]
+        super().__init__(command, port=free_port(), log=folder / "said")
         folder.mkdir(parents=True, exist_ok=True)
         lines = [*lines]
         if password:
             file = folder / "passwd"
-            make = shutil.which("mosquitto_passwd")
-            assert make is not None
+            make = program("mosquitto_passwd")
             subprocess.run([make, "-c", "-b", str(file), USER, PASSWORD], check=True)
             lines += ["allow_anonymous false", f"password_file {file}"]
         else:
@@ -96,28 +62,7 @@ class Mosquitto:
             text += f"cafile {tls.ca}\ncertfile {tls.server[0]}\nkeyfile {tls.server[1]}\n"
             text += "require_certificate true\n"
         (folder / "conf").write_text(text)
-        self._process: subprocess.Popen[bytes] | None = None
         self.start()
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self._process = started([MOSQUITTO, "-c", str(self.folder / "conf")], self.port)
-
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        """Ends it; SIGTERM lets it write what it knows."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(how)
-            process.wait(ANSWER_S)
-
-    def freeze(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
 
 
 AMQTT = """
@@ -136,22 +81,13 @@ asyncio.run(main())
 """
 
 
-class Amqtt:
-    """amqtt, which speaks MQTT 3.1.1 only, as a process."""
+class Amqtt(Server):
+    """amqtt, which speaks MQTT 3.1.1 only."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-
-@contextmanager
-def amqtt() -> Iterator[Amqtt]:
-    port = free_port()
-    process = started([sys.executable, "-c", AMQTT, str(port)], port)
-    try:
-        yield Amqtt(port)
-    finally:
-        process.terminate()
-        process.wait(ANSWER_S)
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        command = [sys.executable, "-c", AMQTT, str(port)]
+        super().__init__(command, port=port, log=folder / "amqtt.log")
 
 
 @contextmanager
@@ -268,69 +204,3 @@ class Recorder:
             else:
                 self.messages.append((message.topic, message.payload, message.retain))
             self._seen.notify_all()
-
-
-class Certificates:
-    """A CA made for one test, and what it signed: (certificate, key) of the server and a client."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a CA for tests")])
-        self.ca = self._written("ca.crt", self._signed(self._name, self._key.public_key(), ca=True))
-        self.server = self._made("server")
-        self.client = self._made("client")
-
-    def _made(self, name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._written(f"{name}.crt", self._signed(subject, key.public_key()))
-        path = self._folder / f"{name}.key"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return certificate, path
-
-    def _signed(self, subject: x509.Name, key: Any, *, ca: bool = False) -> x509.Certificate:
-        now = datetime.now(UTC)
-        names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address(HERE))]
-        signer = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
-        usage = x509.KeyUsage(
-            digital_signature=True,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=ca,
-            crl_sign=ca,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(usage, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer),
-                critical=False,
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def _written(self, name: str, certificate: x509.Certificate) -> Path:
-        path = self._folder / name
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return path

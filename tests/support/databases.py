@@ -1,30 +1,21 @@
 """Real databases on loopback: InfluxDB, a shim that gives it the v2 write API, VictoriaMetrics.
 
-The Debian packages influxdb, nginx-light and victoria-metrics. Each server has a folder of its own,
-free ports, and is stopped by its pid.
+The Debian packages influxdb, nginx-light and victoria-metrics. Each server has a folder of its own.
 """
 
 import atexit
-import contextlib
 import functools
 import itertools
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-import pytest
+from support.servers import HERE, Server, free_port, program
 
-AnyServer = TypeVar("AnyServer", bound="Server")
-PATIENCE_S = 20.0
 _numbers = itertools.count()
 TOKEN = "probe-token"  # noqa: S105 - a shim's on loopback, made up
 
@@ -70,48 +61,13 @@ http {{
 """
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class HttpServer(Server):
+    """A server that speaks HTTP."""
 
-
-class Server:
-    """A server process that may be stopped, killed and started again, with what it had."""
-
-    def __init__(self, command: list[str], *, log: Path, port: int) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self._command = command
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"{self._command[0]}: {self._log.read_text()[-2000:]}")
-            time.sleep(0.02)
-
-    def stop(self, how: int = signal.SIGTERM) -> None:
-        """Stop it by a signal, and wait until it is gone."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://{HERE}:{self.port}"
 
     def get(self, path: str, **asked: str) -> bytes:
         """What it answers to GET."""
@@ -127,7 +83,7 @@ class Server:
         return answer.content
 
 
-class Influx(Server):
+class Influx(HttpServer):
     """InfluxDB 1."""
 
     def __init__(self, folder: Path) -> None:
@@ -135,7 +91,7 @@ class Influx(Server):
         port = free_port()
         settings = folder / "influxdb.conf"
         settings.write_text(_INFLUXD.format(folder=folder, port=port, rpc=free_port()))
-        command = [needed("influxd"), "run", "-config", str(settings)]
+        command = [program("influxd"), "run", "-config", str(settings)]
         super().__init__(command, log=folder / "log", port=port)
 
     def query(self, query: str, database: str = "") -> list[dict[str, Any]]:
@@ -173,7 +129,7 @@ class Influx(Server):
         }
 
 
-class Shim(Server):
+class Shim(HttpServer):
     """nginx in front of an InfluxDB 1: what the v2 write API wants, and a token."""
 
     def __init__(self, folder: Path, influx: Influx, *, body: str = "25m") -> None:
@@ -185,18 +141,18 @@ class Shim(Server):
             owner
             + _NGINX.format(folder=folder, port=port, influx=influx.port, token=TOKEN, body=body)
         )
-        command = [needed("nginx"), "-c", str(settings), "-e", str(folder / "error.log")]
+        command = [program("nginx"), "-c", str(settings), "-e", str(folder / "error.log")]
         super().__init__(command, log=folder / "log", port=port)
 
 
-class Victoria(Server):
+class Victoria(HttpServer):
     """VictoriaMetrics."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
         command = [
-            needed("victoria-metrics"),
+            program("victoria-metrics"),
             f"-storageDataPath={folder}/data",
             f"-httpListenAddr=127.0.0.1:{port}",
             "-retentionPeriod=100y",
@@ -213,24 +169,6 @@ class Victoria(Server):
         lines = self.get("/api/v1/export", **{"match[]": name}).splitlines()
         documents = [json.loads(line) for line in lines]
         return [(one["metric"], one["values"], one["timestamps"]) for one in documents]
-
-
-@contextlib.contextmanager
-def started(server: AnyServer) -> Iterator[AnyServer]:
-    """A server for the length of a block."""
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def needed(program: str) -> str:
-    """Where a program is; without it the test is skipped."""
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
-    if found is None:
-        pytest.skip(f"no {program}: apt-get install influxdb nginx-light victoria-metrics")
-    return found
 
 
 @functools.cache

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from asyncua import Server, ua
-from support.servers import LONGEST_START_S, Started, free_port, program, started
+import asyncua
+from asyncua import ua
+from support.servers import LONGEST_START_S, Server, free_port, program, started
 
 from connectors.batch import Notice, NoticeKind, Samples
 from connectors.contract import Batch, TagRef
@@ -161,7 +162,7 @@ class PlcThread:
         return sorted(one._not_acknowledged_results)
 
     async def _start(self) -> None:
-        self._server = server = Server()
+        self._server = server = asyncua.Server()
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}")
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
@@ -259,35 +260,44 @@ def plc(values: dict[str, Any], **given: Any) -> Iterator[PlcThread]:
         server.stop()
 
 
-class NodeServer:
-    """A node-opcua server in a process of its own: flow, level, count, on, mode, text, list."""
+class NodeServer(Server):
+    """A node-opcua server: flow, level, count, on, mode, text, list."""
 
-    def __init__(self, process: Started, port: int) -> None:
-        self.process, self.port = process, port
+    def __init__(self, folder: Path, *, port: int | None = None, **given: Any) -> None:
+        """Its keys and certificates stay in ``folder``. ``given``: see tests/node."""
+        if not (NODE / "node_modules" / "node-opcua").is_dir():
+            program("node-opcua, in tests/node/node_modules")
+        port = port or free_port()
+        settings = json.dumps({"port": port, "pki": str(folder), **given})
+        command = [program("node"), NODE / "opcua_server.js", settings]
+        super().__init__(command, port=port, cwd=folder)
+
+    def start(self) -> None:
+        """Start it; it may be told things from then on."""
+        super().start()
+        self._await("ready")
+
+    def add(self, name: str, value: float) -> None:
+        """A node that was not there before."""
+        self.tell({"add": name}, {"set": name, "value": value})
+
+    def set(self, name: str, value: float, *, time: int) -> None:
+        """Write a value as the device would; ``time`` in ns, of which whole ms count."""
+        self.tell({"set": name, "value": value, "time": time // 1_000_000})
 
     def tell(self, *said: dict[str, Any]) -> None:
         """Write values, add nodes: see tests/node/opcua_server.js."""
-        pipes = self.process.process
-        assert pipes.stdin is not None
-        assert pipes.stdout is not None
-        pipes.stdin.write(json.dumps(said) + "\n")
-        pipes.stdin.flush()
-        while not _says(pipes.stdout.readline(), "done"):
-            pass
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(said) + "\n")
+        self.process.stdin.flush()
+        self._await("done")
 
-
-@contextlib.contextmanager
-def node_server(folder: Path, *, port: int | None = None, **given: Any) -> Iterator[NodeServer]:
-    """A node-opcua server for the block; its keys and certificates stay in ``folder``."""
-    if not (NODE / "node_modules" / "node-opcua").is_dir():
-        program("node-opcua, in tests/node/node_modules")
-    port = port or free_port()
-    settings = json.dumps({"port": port, "pki": str(folder), **given})
-    with started([program("node"), NODE / "opcua_server.js", settings], cwd=folder) as process:
-        assert process.process.stdout is not None
-        while not _says(line := process.process.stdout.readline(), "ready"):
-            assert line, "node-opcua ended before it was ready"
-        yield NodeServer(process, port)
+    def _await(self, what: str) -> None:
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline():
+            if line.startswith("{") and what in json.loads(line):
+                return
+        raise AssertionError(f"node-opcua ended before it said {what}")
 
 
 _SHARED = contextlib.ExitStack()
@@ -298,8 +308,4 @@ atexit.register(_SHARED.close)
 def shared_node_server() -> NodeServer:
     """One node-opcua server for all who add nodes of their own; it ends with the tests."""
     folder = _SHARED.enter_context(tempfile.TemporaryDirectory())
-    return _SHARED.enter_context(node_server(Path(folder)))
-
-
-def _says(line: str, what: str) -> bool:
-    return line.startswith("{") and what in json.loads(line)
+    return _SHARED.enter_context(started(NodeServer(Path(folder))))

@@ -9,17 +9,21 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+HERE = "127.0.0.1"
 LONGEST_START_S = 30.0
-LONGEST_STOP_S = 5.0
+LONGEST_STOP_S = 10.0
+
+AnyServer = TypeVar("AnyServer", bound="Server")
 
 
 def free_port() -> int:
     """A TCP port of the loopback that nobody listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HERE, 0))
         return int(probe.getsockname()[1])
 
 
@@ -27,7 +31,7 @@ def listens(port: int) -> bool:
     """Whether somebody takes connections there."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((HERE, port)) == 0
 
 
 def program(name: str) -> str:
@@ -44,76 +48,6 @@ def program(name: str) -> str:
     return path
 
 
-class Started:
-    """A server that runs."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path | None = None) -> None:
-        self.process = process
-        self.log = log
-
-    def freeze(self) -> None:
-        """It answers no more, and its connections stay."""
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """It goes on where it was."""
-        os.kill(self.process.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """It is gone at once."""
-        self.process.kill()
-        self.process.wait(LONGEST_STOP_S)
-
-    def stop(self) -> None:
-        """It is asked to end, and made to if it does not."""
-        if self.process.poll() is None:
-            self.thaw()
-            self.process.terminate()
-            try:
-                self.process.wait(LONGEST_STOP_S)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-
-
-@contextlib.contextmanager
-def started(
-    command: Sequence[str | Path],
-    *,
-    ready: Callable[[], bool] | None = None,
-    log: Path | None = None,
-    env: dict[str, str] | None = None,
-    cwd: Path | None = None,
-) -> Iterator[Started]:
-    """Run a server until the end of the block; ``ready`` is asked until it says so.
-
-    Its standard input is a pipe, and so is its standard output where there is no ``log``.
-    """
-    out = log.open("ab") if log is not None else None
-    try:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.PIPE,
-            stdout=out or subprocess.PIPE,
-            stderr=subprocess.STDOUT if out else None,
-            text=True,
-            env=env,
-            cwd=cwd,
-        )
-    finally:
-        if out is not None:
-            out.close()
-    server = Started(process, log)
-    try:
-        wait_until(lambda: _is_ready(server, ready), LONGEST_START_S, f"start of {command[0]}")
-        yield server
-    finally:
-        server.stop()
-
-
 def wait_until(true: Callable[[], bool], longest_s: float, what: str) -> None:
     """Ask again and again until it is so; AssertionError where it takes too long."""
     end = time.monotonic() + longest_s
@@ -123,8 +57,87 @@ def wait_until(true: Callable[[], bool], longest_s: float, what: str) -> None:
         time.sleep(0.02)
 
 
-def _is_ready(server: Started, ready: Callable[[], bool] | None) -> bool:
-    if server.process.poll() is not None:
-        said = server.log.read_text("utf-8", "replace")[-2000:] if server.log else ""
-        raise AssertionError(f"it ended with {server.process.returncode} at once. {said}")
-    return ready is None or ready()
+class Server:
+    """A server that may be stopped, killed, frozen and started again, with what it had.
+
+    Its standard input is a pipe, and so is its standard output where there is no ``log``.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        port: int,
+        log: Path | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.port = port
+        self._command, self._log, self._cwd = [str(word) for word in command], log, cwd
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The process, while there is one."""
+        assert self._process is not None, f"{self._command[0]} is not started"
+        return self._process
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(self._log.open("ab")) if self._log is not None else None
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=log or subprocess.PIPE,
+                stderr=subprocess.STDOUT if log else None,
+                text=True,
+                cwd=self._cwd,
+            )
+        try:
+            wait_until(self._is_ready, LONGEST_START_S, f"start of {self._command[0]}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """End it by a signal; one that does not obey is killed. May be called twice."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(how)
+        try:
+            process.wait(LONGEST_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def freeze(self) -> None:
+        """It answers no more, and its connections stay."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def _is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            said = self._log.read_text("utf-8", "replace")[-2000:] if self._log else ""
+            raise AssertionError(
+                f"{self._command[0]} ended with {self.process.returncode} at once. {said}"
+            )
+        return listens(self.port)
+
+
+@contextlib.contextmanager
+def started(server: AnyServer) -> Iterator[AnyServer]:
+    """A server for the length of a block."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from support.brokers import HERE, PASSWORD, USER, Mosquitto, Recorder, keep_session, publish
+from support.brokers import PASSWORD, USER, Mosquitto, Recorder, keep_session, publish
+from support.servers import HERE
 
 from connectors.batch import BAD, GOOD, UNCERTAIN
 from connectors.contract import TagRef

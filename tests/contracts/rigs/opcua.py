@@ -4,8 +4,9 @@ import contextlib
 import time
 from pathlib import Path
 
-from support.opcua import QUICK, address, node_server, shared_node_server
+from support.opcua import QUICK, NodeServer, address, shared_node_server
 from support.relay import Relay
+from support.servers import started
 
 from connectors.batch import GOOD, UNCERTAIN
 from connectors.contract import TagRef
@@ -51,7 +52,7 @@ class SourceRig:
 
     def forget(self) -> list[tuple[int, int, float, int]]:
         """Another server stands there now. What it said before anybody listened."""
-        server = self._stack.enter_context(node_server(self._folder))
+        server = self._stack.enter_context(started(NodeServer(self._folder)))
         self._relay.cut()
         self._relay.target = server.port
         self._relay.mend()
