@@ -187,8 +187,9 @@ class Service:
             for task in done:
                 await task  # a bug in a source or a sink is a bug, not an outage
             everything.cancel()
-            stopping.cancel()
+            self.stop()
             await _cancelled(*reading)
+            await telling  # what it has begun is delivered with the rest
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
@@ -245,9 +246,8 @@ class Service:
                 self._trouble = str(error)
 
     async def _tell_health(self) -> None:
-        """Tell databases how the service stands, each ten seconds; where none is, wait for good."""
-        while self._wants_points:
-            await asyncio.sleep(HEALTH_S)
+        """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
+        while self._wants_points and not await _within(HEALTH_S, self._stop):
             standing = await self.standing()
             points = health_points(standing, site=self._site, ready=judge(standing).ready)
             try:
@@ -255,7 +255,7 @@ class Service:
                 self._announce_here()
             except StorageFullError:
                 pass  # the beat says so
-        await asyncio.Event().wait()
+        await self._stop.wait()
 
     async def standing(self) -> ServiceStanding:
         """How it stands now."""
@@ -355,6 +355,15 @@ def _age_s(now: int, moment: int | None) -> float | None:
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Wait for all tasks, or for the first that fails."""
     await asyncio.gather(*tasks)
+
+
+async def _within(longest_s: float, event: asyncio.Event) -> bool:
+    """Whether it happens in time."""
+    try:
+        await asyncio.wait_for(event.wait(), longest_s)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:

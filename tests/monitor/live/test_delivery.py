@@ -129,6 +129,19 @@ async def test_a_sink_that_is_away_gets_all_in_order_when_it_is_back(post, caplo
     assert said == ["Sink peer is held up: nobody answers"] * 2  # each outage once
 
 
+async def test_of_an_outage_each_reason_is_said_once_and_not_without_end(post, caplog, monkeypatch):
+    monkeypatch.setattr("monitor.live.backoff.random.uniform", lambda *_: 0.0)
+    reasons = ["closed", "silent"] * 3 + [f"request {n} failed" for n in range(9)]
+    one = post(*[NotReadyError(reason, connector="peer") for reason in reasons])
+    one.put("a")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a"]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    told = ["closed", "silent", "request 0 failed", "request 1 failed", "request 2 failed"]
+    assert said == [f"Sink peer is held up: {reason}" for reason in told]
+
+
 async def test_a_sink_that_cannot_be_opened_is_tried_again(post):
     one = post()
     one.peer.opening = [away(), away()]
@@ -284,7 +297,7 @@ async def test_an_item_that_does_not_read_back_blocks_no_other(post):
 
 
 async def test_a_sink_that_refuses_at_the_door_is_left_alone_for_long(post, monkeypatch):
-    monkeypatch.setattr(delivery_room, "LONGEST_S", 0.3)
+    monkeypatch.setattr(delivery_room, "REFUSED_S", 0.3)
     one = post()
     one.peer.opening = [refuses()]
     one.put("a")
