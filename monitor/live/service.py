@@ -188,8 +188,10 @@ class Service:
                 await task  # a bug in a source or a sink is a bug, not an outage
             everything.cancel()
             self.stop()
-            await _cancelled(*reading)
+            await _cancelled(beating, *reading)
             await telling  # what it has begun is delivered with the rest
+            with contextlib.suppress(StorageFullError):  # then there is nothing on its way
+                await self._commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
