@@ -109,10 +109,10 @@ class Link:
         """Publish; the future has the answers, or LostError."""
         assert self._loop is not None  # noqa: S101 - open() first
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        if not what:
-            future.set_result([])
-        elif self._pump is None or not self._pump.is_open:
+        if self._pump is None or not self._pump.is_open:  # also where there is nothing to say
             future.set_exception(self._lost())
+        elif not what:
+            future.set_result([])
         else:
             self._pump.call(self._publisher.work(what, future))
         return future

@@ -18,7 +18,7 @@ from asyncua import ua
 
 from connectors.batch import BAD, Notice, NoticeKind
 from connectors.contract import Batch, LostError
-from connectors.opcua.link import FAILURES, Facts, Link
+from connectors.opcua.link import FAILURES, Facts, Link, readable
 from connectors.opcua.progress import Kept, Position, Unacknowledged
 from connectors.opcua.settings import Settings
 from connectors.opcua.subscription import Subscription
@@ -217,8 +217,9 @@ class Listening:
         known = {one.id: one for one in self.subscriptions}
         for request in answered:
             try:
-                answer = request.result()
-                answer.ResponseHeader.ServiceResult.check()
+                with readable():
+                    answer = request.result()
+                    answer.ResponseHeader.ServiceResult.check()
             except ua.uaerrors.BadTimeout:
                 continue  # of this request alone: another is sent
             except ua.uaerrors.BadTooManyPublishRequests as error:
@@ -259,10 +260,11 @@ class Listening:
         """Try the nodes that were bad, by the namespaces of now."""
         self._retried = asyncio.get_running_loop().time()
         try:
-            facts = await self._link.facts()
-            for one in self.subscriptions:
-                if one.bad:
-                    one.note_bad({}, good=await one.retry(self._link, facts))
+            with readable():
+                facts = await self._link.facts()
+                for one in self.subscriptions:
+                    if one.bad:
+                        one.note_bad({}, good=await one.retry(self._link, facts))
         except FAILURES as error:
             self._doom = self._doom or str(error) or type(error).__name__
 

@@ -63,7 +63,12 @@ class Source:
         rates = self._rates()
         position = self._position(resume)
         password = self._password()
-        from connectors.opcua.link import DENIED, FAILURES, Link  # noqa: PLC0415 (asyncua, see above)
+        from connectors.opcua.link import (  # noqa: PLC0415 (asyncua, see above)
+            DENIED,
+            FAILURES,
+            Link,
+            readable,
+        )
         from connectors.opcua.listening import Listening  # noqa: PLC0415
         from connectors.opcua.subscription import Subscription  # noqa: PLC0415
 
@@ -72,8 +77,9 @@ class Source:
         made = [Subscription(self.name, settings, rate, tags) for rate, tags in rates.items()]
         listening = Listening(self.name, settings, link, made, self._totals)
         try:
-            await link.connect()
-            await listening.start(position, take_over=self._in_vain < TAKE_OVERS)
+            with readable():
+                await link.connect()
+                await listening.start(position, take_over=self._in_vain < TAKE_OVERS)
         except DENIED as error:
             raise NotReadyError(
                 f"source {self.name}: {settings.url} does not let "
