@@ -62,6 +62,11 @@ class Link:
         return self._pump is not None and self._pump.session_present
 
     @property
+    def session_is_new(self) -> bool:
+        """Whether the broker let us in and made one; that stays so where opening fails later."""
+        return self._pump is not None and self._pump.session_is_new
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """The topics that the broker would not let us have, and why."""
         return {} if self._pump is None else self._pump.refused

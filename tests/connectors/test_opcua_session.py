@@ -198,9 +198,13 @@ async def test_an_answer_that_is_malformed_ends_the_link_and_nothing_else(
 
     monkeypatch.setattr(UASocketProtocol, "send_request", broken)
     plant = corner({"flow": 1.0}).source(["flow"])
-    with pytest.raises(ConnectorError):
+
+    async def run():
         await plant.open(resume=None)
         await take(plant, lambda _: False)
+
+    with pytest.raises(ConnectorError):
+        await run()
     await plant.close()
 
 
