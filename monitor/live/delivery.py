@@ -30,7 +30,7 @@ class Delivery:
     def __init__(self, sink: Sink, *, outbox: Outbox, writer: Writer, clock: Clock) -> None:
         self.sink = sink
         self.idle = asyncio.Event()  # nothing waits for the sink
-        self.reason = ""  # why it is away, if it is
+        self.reason = ""  # why nothing gets on, if so: it is away, or our own disk is full
         self.lag_s: float | None = None  # from the last message it got to its delivery
         self._outbox, self._writer, self._clock = outbox, writer, clock
         self._refused = 0  # items refused for good since it last took a whole delivery
@@ -51,9 +51,12 @@ class Delivery:
                     while True:
                         await self._drain(backoff)
                         await self._news.wait()
-                except (NotReadyError, StorageFullError) as error:
+                except NotReadyError as error:
                     self._say(str(error))
-                    await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
+                    await asyncio.sleep(backoff.next_s(error.retry_after_s))
+                except StorageFullError as error:  # ours: the sink has taken it
+                    self._say(f"what it took cannot be noted, and will be sent again: {error}")
+                    await asyncio.sleep(backoff.next_s())
                 except RefusedError as error:  # at the door: nothing can be delivered as configured
                     self._say(str(error))
                     await asyncio.sleep(LONGEST_S)
@@ -136,6 +139,6 @@ class Delivery:
         if reason != self.reason:
             self.reason = reason
             if reason:
-                logger.warning("Sink %s is away: %s", self.sink.name, reason)
+                logger.warning("Sink %s is held up: %s", self.sink.name, reason)
             else:
-                logger.info("Sink %s takes deliveries again.", self.sink.name)
+                logger.info("Deliveries to sink %s go on.", self.sink.name)

@@ -6,6 +6,7 @@ connection.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -108,6 +109,7 @@ class Service:
             retention=retention,
             points=points,
             announce=self._announce,
+            troubles=self._troubles,
         )
         self._commands = Commands(
             database,
@@ -190,6 +192,8 @@ class Service:
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
+                with contextlib.suppress(StorageFullError):  # the one before stays
+                    await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
             await _cancelled(beating, telling, *reading, *delivering)
@@ -207,6 +211,14 @@ class Service:
                 for delivery in self._deliveries
             },
         )
+
+    def _troubles(self) -> dict[str, dict[str, str]]:
+        """The sources that wait or were given up for a reason; called from the step's thread."""
+        return {
+            intake.source.name: {"state": str(intake.state), "reason": intake.reason}
+            for intake in self._intakes
+            if intake.reason
+        }
 
     async def _farewell(self) -> None:
         """Give the sinks a moment for the rest; what they do not take stays in the outbox."""
