@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 EARLIEST, LATEST = -(2**63) + 2, 2**63 - 2  # the stamps InfluxDB knows, ns since 1970 UTC
 ROWS = 10_000  # in one piece of an answer
+NO_ANSWER = "its answer is not InfluxQL's; is it an InfluxDB?"
 SHOWN = 5  # names in a warning
 OK, UNAUTHORIZED, FORBIDDEN, TOO_MANY, SERVERS_FAULT = 200, 401, 403, 429, 500
 
@@ -263,7 +264,7 @@ class History:
                 for line in response.iter_lines():
                     yield from self._series(msgspec.json.decode(line))
         except msgspec.DecodeError:
-            raise self._refused("its answer is not InfluxQL's; is it an InfluxDB?") from None
+            raise self._refused(NO_ANSWER) from None
         except httpx.HTTPError as error:
             raise NotReadyError(
                 f"{self.name}: no connection to {host_of(self._settings.url)}: {plain(error)}. "
@@ -275,6 +276,8 @@ class History:
         """The series of one piece of an answer; an error stands where they would. RefusedError."""
         results = document.get("results", ()) if isinstance(document, dict) else ()
         for result in (document, *results):
+            if not isinstance(result, dict):
+                raise self._refused(NO_ANSWER)
             if "error" in result:
                 raise self._refused(f"{result['error']}; correct the setting that it speaks of")
         for result in results:

@@ -62,6 +62,11 @@ class Link:
         return self._pump is not None and self._pump.session_present
 
     @property
+    def session_is_new(self) -> bool:
+        """Whether the broker let us in and made one; that stays so where opening fails later."""
+        return self._pump is not None and self._pump.session_is_new
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """The topics that the broker would not let us have, and why."""
         return {} if self._pump is None else self._pump.refused
@@ -109,10 +114,10 @@ class Link:
         """Publish; the future has the answers, or LostError."""
         assert self._loop is not None  # noqa: S101 - open() first
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        if not what:
-            future.set_result([])
-        elif self._pump is None or not self._pump.is_open:
+        if self._pump is None or not self._pump.is_open:  # also where there is nothing to say
             future.set_exception(self._lost())
+        elif not what:
+            future.set_result([])
         else:
             self._pump.call(self._publisher.work(what, future))
         return future

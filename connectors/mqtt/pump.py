@@ -84,6 +84,7 @@ class Pump:
         self.error: ConnectorError | None = None
         self.is_open = False
         self.session_present = False
+        self.session_is_new = False  # let in, and nothing was kept for us
         self.refused: dict[str, str] = {}  # topics, and why
         self.inbox: deque[Received] = deque()
         self._name, self._settings, self._options, self._wire = name, settings, options, wire
@@ -222,6 +223,7 @@ class Pump:
         """Whether the broker lets us in. Raises NotReadyError, RefusedError."""
         self.session_present = session_present
         if not reason.is_failure:
+            self.session_is_new = not session_present
             return
         if reason.value in (BAD_PROTOCOL, BAD_CLIENT_ID):
             raise RefusedError(

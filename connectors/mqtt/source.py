@@ -50,9 +50,11 @@ class Source:
         self._decoder: Decoder | None = None
         self._link: Link | None = None
         self._number = 0  # of the link
+        self._last: int | None = None  # when the last message came that is in the journal
         self._message = 0  # of the link's messages, the last one taken
         self._unacknowledged: deque[tuple[int, list[int]]] = deque()  # up to which message, packets
-        self._gap: Notice | None = None
+        self._forgotten = False  # the broker did not know our session, and nobody was told yet
+        self._gaps = 0
         self._links = 0
 
     async def open(self, *, resume: str | None) -> None:
@@ -77,18 +79,25 @@ class Source:
         )
         # A topic that was wanted once and is not any more stays subscribed in a kept session: what
         # comes of it is counted as unwanted and acknowledged.
-        await link.open(self._decoder.topics)
+        try:
+            await link.open(self._decoder.topics)
+        finally:  # the next link finds the session that this one made
+            if resume is not None and link.session_is_new:
+                self._forgotten = True
         self._links += 1
-        self._gap = self._missed(last) if resume is not None and not link.session_present else None
+        self._last = last
 
     async def batches(self) -> AsyncIterator[Batch]:
         """See Source of the contract."""
         link, decoder = self._link, self._decoder
         assert link is not None, "open() first"  # noqa: S101 (the caller's own mistake)
         assert decoder is not None  # noqa: S101 (as above)
-        if self._gap is not None:
-            log.error("%s: %s.", self.name, self._gap.reason)
-            yield self._gap
+        if self._forgotten:
+            self._forgotten = False
+            self._gaps += 1
+            gap = self._missed(self._last)
+            log.error("%s: %s.", self.name, gap.reason)
+            yield gap
         while True:
             await self._company(link)
             taken = link.take(self._settings.batch_messages, BATCH_BYTES)
@@ -122,6 +131,7 @@ class Source:
         found: dict[str, int | float | str] = {
             "connected": int(there),
             "links_total": self._links,
+            "gaps_total": self._gaps,
             "buffered_bytes": 0 if link is None else link.inbox_bytes,
             "unacknowledged": sum(len(packets) for _, packets in self._unacknowledged),
         }

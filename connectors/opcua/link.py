@@ -3,14 +3,14 @@
 asyncua acknowledges a message when its callback returns and keeps a single publish request on its
 way. Here the requests are ours (decision 20), so what ``asyncua.UaSession`` starts by itself when a
 subscription is made goes round it. Everything below raises asyncua's errors, OSError and
-TimeoutError; ``FAILURES`` names them.
+TimeoutError; ``FAILURES`` names them, and within ``readable`` there is nothing else.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,19 @@ DENIED = (  # what servers answer to a wrong user or password
 CLOSE_S = 0.4  # for a server to hear goodbye; contract: closed within a second
 ITEMS_PER_CALL = 1000  # where the server names no limit: some 100 kB a call
 _NAMESPACES, _STARTED, _ITEMS_PER_CALL = 2255, 2257, 11714  # node ids: Part 6, annex A
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Make whatever a malformed answer lets asyncua, or us, trip over one of ``FAILURES``."""
+    try:
+        yield
+    except (*FAILURES, AssertionError):
+        raise
+    except Exception as error:  # bytes can lead it to any: struct.error, ValueError, TypeError
+        raise ua.uaerrors.UaStructParsingError(
+            f"an answer that cannot be read ({type(error).__name__})"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from asyncua import ua
 
 from connectors.batch import BAD, Notice, NoticeKind
 from connectors.contract import Batch, LostError
-from connectors.opcua.link import FAILURES, Facts, Link
+from connectors.opcua.link import FAILURES, Facts, Link, readable
 from connectors.opcua.progress import Kept, Position, Unacknowledged
 from connectors.opcua.settings import Settings
 from connectors.opcua.subscription import Subscription
@@ -142,6 +142,10 @@ class Listening:
         if not whose:
             return []
         self._totals["gaps_total"] += 1
+        logger.error(
+            "Source %s: no subscription of ours was there for %.1f s: what changed then is lost.",
+            *(self._source, max(until - since, 0) / 1e9),
+        )
         everything = len(whose) == len(self.subscriptions)
         tags = () if everything else tuple(sorted(tag for one in whose for tag in one.tags))
         return [
@@ -217,8 +221,9 @@ class Listening:
         known = {one.id: one for one in self.subscriptions}
         for request in answered:
             try:
-                answer = request.result()
-                answer.ResponseHeader.ServiceResult.check()
+                with readable():
+                    answer = request.result()
+                    answer.ResponseHeader.ServiceResult.check()
             except ua.uaerrors.BadTimeout:
                 continue  # of this request alone: another is sent
             except ua.uaerrors.BadTooManyPublishRequests as error:
@@ -259,10 +264,11 @@ class Listening:
         """Try the nodes that were bad, by the namespaces of now."""
         self._retried = asyncio.get_running_loop().time()
         try:
-            facts = await self._link.facts()
-            for one in self.subscriptions:
-                if one.bad:
-                    one.note_bad({}, good=await one.retry(self._link, facts))
+            with readable():
+                facts = await self._link.facts()
+                for one in self.subscriptions:
+                    if one.bad:
+                        one.note_bad({}, good=await one.retry(self._link, facts))
         except FAILURES as error:
             self._doom = self._doom or str(error) or type(error).__name__
 

@@ -5,11 +5,10 @@ class on the server, ``listening`` makes waves of what comes, ``values`` makes c
 ``progress`` is where to go on.
 """
 
+import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel
@@ -19,6 +18,7 @@ from connectors.opcua.nodes import Address, parse
 from connectors.opcua.progress import Position
 from connectors.opcua.settings import RateClass
 from connectors.opcua.settings import Settings as OpcUaSettings
+from connectors.secrets import read_secret
 
 if TYPE_CHECKING:
     from connectors.opcua.link import Link
@@ -62,8 +62,13 @@ class Source:
         await self.close()
         rates = self._rates()
         position = self._position(resume)
-        password = self._password()
-        from connectors.opcua.link import DENIED, FAILURES, Link  # noqa: PLC0415 (asyncua, see above)
+        password = await asyncio.to_thread(self._password)
+        from connectors.opcua.link import (  # noqa: PLC0415 (asyncua, see above)
+            DENIED,
+            FAILURES,
+            Link,
+            readable,
+        )
         from connectors.opcua.listening import Listening  # noqa: PLC0415
         from connectors.opcua.subscription import Subscription  # noqa: PLC0415
 
@@ -72,8 +77,9 @@ class Source:
         made = [Subscription(self.name, settings, rate, tags) for rate, tags in rates.items()]
         listening = Listening(self.name, settings, link, made, self._totals)
         try:
-            await link.connect()
-            await listening.start(position, take_over=self._in_vain < TAKE_OVERS)
+            with readable():
+                await link.connect()
+                await listening.start(position, take_over=self._in_vain < TAKE_OVERS)
         except DENIED as error:
             raise NotReadyError(
                 f"source {self.name}: {settings.url} does not let "
@@ -170,17 +176,10 @@ class Source:
 
     def _password(self) -> str | None:
         """Read anew at each opening. Raises NotReadyError where it is not there."""
-        settings = self._settings
-        try:
-            if settings.password_file is not None:
-                return Path(settings.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-            if settings.password_env is not None:
-                return os.environ[settings.password_env]
-        except (OSError, UnicodeDecodeError, KeyError) as error:
-            where = settings.password_file or settings.password_env
-            raise NotReadyError(
-                f"source {self.name}: cannot read the password in {where}: {type(error).__name__}",
-                connector=self.name,
-                retry_after_s=RETRY_LOGIN_S,
-            ) from error
-        return None
+        secret = read_secret(
+            "password",
+            file=self._settings.password_file,
+            env=self._settings.password_env,
+            connector=self.name,
+        )
+        return None if secret is None else secret.get_secret_value()

@@ -48,4 +48,6 @@ def _silence(source: SourceStanding) -> str:
         return f"is {source.state}: {source.reason}"
     if source.heard_age_s is None:
         return f"is {source.state}, and gave nothing yet"
+    if source.heard_age_s < 0:
+        return "was last heard before the clock was put back"
     return f"was last heard {source.heard_age_s:.0f} s ago, want every {source.expected_s:g} s"

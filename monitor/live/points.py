@@ -9,6 +9,7 @@ database merges what is written twice.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class PointMaker:
     def of(self, results: Results) -> list[Points]:
         """The points of results, in no order. Results must come in the order of the journal."""
         near = self._spans(results.alarms)
-        points = [self._alarm_event(event) for event in results.alarms]
+        points = [self._alarm_event(event) for event in _apart(results.alarms)]
         for scores in results.scores:
             points += self._of_kind(scores, near)
         return points
@@ -227,6 +228,17 @@ def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[
 def _tags(site: str, asset: Asset) -> dict[str, str]:
     area = {} if asset.area is None else {"area": asset.area}
     return {"site": site, "asset": asset.name} | area
+
+
+def _apart(events: Iterable[AlarmEvent]) -> Iterator[AlarmEvent]:
+    """The events, 1 ns later where series and time are taken: several alarms that are unshelved."""
+    taken = set()
+    for event in events:
+        series, tick = (event.asset, event.alarm_class, event.point, event.transition), event.tick
+        while (series, tick) in taken:
+            tick += 1
+        taken.add((series, tick))
+        yield replace(event, tick=tick)
 
 
 def _open(tick: I64, spans: Sequence[tuple[int, int]]) -> F64:

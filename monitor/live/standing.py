@@ -27,8 +27,8 @@ class SourceStanding:
 
     @property
     def fresh(self) -> bool:
-        """Whether it was heard within its time."""
-        return self.heard_age_s is not None and self.heard_age_s <= self.expected_s
+        """Whether it was heard within its time; after a clock that was put back, nobody knows."""
+        return self.heard_age_s is not None and abs(self.heard_age_s) <= self.expected_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

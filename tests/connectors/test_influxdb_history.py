@@ -264,6 +264,8 @@ def test_a_retention_policy_is_named_or_not_found(base):
         (Answer(404), RefusedError),
         (Answer(302, {"Location": "/"}), RefusedError),
         (Answer(200, body=b"<html>"), RefusedError),
+        (Answer(200, body=b"5"), RefusedError),
+        (Answer(200, body=b'{"results":[null]}'), RefusedError),
         (Answer(200, body=b'{"results":[{"error":"query-timeout limit exceeded"}]}'), RefusedError),
         # cut off in the middle of an answer
         (Answer(200, {"Content-Length": "99", "Connection": "close"}, b"{}\n"), NotReadyError),

@@ -174,6 +174,18 @@ async def test_what_the_broker_does_not_confirm_is_not_delivered(tmp_path):
                 await one.deliver([alarm(1)])
 
 
+async def test_a_delivery_of_nothing_to_publish_finds_a_link_that_is_gone(tmp_path):
+    health = scores("pump", 1.0, measurement="pipeline_health")  # all there is while sources rest
+    with mosquitto(tmp_path) as broker, recorded(broker) as got:
+        one = sink(broker)
+        async with opened(one):
+            await one.deliver([health])
+            one._link._pump._wire._socket.shutdown(2)
+            await asyncio.to_thread(got.until, lambda messages: online(messages) == [True, False])
+            with pytest.raises(NotReadyError):
+                await one.deliver([health])
+
+
 async def test_what_we_may_not_write_may_be_mended(tmp_path):
     access = ["topic write watchkeeper/plant/status"]
     with mosquitto(tmp_path, access=access) as broker:

@@ -18,6 +18,7 @@ from support.servers import HERE, started
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from connectors.contract import LostError, NotReadyError, TagRef
 from connectors.mqtt import Source
+from connectors.mqtt.client import WiredClient
 from connectors.mqtt.settings import ReadingSettings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(60)]
@@ -149,6 +150,24 @@ async def test_a_broker_that_forgot_us_leaves_a_gap_since_the_last_message(tmp_p
         async with opened(source(broker), after.position) as one:
             await published(broker, *timed(3))
             assert not [b for b in await take(one, 1) if isinstance(b, Notice)]
+
+
+async def test_a_gap_is_told_once_even_where_the_link_that_found_it_never_opened(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(WiredClient, "ask_for", lambda *_: 4711)  # which nobody answers
+    with mosquitto(tmp_path) as broker:
+        one = source(broker, timeout_s=0.3)
+        with pytest.raises(NotReadyError):
+            await one.open(resume="1/1/1000")
+        monkeypatch.undo()
+        for gaps in ([NoticeKind.GAP], []):
+            async with opened(one, "1/1/1000"):
+                assert one.status()["session_present"] == 1, "made by the link that never opened"
+                await published(broker, *timed(1))
+                batches = await take(one, 1)
+                assert [b.kind for b in batches if isinstance(b, Notice)] == gaps
+                assert one.status()["gaps_total"] == 1
 
 
 async def test_malformed_payloads_are_counted_acknowledged_and_stop_nothing(tmp_path):

@@ -147,7 +147,7 @@ async def test_what_was_not_accepted_comes_again_after_a_restart_and_nothing_is_
     assert notices(taken, NoticeKind.GAP) == []
 
 
-async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, node):
+async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, node, caplog):
     quick = {"keepalive_s": 0.1, "lifetime_s": 0.4, "queue_s": 0.1}
     plant = source(foreign.port, [node], **quick)
     await plant.open(resume=None)
@@ -161,6 +161,9 @@ async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, 
     (gap,) = notices(taken, NoticeKind.GAP)
     assert gap.since == is_alive(stored)[-1].until
     assert gap.until - gap.since > lifetime_s * 1e9
+    assert plant.status()["gaps_total"] == 1
+    (said,) = [one for one in caplog.messages if "is lost" in one]
+    assert f"was there for {(gap.until - gap.since) / 1e9:.1f} s" in said
 
 
 async def test_a_frozen_server_is_given_up_in_the_time_of_its_sign_of_life(tmp_path):
@@ -239,6 +242,13 @@ async def test_a_password_opens_the_door_or_is_asked_for_again_in_a_minute(
 async def test_a_password_that_is_not_there_is_waited_for(tmp_path):
     given = {"user_name": "mon", "password_file": str(tmp_path / "none")}
     with pytest.raises(NotReadyError, match="none"):
+        await source(free_port(), ["flow"], **given).open(resume=None)
+
+
+async def test_an_empty_password_is_no_password_and_is_not_tried(tmp_path):
+    (tmp_path / "secret").write_text("\n")
+    given = {"user_name": "mon", "password_file": str(tmp_path / "secret")}
+    with pytest.raises(NotReadyError, match="is empty or not set"):
         await source(free_port(), ["flow"], **given).open(resume=None)
 
 

@@ -6,10 +6,12 @@ import time
 import numpy as np
 import pytest
 from asyncua import ua
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.common.utils import Buffer
 from support.opcua import corner, last_position, notices, plc, source, take, utc, values
 
 from connectors.batch import BAD, GOOD, UNCERTAIN, Flag, NoticeKind, Samples
-from connectors.contract import LostError
+from connectors.contract import ConnectorError, LostError
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(60)]
 
@@ -165,6 +167,45 @@ async def test_a_bad_node_stops_nobody_is_said_once_and_is_had_once_it_is_there(
     assert marked[3] == 0x80340000  # for as long as it is away, it is known to be
     assert found[3] == GOOD
     assert found[1] > marked[1] > T0  # its old stamp would put it before the outage that it ends
+
+
+@pytest.mark.parametrize(
+    "keeps", [0, 24], ids=["all", "body"]
+)  # bytes before those that are broken
+@pytest.mark.parametrize(
+    "request_type",
+    [
+        "CreateSessionRequest",
+        "ActivateSessionRequest",
+        "ReadRequest",
+        "CreateMonitoredItemsRequest",
+        "PublishRequest",
+    ],
+)
+async def test_an_answer_that_is_malformed_ends_the_link_and_nothing_else(
+    request_type, keeps, monkeypatch
+):
+    whole = UASocketProtocol.send_request
+
+    async def broken(self, request, *given, **named):
+        answer = await whole(self, request, *given, **named)
+        if type(request).__name__ != request_type:
+            return answer
+        intact = answer.copy().read(len(answer))
+        answer = Buffer(intact[:keeps] + b"\xff" * (len(intact) - keeps))
+        self.check_answer(answer, "")  # as of every answer
+        return answer
+
+    monkeypatch.setattr(UASocketProtocol, "send_request", broken)
+    plant = corner({"flow": 1.0}).source(["flow"])
+
+    async def run():
+        await plant.open(resume=None)
+        await take(plant, lambda _: False)
+
+    with pytest.raises(ConnectorError):
+        await run()
+    await plant.close()
 
 
 async def test_a_namespace_that_the_server_lacks_is_a_bad_node():

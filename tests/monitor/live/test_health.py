@@ -54,6 +54,14 @@ def test_one_source_that_gives_data_is_enough():
     assert judge(standing(sources={"rig": silent, "line": source()})).ready
 
 
+def test_a_clock_that_was_put_back_makes_nobody_fresh():
+    assert judge(standing(sources={"rig": source(heard_age_s=-0.01)})).ready
+    found = judge(standing(sources={"rig": source(heard_age_s=-3600.0)}))
+    assert found.reasons == (
+        "no source gives data: rig was last heard before the clock was put back",
+    )
+
+
 def test_silence_that_a_source_vouches_for_is_not_silence():
     assert judge(standing(sources={"rig": source(sample_age_s=4000.0, heard_age_s=2.0)})).ready
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -343,6 +344,16 @@ def test_the_points_do_not_depend_on_how_records_were_grouped(data):
     assert rows_of(found) == rows_of(expected)
 
 
+def test_alarms_of_a_point_that_are_unshelved_together_are_points_of_their_own():
+    old, new = (replace(event(Transition.UNSHELVED, 3), id=name) for name in ("old", "new"))
+    found = rows_of(PointMaker(PLAN, {}, channel_s=0).of(Results(alarms=(old, new))))
+    ((_, rows),) = found.items()
+    assert {time: fields["alarm_id"] for time, fields in rows.items()} == {
+        old.tick: "old",
+        old.tick + 1: "new",
+    }
+
+
 async def test_a_database_that_is_away_for_long_costs_points_but_no_message(
     tmp_path, base, monkeypatch
 ):
@@ -354,9 +365,12 @@ async def test_a_database_that_is_away_for_long_costs_points_but_no_message(
     monkeypatch.setattr(service, "FAREWELL_S", 0.1)
     made = plants.plant(tmp_path / "plant", assets=1, model=None, batch_rows=5)
     made.settings["state"] = {"outbox_mb": 0.02, "channel_score_s": 0}
-    await asyncio.to_thread(plants.run, made.save())
-    with DatabaseReader(made.data) as database:
-        backlog = Outbox(database).backlog("inbox")
-        waiting = Outbox(database).pending("inbox", limit_items=10_000, limit_bytes=1 << 30)
-    assert backlog.dropped > 0
-    assert sum(isinstance(item, Message) for _, item in waiting) == 2 * len(FAULTS)
+    async with plants.serving(plants.never_ending(made), clock=HeldClock(TICKS + 7)) as serving:
+        outbox = Outbox(serving.database)
+
+        def messages():
+            waiting = outbox.pending("inbox", limit_items=10_000, limit_bytes=1 << 30)
+            return sum(isinstance(item, Message) for _, item in waiting)
+
+        await until(outbox.sinks)
+        await until(lambda: messages() == 2 * len(FAULTS) and outbox.backlog("inbox").dropped > 0)
