@@ -56,15 +56,16 @@ class Delivery:
                         await self._news.wait()
                 except NotReadyError as error:
                     self._say(str(error))
-                    await asyncio.sleep(backoff.next_s(error.retry_after_s))
+                    pause_s = backoff.next_s(error.retry_after_s)
                 except StorageFullError as error:  # ours: the sink has taken it
                     self._say(f"what it took cannot be noted, and will be sent again: {error}")
-                    await asyncio.sleep(backoff.next_s())
+                    pause_s = backoff.next_s()
                 except RefusedError as error:  # at the door: nothing can be delivered as configured
                     self._say(str(error))
-                    await asyncio.sleep(REFUSED_S)
+                    pause_s = REFUSED_S
                 finally:
-                    await self.sink.close()
+                    await self.sink.close()  # before the pause: no connection is held meanwhile
+                await asyncio.sleep(pause_s)
         finally:
             self.idle.set()
 

@@ -123,6 +123,7 @@ class Intake:
         """Open, take in, and start again where the journal ends, for as long as there is hope."""
         backoff = Backoff()
         while self.state is SourceState.WAITING:
+            pause_s = 0.0
             try:
                 resume = await in_thread(self._position)
                 await self.source.open(resume=resume)
@@ -134,9 +135,10 @@ class Intake:
                 self._turn(SourceState.REFUSED, str(error))
             except (NotReadyError, LostError) as error:
                 self._turn(SourceState.WAITING, str(error))
-                await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
+                pause_s = backoff.next_s(getattr(error, "retry_after_s", None))
             finally:
-                await self.source.close()
+                await self.source.close()  # before the pause: no session is held meanwhile
+            await asyncio.sleep(pause_s)
 
     async def _take_in(self, backoff: Backoff) -> None:
         """Commit batch after batch, in order, and acknowledge each once it is safe."""

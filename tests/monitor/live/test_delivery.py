@@ -306,3 +306,11 @@ async def test_a_sink_that_refuses_at_the_door_is_left_alone_for_long(post, monk
         await one.delivery.idle.wait()
     assert one.peer.taken == ["a"]
     assert time.monotonic() - started >= 0.3
+
+
+async def test_a_sink_is_closed_before_it_is_left_alone_for_a_while(post):
+    one = post(away(retry_after_s=3600))
+    async with one.at_work():
+        one.put("m1")
+        await until(lambda: one.peer.closed == 1)
+        assert one.waits() == 1
