@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 from support import plants
 from support.commands import watchkeeper
@@ -99,6 +100,19 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert "source   rig: ended, last sample " in said.out
     assert "source   other: waiting, no sample yet: other: no file matches" in said.out
     assert "sink     inbox: 4 waiting; away: " in said.out
+
+
+async def test_a_tag_of_which_nothing_came_is_named_while_its_source_runs(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1, model=None)
+    shown = plants.columns(made.assets)
+    shown["m0.flow"][:] = np.nan
+    plants.write(made.folder / "rig.csv", shown)
+    made.settings["sources"]["rig"]["speed"] = 20.0
+    made.save()
+    async with plants.serving(made) as running:
+        await until(lambda: running.status["samples_received"] > 0)
+        said = await asyncio.to_thread(watchkeeper, "status", made.file)
+    assert "         no usable value since the start: m0/flow\n" in said.out
 
 
 def test_a_backfill_has_no_service(lived):

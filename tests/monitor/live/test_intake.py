@@ -1,6 +1,7 @@
 """The intake and a source that sends no more before it hears that the rest is safe."""
 
 import asyncio
+import logging
 
 import numpy as np
 
@@ -66,3 +67,39 @@ async def test_what_is_committed_is_acknowledged_though_nothing_more_comes(tmp_p
         finally:
             writer.close()
     assert source.accepted_positions == ["0", "1", "2", "3", "4"]
+
+
+class Halting(Windowed):
+    """Says that something is missing, and ends."""
+
+    async def batches(self):
+        yield Notice(
+            source=self.name,
+            kind=NoticeKind.GAP,
+            since=1_700_000_000_000_000_000,
+            until=1_700_000_045_200_000_000,
+            reason="nobody listened",
+        )
+        yield Notice(source=self.name, kind=NoticeKind.ENDED)
+
+
+async def test_a_gap_is_said_with_its_length_and_its_end(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    with Database(tmp_path) as database:
+        writer = Writer(database)
+        intake = Intake(
+            Halting(0),
+            journal=Journal(database),
+            writer=writer,
+            clock=SystemClock(),
+            behind=Behind(lambda: 1 << 62),
+            committed=lambda: None,
+        )
+        try:
+            async with asyncio.timeout(10):
+                await intake.run()
+        finally:
+            writer.close()
+    assert caplog.messages == [
+        "Source m: a gap of 45.2 s, up to 2023-11-14T22:14:05.200+00:00: nobody listened."
+    ]
