@@ -40,8 +40,9 @@ servers: ## what the tests need beside Python: brokers, databases, node modules
 	@scripts/test-servers
 
 # Line and branch coverage of the pure core together; the other rooms are judged by what their tests prove.
+# One process a core, the tests of a file together: they share what is slow to make.
 test: checks servers ## all of it
-	@$(RUN)/python -m pytest --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+	@$(RUN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 bench: .venv/.ready ## run every benchmark that needs no data of its own
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(RUN)/python $$script; done

@@ -46,9 +46,10 @@ from pipeline import (
 from torch import Tensor, nn
 
 from models.bundle import Bundle
-from models.gradient import GradientFit, Run, TrainingSettings
-from models.recurrent import Forecaster, GruSettings
+from models.gradient import GradientFit, Run
+from models.recurrent import Forecaster
 from models.runtime import use_one_thread
+from models.settings import GruSettings, TrainingSettings
 
 # T ticks, A assets, C channels, R rows of many ticks
 

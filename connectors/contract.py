@@ -96,6 +96,15 @@ class TagRef:
 
 
 @runtime_checkable
+class Delayed(Protocol):
+    """Settings of a source that tell how late its samples may be; others say nothing of it."""
+
+    def delay_ms(self, address: str) -> float:
+        """The longest time from the stamp of a sample of this tag until it comes, all well."""
+        ...
+
+
+@runtime_checkable
 class Source(Protocol):
     """Brings batches in, one after the other, and resumes where it was.
 

@@ -18,6 +18,7 @@ import monitor
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("connectors", "models", "monitor")
+GRAFANA = "configs/grafana/provisioning"
 DECISION_HEADINGS = [
     "Context",
     "Choice",
@@ -52,7 +53,7 @@ def test_the_rooms_are_imported_from_this_tree_and_not_from_a_namesake(room: obj
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_wheel_holds_the_rooms_the_licence_and_the_demo(tmp_path: Path) -> None:
+def test_a_wheel_holds_the_rooms_the_licence_the_demo_and_the_dashboards(tmp_path: Path) -> None:
     # Built from what is in the repository, not from what lies about in the tree.
     source = tmp_path / "source"
     for path in files_of_the_repository():
@@ -70,8 +71,11 @@ def test_a_wheel_holds_the_rooms_the_licence_and_the_demo(tmp_path: Path) -> Non
 
     (wheel,) = tmp_path.glob("watchkeeper-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    demo = {path.name for path in (ROOT / "configs" / "demo").iterdir() if path.is_file()}
-    assert {f"configs/demo/{name}" for name in demo} <= set(names)
+    data = {path for path in (ROOT / "configs").rglob("*") if path.is_file()}
+    shipped = {str(path.relative_to(ROOT)) for path in data if path.suffix != ".pyc"}
+    assert {"configs/demo/demo.yaml", f"{GRAFANA}/datasources/watchkeeper.yaml"} <= shipped
+    assert {Path(name).suffix for name in shipped} >= {".json", ".parquet", ".md"}
+    assert shipped <= set(names)
     assert modules_of_the_rooms() <= set(names)
     assert any(re.fullmatch(r"watchkeeper-.*\.dist-info/licenses/LICENSE", name) for name in names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]

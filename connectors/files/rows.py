@@ -362,4 +362,4 @@ def _cell(address: str, settings: ReadingSettings, connector: str) -> tuple[str,
 def _did_you_mean(name: str, headers: Sequence[str], bare: Mapping[int, str]) -> str:
     known = {known.lower(): known for known in (*headers, *bare.values())}
     close = difflib.get_close_matches(name.lower(), known, n=1)
-    return f", did you mean {known[close[0]]!r}?" if close else ""
+    return f" (did you mean {known[close[0]]!r}?)" if close else ""

@@ -1,13 +1,15 @@
 """Points into a bucket: ready-made line protocol, through the client's synchronous write API.
 
 Retrying, keeping and putting aside are the delivery's work: here a request succeeds, or says why
-not. The client blocks, so each request has a thread.
+not. The client blocks, so each request has a thread; nobody waits for it after the last delivery.
 """
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel
@@ -124,7 +126,8 @@ class Sink:
     async def _take(self, body: Sequence[Piece]) -> Mapping[int, str]:
         """Write all that can be; the items of which something cannot, and why."""
         try:
-            await asyncio.to_thread(self._post, b"".join(lines.data for _, lines in body))
+            data = b"".join(lines.data for _, lines in body)
+            await _apart(lambda: self._post(data), name=f"influxdb {self.name}")
         except _RefusedLinesError as refusal:
             halves = _halves(body, within=refusal.too_large)
             if not halves:
@@ -176,6 +179,22 @@ class Sink:
             connector=self.name,
             retry_after_s=retry_after_s(headers.get("Retry-After"), now_s=time.time()),
         )
+
+
+async def _apart(work: Callable[[], None], *, name: str) -> None:
+    """Do it in a thread that the end of the program does not wait for, as it does for a pool's."""
+    done: Future[None] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 def _halves(body: Sequence[Piece], *, within: bool) -> list[Sequence[Piece]]:

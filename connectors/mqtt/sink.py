@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from connectors.contract import LostError, NotReadyError, RefusedError
 from connectors.mqtt.link import Link
-from connectors.mqtt.publishing import Publication
+from connectors.mqtt.publishing import Answer, Publication
 from connectors.mqtt.pump import Options
 from connectors.mqtt.settings import WritingSettings, level_or_error
 from connectors.points import Message, Outgoing, Points
@@ -103,7 +103,8 @@ class Sink:
             await asyncio.gather(beating, return_exceptions=True)
         if link is not None:
             if link.is_open:
-                link.publish([self._status(online=False)])
+                goodbye = link.publish([self._status(online=False)])
+                goodbye.add_done_callback(_unheard)
             await link.close()
 
     async def _beat(self) -> None:
@@ -173,6 +174,12 @@ class Sink:
         }
         topic = f"{self._root}/{level_or_error(points.tags['asset'])}/state"
         return moment, Publication(topic, _json(document), retain=True)
+
+
+def _unheard(answer: "asyncio.Future[list[Answer]]") -> None:
+    """Nobody waits for it; asyncio need not speak of an error in it."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _instant(ns: int) -> dict[str, str | int]:

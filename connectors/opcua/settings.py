@@ -150,6 +150,11 @@ class Settings(BaseModel):
             every_sample=given.get("every_sample", self.every_sample),
         )
 
+    def delay_ms(self, address: str) -> float:
+        """The longest time from the stamp of a sample of this tag until it is sent."""
+        rate = self.rate_of(address)
+        return self.source_delay_ms + rate.sampling_ms + rate.publishing_ms
+
     def queue_size(self, rate: RateClass) -> int:
         """Values of one item that the server is to keep: two publishings, and the outage."""
         between = math.ceil(rate.publishing_ms / rate.sampling_ms)

@@ -20,6 +20,7 @@ def command(
     """Check a configuration: every problem at once, with its line.
 
     Ends with 0 where it can be used, with 2 where it cannot. Connects to nothing, changes nothing.
+    Models that are there are read: one that `run` will refuse is said.
     """
     from monitor.site.advice import advice  # noqa: PLC0415 - commands import when they run
     from monitor.site.config import load  # noqa: PLC0415 - as above
@@ -30,13 +31,22 @@ def command(
     except ConfigError as error:
         _say_wrong(file, error.problems, as_json=as_json)
         raise typer.Exit(console.Exit.USAGE) from None
-    warnings = advice(config)
+    warnings = (*advice(config), *_models(config))
     if as_json:
         console.say_json(
             {"ok": True, "hash": config.hash, **_summary(config), "warnings": list(warnings)}
         )
         return
     _say_right(file, config, warnings)
+
+
+def _models(config: "Config") -> tuple[str, ...]:
+    """What is wrong with the models that are there; where there is none, torch is not needed."""
+    if not any(kind.model and Path(kind.model.bundle).exists() for kind in config.kinds.values()):
+        return ()
+    from monitor.site.plant import unfit  # noqa: PLC0415 - torch takes seconds
+
+    return unfit(config)
 
 
 def _say_wrong(file: Path, problems: "tuple[Problem, ...]", *, as_json: bool) -> None:

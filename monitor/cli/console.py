@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 MOST_SHOWN = 50  # problems; one mistake in a template can make thousands
+LINE_S = 10.0  # a log learns no more often that a training is alive
 
 LIBRARIES = {"asyncua": logging.ERROR, "httpx": logging.WARNING}  # of others: what to log from
 
@@ -268,24 +270,37 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def training(kind: str) -> "Iterator[Progress]":
-    """A bar an epoch at a time; gives the function that training reports to."""
+def training(kind: str, *, monotonic: Callable[[], float] = time.monotonic) -> "Iterator[Progress]":
+    """A bar an epoch at a time, or a line now and then where there is no terminal.
+
+    Gives the function that training reports to.
+    """
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as in say()
 
     console = err()
+    said_s = monotonic()
+    if not console.is_terminal:
+        say(f"training {kind}", stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"training {kind}", total=None)
 
         def report(  # noqa: PLR0917 - as training calls it
             fold: int, folds: int, epoch: int, epochs: int, loss: float, validation: float
         ) -> None:
+            nonlocal said_s
+            words = (
+                f"training {kind}: model {fold} of {folds}, epoch {epoch} of {epochs}, "
+                f"loss {loss:.3f}, validation {validation:.3f}"
+            )
             bar.update(
                 task,
-                description=f"training {kind}: model {fold} of {folds}, epoch {epoch}, "
-                f"loss {loss:.3f}, validation {validation:.3f}",
+                description=words,
                 total=folds * epochs,
                 completed=(fold - 1) * epochs + epoch,
             )
+            if not console.is_terminal and monotonic() - said_s >= LINE_S:
+                said_s = monotonic()
+                say(words, stderr=True)
 
         yield report
 

@@ -7,6 +7,7 @@ from monitor.cli.console import MOST_SHOWN, Exit, StopError, duration, local, sa
 from monitor.live.clock import SystemClock
 from monitor.site.status import rejected
 
+_SOURCES = {"refused": "given up"}
 _STATES = {
     None: "not scored lately",
     "ok": "scored",
@@ -29,7 +30,8 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
         last = source["last_ns"]
         when = "no sample yet" if last is None else f"last sample {_moment(last, zone)}"
         state, reason = _connection(source, live["sources"].get(name))
-        say(f"source   {name}: {state}, {when}", (reason, "yellow"))
+        held = (f": {reason}" if reason else "", "bold red" if state == "refused" else "yellow")
+        say(f"source   {name}: {_SOURCES.get(state, state)}, {when}", held)
         _say_silent(live["sources"].get(name))
     for words in rejected(found).values():
         say(("warning  ", "yellow"), words)
@@ -64,10 +66,15 @@ def _say_service(found: dict[str, Any], zone: str) -> None:
 
 
 def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[str, str]:
-    """The state of a source and why: while it is not connected that counts, else its last word."""
-    if live is None or live["state"] not in ("waiting", "refused"):
-        return source["state"], ""
-    return live["state"], f": {live['reason']}" if live["reason"] else ""
+    """The state of a source and why: of what holds it up, else its last word.
+
+    The running service knows; where none runs, what was stored counts.
+    """
+    if live is None:
+        return source["state"], source["reason"]
+    if live["state"] in ("waiting", "refused") or source["reason"]:  # else that is over by now
+        return live["state"], live["reason"]
+    return source["state"], ""
 
 
 def _say_silent(live: dict[str, Any] | None) -> None:
@@ -84,11 +91,11 @@ def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
     for sink, waiting in found["backlog"].items():
         dropped = found["dropped"][sink]
         lost = (f", {dropped:,} dropped: the outbox was full" if dropped else "", "bold red")
-        away = live[sink]["reason"] if sink in live else ""
+        held = live[sink]["reason"] if sink in live else ""
         say(
             f"sink     {sink}: {waiting} waiting",
             lost,
-            (f"; away: {away}" if away else "", "yellow"),
+            (f"; held up: {held}" if held else "", "yellow"),
         )
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))

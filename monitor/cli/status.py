@@ -18,7 +18,8 @@ def command(
         bool,
         typer.Option(
             "--digest",
-            help="Add the SHA-256 of all scores at full rate, equal for live, backfill and replay.",
+            help="Add the SHA-256 of all scores kept at full rate, equal for live, backfill and "
+            "replay while `state.detail_hours` has let nothing of them go.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
@@ -27,7 +28,8 @@ def command(
 
     Asks the running service how its sources and sinks stand; where none runs, says so, and shows
     what was stored last. A source that is running spoke last, one that has ended will say no more,
-    one that is waiting is not reached, or has said nothing yet.
+    one that is waiting is not reached, or has said nothing yet; one that was given up is said
+    with the reason.
     """
     from monitor.cli.figures import say_summary  # noqa: PLC0415 - commands import when they run
     from monitor.cli.stored import running, stored  # noqa: PLC0415 - as above

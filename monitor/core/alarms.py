@@ -86,6 +86,9 @@ class Alarms:
         self._surprise = _conditions([kind.alarm], len(assets))
         self._limits = _limits(kind)
         self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
+        self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
+            [c.limits is not None and c.limits.only_running for c in kind.channels.values()]
+        )
         self._before = np.full((len(assets), len(self._channels)), np.nan)  # [A, C] last values
         self._board: dict[tuple[str, str], dict[str, Any]] = {}  # (asset, point) -> last occurrence
 
@@ -241,20 +244,23 @@ class Alarms:
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:
             return []
+        runs = scores.state != ScoreState.OFF
+        value_RC = np.where(~runs[:, None] & self._resting_C, np.nan, frames.value)
         starts = changes(frames.asset)
-        before = np.roll(frames.value, 1, axis=0)
+        before = np.roll(value_RC, 1, axis=0)
         before[starts] = self._before[frames.asset[starts]]
         before[frames.fresh] = np.nan
         last = ends(frames.asset)
-        self._before[frames.asset[last]] = frames.value[last]
-        rate = np.abs(frames.value - before) * (1000 / self._kind.tick_ms)  # per second
+        self._before[frames.asset[last]] = value_RC[last]
+        with np.errstate(over="ignore"):  # two huge values may be infinitely far apart
+            rate = np.abs(value_RC - before) * (1000 / self._kind.tick_ms)  # per second
 
         events = []
         count = len(self._assets)
         for number, limit in enumerate(self._limits):  # a loop over limits: each for all assets
-            seen = (rate if limit.name == "rate" else frames.value)[:, limit.channel]
-            beyond = (seen - limit.at) * limit.sign  # NaN, where not valid, compares as False
-            entered, runs = beyond > 0, scores.state != ScoreState.OFF
+            seen = (rate if limit.name == "rate" else value_RC)[:, limit.channel]
+            beyond = (seen - limit.at) * limit.sign  # NaN, where it says nothing, is neither
+            entered = beyond > 0
             found = self._beyond.step(
                 frames.asset + number * count,
                 frames.tick,

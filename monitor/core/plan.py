@@ -44,7 +44,7 @@ class Feature(StrEnum):
 
 
 class LimitSettings(Settings):
-    """Plain limits of one channel, in its unit: from the first sample on, without a model."""
+    """Plain limits of one channel, in its unit: also without a model. See only_running."""
 
     low_low: float | None = Field(None, description="Alarm below this.")
     low: float | None = Field(None, description="Alarm below this.")
@@ -65,6 +65,12 @@ class LimitSettings(Settings):
         0.0,
         ge=0,
         description="How long back inside before the alarm returns; counted as for alarm.",
+    )
+    only_running: bool = Field(
+        default=False,
+        description="Says nothing while `running` says that the machine is off, starting or "
+        "stopping: delays pause, an active alarm stays. For a flow that is low whenever the pump "
+        "stands; `running` should look at another channel then.",
     )
 
     @model_validator(mode="after")

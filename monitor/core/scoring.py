@@ -41,6 +41,8 @@ class Scorer:
         """Scores of the frames, row for row; ``running`` [R] are their RunStates."""
         count_R, count_C = frames.value.shape
         off = ~scored(running)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there
+            shown = frames.value.astype(np.float32)
         scores = Scores(
             kind=self._name,
             channels=self._channels,
@@ -51,7 +53,7 @@ class Scorer:
             blame=np.zeros((count_R, count_C), np.float32),
             coverage=np.zeros(count_R, np.float32),
             state=np.where(off, ScoreState.OFF, ScoreState.BLIND).astype(np.uint8),
-            value=frames.value.astype(np.float32),
+            value=shown,
             expected=np.full((count_R, count_C), np.nan, np.float32),
             spread=np.full((count_R, count_C), np.nan, np.float32),
         )

@@ -79,7 +79,8 @@ class Timeline:
         days = {
             nearest_second(int(moment), zone).date() for moment in (self.start[0], self.end[-1])
         }
-        if step >= _DAY_S * SECOND:
+        by_day = step >= _DAY_S * SECOND
+        if by_day:
             shown = "%d %b\n%Y"
         elif len(days) > 1:
             shown = f"%d %b\n{shown}"
@@ -87,7 +88,11 @@ class Timeline:
         for moment in moments:  # segments first: where one begins says more than a round time
             place = float(self.at(moment))
             if all(abs(place - other) >= 1 / MARKS for other, _ in marks):
-                marks.append((place, nearest_second(moment, zone).strftime(shown)))
+                read = nearest(moment, zone, 60 * SECOND if by_day else SECOND)
+                sharp = step > 2 * _DAY_S * SECOND or (read.hour, read.minute) == (0, 0)
+                marks.append(
+                    (place, read.strftime("%d %b\n%H:%M" if by_day and not sharp else shown))
+                )
         return sorted(marks)
 
 
@@ -102,7 +107,12 @@ _STEPS_S = (
 
 def nearest_second(moment: int, zone: ZoneInfo) -> datetime:
     """A time in ns since 1970 UTC as the site's people read it."""
-    return datetime.fromtimestamp((moment + SECOND // 2) // SECOND, zone)
+    return nearest(moment, zone, SECOND)
+
+
+def nearest(moment: int, zone: ZoneInfo, unit: int) -> datetime:
+    """The same to the nearest ``unit``, ns, of whole seconds."""
+    return datetime.fromtimestamp((moment + unit // 2) // unit * unit // SECOND, zone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from connectors.contract import NotReadyError, RefusedError, Sink
 from connectors.points import Message, Outgoing
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
+from monitor.live.reasons import Reasons
 from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageFullError
@@ -21,7 +22,8 @@ from monitor.state.writer import Writer
 logger = logging.getLogger(__name__)
 
 ITEMS, BYTES = 500, 1 << 20  # of one delivery
-LONGEST_S = 300.0  # between two attempts at a sink that is away
+LONGEST_S = 30.0  # between two attempts: a sink has everything within a minute of its return
+REFUSED_S = 300.0  # the same, where it refuses us: only a person mends that
 
 
 class Delivery:
@@ -30,10 +32,11 @@ class Delivery:
     def __init__(self, sink: Sink, *, outbox: Outbox, writer: Writer, clock: Clock) -> None:
         self.sink = sink
         self.idle = asyncio.Event()  # nothing waits for the sink
-        self.reason = ""  # why it is away, if it is
+        self.reason = ""  # why nothing gets on, if so: it is away, or our own disk is full
         self.lag_s: float | None = None  # from the last message it got to its delivery
         self._outbox, self._writer, self._clock = outbox, writer, clock
         self._refused = 0  # items refused for good since it last took a whole delivery
+        self._reasons = Reasons()
         self._news = asyncio.Event()
 
     def wake(self) -> None:
@@ -51,12 +54,15 @@ class Delivery:
                     while True:
                         await self._drain(backoff)
                         await self._news.wait()
-                except (NotReadyError, StorageFullError) as error:
+                except NotReadyError as error:
                     self._say(str(error))
-                    await asyncio.sleep(backoff.next_s(getattr(error, "retry_after_s", None)))
+                    await asyncio.sleep(backoff.next_s(error.retry_after_s))
+                except StorageFullError as error:  # ours: the sink has taken it
+                    self._say(f"what it took cannot be noted, and will be sent again: {error}")
+                    await asyncio.sleep(backoff.next_s())
                 except RefusedError as error:  # at the door: nothing can be delivered as configured
                     self._say(str(error))
-                    await asyncio.sleep(LONGEST_S)
+                    await asyncio.sleep(REFUSED_S)
                 finally:
                     await self.sink.close()
         finally:
@@ -133,9 +139,10 @@ class Delivery:
 
     def _say(self, reason: str) -> None:
         """Log a change, not a repetition."""
-        if reason != self.reason:
-            self.reason = reason
-            if reason:
-                logger.warning("Sink %s is away: %s", self.sink.name, reason)
-            else:
-                logger.info("Sink %s takes deliveries again.", self.sink.name)
+        before, self.reason = self.reason, reason
+        if reason:
+            if self._reasons.is_new(reason):
+                logger.warning("Sink %s is held up: %s", self.sink.name, reason)
+        elif before:
+            self._reasons.over()
+            logger.info("Deliveries to sink %s go on.", self.sink.name)

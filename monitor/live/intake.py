@@ -21,6 +21,7 @@ from connectors.contract import Batch, LostError, MismatchError, NotReadyError, 
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
+from monitor.live.reasons import Reasons
 from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
@@ -121,6 +122,7 @@ class Intake:
         self.sampled: int | None = None  # ns, wall time at which its last samples were received
         self.heard: int | None = None  # the same, or a word that nothing had changed
         self.silent = set(tags)  # gave no usable value yet, since the start
+        self._reasons = Reasons()
         self.mismatch = False  # refused, for it is not what the configuration says
         self._journal, self._writer, self._clock = journal, writer, clock
         self._behind, self._committed = behind, committed
@@ -250,12 +252,12 @@ class Intake:
 
     def _turn(self, state: SourceState, reason: str = "") -> None:
         """Change the state; say so once, not at every attempt."""
-        if (state, reason) == (self.state, self.reason):
-            return
-        self.state, self.reason = state, reason
+        before, self.state, self.reason = self.state, state, reason
         if state is SourceState.REFUSED:
             logger.error("Source %s is given up: %s", self.source.name, reason)
         elif reason:
-            logger.warning("Source %s waits, and is tried again: %s", self.source.name, reason)
-        else:
+            if self._reasons.is_new(reason):
+                logger.warning("Source %s waits, and is tried again: %s", self.source.name, reason)
+        elif state is not before:
+            self._reasons.over()
             logger.info("Source %s is %s.", self.source.name, state)

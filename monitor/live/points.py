@@ -81,6 +81,7 @@ class PointMaker:
             "value": _finite(scores.value),
             "expected": _finite(scores.expected),
             "residual": _finite(residual),
+            "spread": _finite(scores.spread),
             "contribution": _finite(scores.blame),
             "valid": np.isfinite(scores.value).astype(np.float64),
             "judged": np.isfinite(residual).astype(np.float64),
@@ -90,13 +91,15 @@ class PointMaker:
                 continue
             tags = self._tags_of[asset.name] | model
             tick = scores.tick[rows]
+            spans = near.get(asset.name, ())
             yield Points(
                 measurement="asset_score",
                 tags=tags,
                 time=tick,
-                fields={name: column[rows] for name, column in of_asset.items()},
+                fields={name: column[rows] for name, column in of_asset.items()}
+                | {"alarms_open": _open(tick, spans)},
             )
-            told = self._told(tick, tick_ms, near.get(asset.name, ()))
+            told = self._told(tick, tick_ms, spans)
             if not told.any():
                 continue
             own = {name: table[rows[told]] for name, table in of_channel.items()}
@@ -154,7 +157,7 @@ class PointMaker:
 
 
 def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[Points]:
-    """How the service stands as ``pipeline_health``: one row of it, and one a source.
+    """How the service stands as ``pipeline_health``: a row of it, one a source, and one a sink.
 
     An age that is not known yet is 0, with ``sampled`` 0 beside it.
     """
@@ -204,12 +207,34 @@ def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[
         )
         for name, source in standing.sources.items()
     ]
-    return [service, *sources]
+    of_sinks = [
+        row(
+            {"sink": name},
+            {
+                "connected": not sink.reason,
+                "backlog": sink.items,
+                "backlog_bytes": sink.bytes,
+                "oldest_age_s": sink.oldest_age_s,
+                "dropped": sink.dropped,
+                "dead_letters": sink.dead_letters,
+            },
+        )
+        for name, sink in standing.sinks.items()
+    ]
+    return [service, *sources, *of_sinks]
 
 
 def _tags(site: str, asset: Asset) -> dict[str, str]:
     area = {} if asset.area is None else {"area": asset.area}
     return {"site": site, "asset": asset.name} | area
+
+
+def _open(tick: I64, spans: Sequence[tuple[int, int]]) -> F64:
+    """How many of these alarms stand at each tick [N]; one that returns at a tick does no more."""
+    count = np.zeros(len(tick))
+    for since, until in spans:
+        count += (tick >= since) & (tick < until)
+    return count
 
 
 def _by_asset(scores: Scores) -> Iterator[tuple[int, Index]]:

@@ -6,6 +6,7 @@ connection.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -109,6 +110,7 @@ class Service:
             retention=retention,
             points=points,
             announce=self._announce,
+            troubles=self._troubles,
         )
         self._commands = Commands(
             database,
@@ -187,11 +189,16 @@ class Service:
             for task in done:
                 await task  # a bug in a source or a sink is a bug, not an outage
             everything.cancel()
-            stopping.cancel()
-            await _cancelled(*reading)
+            self.stop()
+            await _cancelled(beating, *reading)
+            await telling  # what it has begun is delivered with the rest
+            with contextlib.suppress(StorageFullError):  # then there is nothing on its way
+                await self._commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
+                with contextlib.suppress(StorageFullError):  # the one before stays
+                    await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
             await _cancelled(beating, telling, *reading, *delivering)
@@ -209,6 +216,14 @@ class Service:
                 for delivery in self._deliveries
             },
         )
+
+    def _troubles(self) -> dict[str, dict[str, str]]:
+        """The sources that wait or were given up for a reason; called from the step's thread."""
+        return {
+            intake.source.name: {"state": str(intake.state), "reason": intake.reason}
+            for intake in self._intakes
+            if intake.reason
+        }
 
     async def _farewell(self) -> None:
         """Give the sinks a moment for the rest; what they do not take stays in the outbox."""
@@ -235,9 +250,8 @@ class Service:
                 self._trouble = str(error)
 
     async def _tell_health(self) -> None:
-        """Tell databases how the service stands, each ten seconds; where none is, wait for good."""
-        while self._wants_points:
-            await asyncio.sleep(HEALTH_S)
+        """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
+        while self._wants_points and not await _within(HEALTH_S, self._stop):
             standing = await self.standing()
             points = health_points(standing, site=self._site, ready=judge(standing).ready)
             try:
@@ -245,7 +259,7 @@ class Service:
                 self._announce_here()
             except StorageFullError:
                 pass  # the beat says so
-        await asyncio.Event().wait()
+        await self._stop.wait()
 
     async def standing(self) -> ServiceStanding:
         """How it stands now."""
@@ -359,6 +373,15 @@ def _age_s(now: int, moment: int | None) -> float | None:
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Wait for all tasks, or for the first that fails."""
     await asyncio.gather(*tasks)
+
+
+async def _within(longest_s: float, event: asyncio.Event) -> bool:
+    """Whether it happens in time."""
+    try:
+        await asyncio.wait_for(event.wait(), longest_s)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:

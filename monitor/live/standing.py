@@ -36,7 +36,7 @@ class SourceStanding:
 class SinkStanding:
     """How one sink stands."""
 
-    reason: str  # why it is away; "": it is not
+    reason: str  # why it is away, or held up by our own disk; "": it is not
     items: int  # that wait for it
     bytes: int
     oldest_age_s: float | None  # of what waits, in event time; None: nothing waits

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -56,16 +56,18 @@ class Stepper:
         retention: Retention,
         points: PointMaker | None,
         announce: Callable[[], None],
+        troubles: Callable[[], Mapping[str, Any]],
     ) -> None:
         """``announce`` is called, in the step's thread, when there may be something to deliver.
 
-        ``points`` is None where no sink wants any.
+        ``points`` is None where no sink wants any. ``troubles`` tells, in the same thread, which
+        sources are held up and why: for the status.
         """
         self.failed: BaseException | None = None
         self._database, self._writer, self._pipeline = database, writer, pipeline
         self._epoch, self._site = epoch, site
         self._clock, self._snapshot_s = clock, retention.snapshot_s
-        self._points, self._announce = points, announce
+        self._points, self._announce, self._troubles = points, announce, troubles
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._snapshots = Outbox(database), Snapshots(database)
         self._tidying = Tidying(database, retention)
@@ -142,6 +144,8 @@ class Stepper:
                 elif not moved:
                     self._news.wait(POLL_S)
             self._save()
+        except StorageFullError as error:  # told to stop while it waits for room: all said
+            self.failed = error
         except BaseException as error:
             self.failed = error
             logger.exception("The step failed at record %d.", self._at + 1)
@@ -246,6 +250,10 @@ class Stepper:
                     logger.info("There is room again.")
                 return result
 
+    def write_status(self, tx: Transaction) -> None:
+        """Store the status once more: why a source was given up may be newer than all results."""
+        self._store.write_status(tx, self.status())
+
     def status(self) -> dict[str, Any]:
         """The counters as they stand, as JSON values."""
         kept = sorted(self._latency_ms)
@@ -253,6 +261,7 @@ class Stepper:
         return {
             **self._pipeline.status(),
             "record": self._at,
+            "troubles": dict(self._troubles()),
             "updated_ns": self._clock.now(),
             "score_latency_ms": {"p50": at(0.50), "p99": at(0.99)},
         }

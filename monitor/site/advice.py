@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from connectors import discover
+from connectors.contract import Delayed
 from monitor.site.config import Config
 from monitor.site.settings import Kind
 
@@ -49,7 +50,9 @@ def _all(config: Config) -> Iterator[str]:
         if not any(asset.kind == name for asset in config.assets.values()):
             yield f"kinds.{name}: no asset is of this kind"
         yield from _model(name, kind)
+        yield from _limits(name, kind)
         yield from _times(name, kind)
+        yield from _lateness(name, config)
     used = {bound.source for asset in config.assets for bound in config.tags_of(asset)}
     yield from (
         f"sources.{name}: no asset takes anything from it"
@@ -90,6 +93,50 @@ def _model(name: str, kind: Kind) -> Iterator[str]:
     if idle:
         named = ", ".join(idle)
         yield f"kinds.{name}.channels: neither limits nor a model judge {named}; shown only"
+
+
+def _limits(name: str, kind: Kind) -> Iterator[str]:
+    """Limits that chatter, or that never rest though they are told to."""
+    given = {
+        channel: settings.limits
+        for channel, settings in kind.channels.items()
+        if settings.limits is not None
+    }
+    sharp = [
+        channel
+        for channel, limits in given.items()
+        if not limits.deadband
+        and not limits.off_delay_s
+        and {limits.low_low, limits.low, limits.high, limits.high_high} != {None}
+    ]
+    if sharp:
+        yield (
+            f"kinds.{name}.channels: no deadband in the limits of {', '.join(sharp)}; a value that "
+            f"lingers at a limit alarms again and again"
+        )
+    resting = [channel for channel, limits in given.items() if limits.only_running]
+    if resting and kind.running is None:
+        yield (
+            f"kinds.{name}.channels: only_running in the limits of {', '.join(resting)} does "
+            f"nothing; the kind does not say when it is `running`"
+        )
+
+
+def _lateness(name: str, config: Config) -> Iterator[str]:
+    """A frame that is closed before its samples can have come."""
+    delays = [
+        (settings.delay_ms(bound.address), bound.source)
+        for asset, given in config.assets.items()
+        if given.kind == name
+        for bound in config.tags_of(asset)
+        if isinstance(settings := config.sources[bound.source], Delayed)
+    ]
+    delay_ms, source = max(delays, default=(0.0, ""))
+    if (lateness_ms := config.kinds[name].lateness_ms) < delay_ms:
+        yield (
+            f"kinds.{name}.lateness_ms: {lateness_ms} ms; samples of source {source} may come "
+            f"{delay_ms:g} ms after their stamp, and late ones are not scored"
+        )
 
 
 def _times(name: str, kind: Kind) -> Iterator[str]:

@@ -32,7 +32,12 @@ _PLANT: dict[str, Any] = {  # what a small plant says; everything else is printe
             "channels": {
                 "flow": {
                     "unit": "m3/h",
-                    "limits": {"low": 2.0, "deadband": 0.1, "on_delay_s": 10.0},
+                    "limits": {
+                        "low": 2.0,
+                        "deadband": 0.1,
+                        "on_delay_s": 10.0,
+                        "only_running": True,
+                    },
                 },
                 "temperature": {"unit": "degC", "aggregate": "mean"},
                 "current": {"unit": "A", "aggregate": "max"},

@@ -5,6 +5,7 @@ What the commands and the demo call: train a model, run the service, score histo
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,8 +31,10 @@ from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
 from monitor.site.config import Config
 from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
+from monitor.site.settings import Kind
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
+from monitor.state.locks import held
 from monitor.state.names import Family, Names
 from monitor.state.store import Store
 
@@ -40,6 +43,7 @@ logger = logging.getLogger(__name__)
 use_one_thread()
 
 GROUP_BYTES = 4 << 20  # of results: what a backfill commits at once
+SPARSE = 3  # ticks from sample to sample: more is said
 
 
 def bundles(config: Config) -> dict[str, Bundle]:
@@ -54,13 +58,31 @@ def bundles(config: Config) -> dict[str, Bundle]:
                 f"kind {name}: no model in {path}. `watchkeeper train` makes it; "
                 f"to do without, leave `model` out of the kind."
             )
-        try:
-            bundle = Bundle.load(path, device=kind.model.device)
-            bundle.check_fits(channels_of(kind), kind.tick_ms)
-        except (BundleError, ValueError) as error:  # ValueError: a device that is not here
-            raise PlantError(f"kind {name}: {error}") from error
-        found[name] = bundle
+        found[name] = _bundle(name, kind)
     return found
+
+
+def unfit(config: Config) -> tuple[str, ...]:
+    """What is wrong with the models that are there, in a sentence each: `run` will refuse them."""
+    wrong = []
+    for name, kind in config.kinds.items():
+        if kind.model is not None and Path(kind.model.bundle).exists():
+            try:
+                _bundle(name, kind)
+            except PlantError as error:
+                wrong.append(str(error))
+    return tuple(wrong)
+
+
+def _bundle(name: str, kind: Kind) -> Bundle:
+    """The model of a kind. Raises PlantError where it is damaged or does not fit."""
+    assert kind.model is not None  # noqa: S101 - asked for by whoever calls
+    try:
+        bundle = Bundle.load(kind.model.bundle, device=kind.model.device)
+        bundle.check_fits(channels_of(kind), kind.tick_ms)
+    except (BundleError, ValueError) as error:  # ValueError: no CUDA here
+        raise PlantError(f"kind {name}: {error}") from error
+    return bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +110,41 @@ def learn(
 ) -> Learnt:
     """Train the model of one kind on the history its settings name, and save it.
 
-    Raises PlantError where the kind has nothing to be trained with or the history will not do, and
+    Raises PlantError where the kind has nothing to be trained with or the history will not do,
+    OSError where the model could not be saved, LockedError while another process trains it, and
     Interrupted when should_stop() said so: the same call goes on from there.
     """
     settings = config.kinds[kind]
     if settings.training is None or settings.model is None:
         raise PlantError(f"kind {kind}: wants `training` and `model.bundle` to be trained.")
+    path = Path(settings.model.bundle)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
+        pass  # whether a model can be saved here is better known before hours of training
+    with held(
+        path.with_name(path.name + ".lock"),
+        by_another=f"kind {kind}: {{process}} is training {path}. Wait until it has ended, or stop "
+        f"it first: it keeps a checkpoint, and the next training goes on from there.",
+    ):
+        return _learn(config, kind, clock=clock, progress=progress, should_stop=should_stop)
+
+
+def _learn(
+    config: Config,
+    kind: str,
+    *,
+    clock: Clock,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+) -> Learnt:
+    """The same, with the folder that it needs there and nobody else at it."""
+    settings = config.kinds[kind]
+    assert settings.training is not None  # noqa: S101 - looked at by learn
+    assert settings.model is not None  # noqa: S101 - as above
     model, fit = settings.training.model, settings.training.fit
     assert isinstance(model, DetectorSettings)  # noqa: S101 - the tree was validated as such
     assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
+    path = Path(settings.model.bundle)
     names = settings.training.assets or [
         asset for asset, given in config.assets.items() if given.kind == kind
     ]
@@ -130,7 +178,8 @@ def learn(
             f"kind {kind}: no sample in the history of {', '.join(names)} from {span}; look at "
             f"training.since and training.until, and at the files."
         )
-    path = Path(settings.model.bundle)
+    frames, samples = sum(len(run) for run in runs), sum(found.taken for found in read.values())
+    _warn_of_short_ticks(kind, plan, frames=frames, samples=samples)
     try:
         trained = train(
             runs,
@@ -148,14 +197,27 @@ def learn(
     return Learnt(
         kind=kind,
         path=path,
-        samples=sum(found.taken for found in read.values()),
+        samples=samples,
         rejections=tuple(told.values()),
-        frames=sum(len(run) for run in runs),
+        frames=frames,
         threshold=threshold.value,
         healthy_s=threshold.healthy_s,
         machines=len({run.asset for run in runs}),
         fits=trained.fits,
     )
+
+
+def _warn_of_short_ticks(kind: str, plan: Plan, *, frames: int, samples: int) -> None:
+    """Frames far nearer to each other than samples cost time, and show nothing new."""
+    tick_s = plan.kinds[kind].tick_ms / 1000
+    apart_s = tick_s * frames * len(plan.assets[0].tags) / samples
+    if apart_s > SPARSE * tick_s:
+        logger.warning(
+            "kind %s: a frame each %g s, but a sample of each tag only each %.3g s or so. If they "
+            "come at a regular distance, set kinds.%s.tick_ms to it: training and scoring take as "
+            "much less time.",
+            *(kind, tick_s, apart_s, kind),
+        )
 
 
 def service(config: Config, database: Database, *, clock: Clock) -> Service:

@@ -40,6 +40,8 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
             name: {
                 **sources.get(name, Conservation()).to_json(),
                 **said.get(name, {"state": "left", "last_ns": None}),
+                "reason": "",
+                **status.get("troubles", {}).get(name, {}),
                 "examples": status.get("examples", {}).get(name, {}),
             }
             for name in sorted({*sources, *said})

@@ -5,7 +5,6 @@ Write-ahead log with synchronous=FULL: a commit that returned is on the disk. ``
 only way to write: whatever is to happen together is done with one transaction.
 """
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -17,12 +16,12 @@ from typing import IO, Any, NewType, Self
 
 from monitor.state import migrations
 from monitor.state.errors import (
-    LockedError,
     SchemaError,
     StateError,
     of_the_system,
     translated,
 )
+from monitor.state.locks import held
 
 Transaction = NewType("Transaction", sqlite3.Connection)
 """What atomic() hands out: the connection while a transaction is open. Who writes wants one."""
@@ -180,24 +179,10 @@ def _locked(folder: Path) -> IO[str]:
     """The folder's open lock file, held by this process alone until it is closed."""
     try:
         (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
     except OSError as error:
         raise of_the_system(folder, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-    except BlockingIOError as error:
-        lock.seek(0)
-        written = lock.read().strip()
-        lock.close()
-        raise LockedError(
-            f"{folder}: process {written or 'unknown'} is running on this folder. "
-            f"Stop it first, or give this one a folder of its own.",
-            pid=int(written) if written.isdigit() else None,
-        ) from error
-    except OSError as error:
-        lock.close()
-        raise of_the_system(folder / "lock", error) from error
-    return lock
+    return held(
+        folder / "lock",
+        by_another=f"{folder}: {{process}} is running on this folder. "
+        f"Stop it first, or give this one a folder of its own.",
+    )

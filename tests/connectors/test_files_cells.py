@@ -288,8 +288,8 @@ def test_missing_columns_are_all_named_with_what_was_meant(tmp_path):
     with pytest.raises(RefusedError) as refused:
         history(tags("flowrate", "pressure"), settings(path))
     told = str(refused.value)
-    assert "no column 'time', did you mean 'Time'?" in told
-    assert "no column 'flowrate', did you mean 'flow_rate'?" in told
+    assert "no column 'time' (did you mean 'Time'?)" in told
+    assert "no column 'flowrate' (did you mean 'flow_rate'?)" in told
     assert "no column 'pressure'." in told
     assert "a.csv" in told
     assert "'flow_rate', 'temp'" in told

@@ -359,6 +359,23 @@ async def test_it_closes_at_once_while_a_request_is_under_way():
         receiver.stop()  # lets go of the thread that still waits
 
 
+def test_a_request_under_way_does_not_hold_up_the_end_of_the_program():
+    with receiving() as receiver:
+        receiver.usual = lambda _: SAY_NOTHING
+        hanging = {"url": receiver.url.removesuffix("/hook"), "bucket": "b", "timeout_s": 300.0}
+        sink = Sink("db", WritingSettings.model_validate({"type": "influxdb", **hanging}))
+
+        async def give_up():
+            await sink.open()
+            delivering = asyncio.ensure_future(sink.deliver([points(0)]))
+            await until(lambda: receiver.got)
+            delivering.cancel()
+            await asyncio.wait([delivering])
+            await sink.close()
+
+        asyncio.run(give_up())  # it ends when all threads of the loop's pool have
+
+
 async def test_a_server_is_known_by_its_certificate(tmp_path):
     ours = Certificates(tmp_path)
     with receiving(tls=ours.server_context) as receiver:

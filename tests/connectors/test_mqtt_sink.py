@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 
@@ -136,6 +137,16 @@ async def test_the_broker_says_that_we_are_gone_when_we_cannot(tmp_path):
         async with opened(one):
             one._link._pump._wire._socket.shutdown(2)
             await asyncio.to_thread(got.until, lambda messages: online(messages) == [True, False])
+
+
+async def test_a_goodbye_that_nobody_answers_is_no_error(tmp_path, caplog):
+    with mosquitto(tmp_path) as broker:
+        async with opened(sink(broker)):
+            broker.freeze()
+        broker.thaw()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_an_item_that_is_no_topic_is_refused_and_the_others_are_taken(tmp_path):

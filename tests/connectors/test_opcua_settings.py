@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from connectors.batch import BAD, UNCERTAIN
+from connectors.contract import Delayed
 from connectors.opcua.nodes import OPC_UA, Address, index_of, parse
 from connectors.opcua.progress import Kept, Position, Unacknowledged
 from connectors.opcua.settings import Settings
@@ -17,6 +18,15 @@ def settings(**given):
     return Settings.model_validate(
         {"type": "opcua", "url": "opc.tcp://127.0.0.1:4840", "insecure": True, **given}
     )
+
+
+def test_how_late_a_sample_may_be_is_told_by_the_rate_of_its_tag():
+    server = settings(
+        publishing_ms=500, source_delay_ms=30, rates=[{"address": "*.slow", "sampling_ms": 4000}]
+    )
+    assert isinstance(server, Delayed)
+    assert server.delay_ms("nsu=urn:plant;s=flow") == 1000 + 500 + 30
+    assert server.delay_ms("nsu=urn:plant;s=a.slow") == 4000 + 500 + 30
 
 
 @pytest.mark.parametrize(

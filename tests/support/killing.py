@@ -35,6 +35,7 @@ from monitor.state.snapshot import Snapshots
 from monitor.state.store import Store
 from monitor.state.writer import Writer
 
+LOOK_S = 0.1  # how often it is asked how far it is
 SNAPSHOT_S = 0.05  # so that snapshots are taken, and used, within a run of a second
 
 # Inside a transaction: what it wrote is not on the disk yet.
@@ -146,15 +147,15 @@ def serve_until(file: str, fate: Fate, tick: int | None) -> None:
 
 async def serve(config: Config, database: Database, tick: int | None) -> None:
     """Run the service until its sources end, or all is told up to a tick."""
-    running = service(config, database, clock=SystemClock())
-
-    def look(_: object) -> None:
+    made = service(config, database, clock=SystemClock())
+    running = asyncio.create_task(made.run())
+    while tick is not None and not running.done():
+        await asyncio.wait([running], timeout=LOOK_S)
         newest = [int(rows.tick[0]) for rows in Store(database).latest().values()]
         waiting = sum(Outbox(database).backlog(name).items for name in config.sinks)
-        if len(newest) == len(config.assets) and min(newest) >= (tick or 0) and not waiting:
-            running.stop()
-
-    await running.run(None if tick is None else look)
+        if len(newest) == len(config.assets) and min(newest) >= tick and not waiting:
+            made.stop()
+    await running
 
 
 def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:

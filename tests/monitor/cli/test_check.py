@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support import plants
 from support.commands import process
 from typer.testing import CliRunner
 
@@ -16,7 +17,7 @@ sources: {rig: {type: files, path: "*.csv", layout: wide}}
 kinds:
   pump:
     channels:
-      flow: {limits: {low: 1}}
+      flow: {limits: {low: 1, deadband: 0.1}}
 assets: {pump_1: {kind: pump, source: rig}}
 sinks: {inbox: {type: files, folder: alarms}}
 """
@@ -124,3 +125,12 @@ def test_a_file_that_is_not_there_has_no_line(file: Path) -> None:
     assert code == 2
     (problem,) = json.loads(text)["problems"]
     assert (problem["line"], problem["column"]) == (None, None)
+
+
+def test_a_model_that_run_will_refuse_is_said(tmp_path: Path) -> None:
+    made = plants.plant(tmp_path / "plant", assets=1)
+    assert "does not fit" not in check(str(made.file))[1]
+    made.settings["kinds"]["pump"]["tick_ms"] = 2000
+    code, said = check(str(made.save().file))
+    assert code == 0
+    assert "warning: kind pump: this ewma model does not fit: want tick_ms 1000, got 2000" in said

@@ -155,6 +155,24 @@ def test_a_thousand_problems_do_not_fill_the_screen(capsys: pytest.CaptureFixtur
     assert lines[-1] == "... and 950 more"
 
 
+def test_where_there_is_no_terminal_training_says_a_line_each_ten_seconds_at_most(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seconds = 100.0
+    with console.training("pump", monotonic=lambda: seconds) as report:
+        for epoch in range(1, 9):
+            seconds += 4
+            report(2, 3, epoch, 40, 0.5, 0.25)
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        "training pump",
+        "training pump: model 2 of 3, epoch 3 of 40, loss 0.500, validation 0.250",
+        "training pump: model 2 of 3, epoch 6 of 40, loss 0.500, validation 0.250",
+    ]
+
+
 def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         console.say_json({"value": float("nan")})

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from support import plants
 from support.commands import watchkeeper
-from support.plants import CHANNELS, TICKS, until
+from support.plants import CHANNELS, TICKS, Split, until
 
+from monitor.cli.figures import _connection
 from monitor.state.database import Database
 from monitor.state.losses import Loss, Losses
 
@@ -99,7 +100,17 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert f"service  running, process {os.getpid()}, since 20" in said.out
     assert "source   rig: ended, last sample " in said.out
     assert "source   other: waiting, no sample yet: other: no file matches" in said.out
-    assert "sink     inbox: 4 waiting; away: " in said.out
+    assert "sink     inbox: 4 waiting; held up: " in said.out
+
+
+def test_what_held_a_source_up_is_over_when_the_service_says_so():
+    stored = {"state": "waiting", "reason": "no answer"}
+    assert _connection(stored, None) == ("waiting", "no answer")
+    assert _connection(stored, {"state": "running", "reason": ""}) == ("running", "")
+    assert _connection({"state": "lost", "reason": ""}, {"state": "running", "reason": ""}) == (
+        "lost",
+        "",
+    )
 
 
 async def test_a_tag_of_which_nothing_came_is_named_while_its_source_runs(tmp_path):
@@ -128,3 +139,22 @@ def test_a_plant_that_never_ran_says_what_to_do(tmp_path):
         assert said.code == 3
         assert f"nothing is stored there yet; `{how}` makes it" in said.err
     assert not made.data.exists(), "looking makes nothing"
+
+
+def test_a_source_that_was_given_up_is_told_with_its_reason_until_it_is_mended(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, split=Split.ASSET)
+    file = made.folder / "rig_m0.csv"
+    whole = file.read_text()
+    plants.write(file, {"m0.flow": plants.values(0)[:, 0]})
+    plants.run(made)
+    said = watchkeeper("status", made.file)
+    (line,) = [line for line in said.out.splitlines() if line.startswith("source   rig_m0: ")]
+    assert line.startswith("source   rig_m0: given up, no sample yet: rig_m0: ")
+    assert "no column 'm0.heat'" in line
+    found = watchkeeper("status", made.file, "--json").json["sources"]
+    assert found["rig_m0"]["state"] == "refused"
+    assert found["rig_m1"]["reason"] == ""
+
+    file.write_text(whole)
+    plants.run(made)
+    assert "source   rig_m0: ended, last sample" in watchkeeper("status", made.file).out

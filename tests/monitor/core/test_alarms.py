@@ -1,9 +1,12 @@
 """When surprises and values become alarms, what the alarms say, and when they go away."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import example
+from hypothesis import given as for_any
+from hypothesis import strategies as st
 from support.building import NOW, SECOND, START, kind
 
 from monitor.core.alarms import Alarms, alarm_id
@@ -44,10 +47,16 @@ def scores(of, surprise, *, state=OK, coverage=1.0):
         blame=blame,
         coverage=np.broadcast_to(np.float32(coverage), count),
         state=np.broadcast_to(np.uint8(state), count),
-        value=of.value.astype(np.float32),
+        value=np.clip(of.value, -3e38, 3e38).astype(np.float32),
         expected=np.zeros((count, 2), np.float32),
         spread=np.ones((count, 2), np.float32),
     )
+
+
+def scores_of(given, rows):
+    """Some of the scores."""
+    per_frame = {field.name for field in fields(given)} - {"kind", "channels"}
+    return replace(given, **{name: getattr(given, name)[rows] for name in per_frame})
 
 
 def watch(*, assets=("a0",), threshold=4.0, limits=None, unit=None, tick_ms=1000, **alarm):
@@ -274,6 +283,11 @@ def test_a_rate_is_units_per_second_up_or_down():
     assert seen(limited([0, 4, 4], rate=7, tick_ms=500)) == [(1, "raised"), (2, "returned")]
 
 
+def test_values_as_far_apart_as_numbers_go_alarm_and_warn_nobody():
+    raised, _ = limited([-1.7e308, 1.7e308, 1.7e308], rate=4)
+    assert raised.reason == "x inf /s, above rate 4"
+
+
 def test_a_rate_is_not_taken_across_a_gap_or_a_hole():
     assert seen(limited([0, 1, 99, 99], fresh=(0, 2), rate=4)) == []
     assert seen(limited([0, None, 99, 99], rate=4)) == []
@@ -302,6 +316,39 @@ def test_a_machine_that_stands_still_pauses_a_delay_unless_its_value_is_beyond_t
     assert events(on + back, [OK] * 5 + [OFF, OK, OK]) == [(2, "raised"), (7, "returned")]
     again = [0, 0, 11, 0, 0, 0]
     assert events(on + again, [OK] * 5 + [OFF, OK, OK, OK]) == [(2, "raised"), (8, "returned")]
+
+
+steps = st.tuples(st.sampled_from([None, 0, 4, 11, 30]), st.booleans(), st.booleans())
+
+
+@example(rows=[(0, False, False), (30, True, False)], delay=0, cut=0)
+@example(rows=[(0, False, False), (30, True, False)], delay=0, cut=1)
+@for_any(rows=st.lists(steps, max_size=40), delay=st.integers(0, 3), cut=st.integers(0, 40))
+def test_to_a_limit_of_running_machines_it_is_as_if_the_others_were_gaps(rows, delay, cut):
+    values, runs, gaps = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
+    limits = {"high": 10, "deadband": 5, "rate": 20, "on_delay_s": delay, "off_delay_s": delay}
+    of = frames(values, fresh=np.flatnonzero(gaps))
+    running = np.array(runs, np.bool_)
+    given = scores(of, [0] * len(values), state=np.where(running, OK, OFF))
+
+    alarms = watch(limits=LimitSettings(**limits, only_running=True))
+    found = []
+    for part in (np.arange(len(of)) < cut, np.arange(len(of)) >= cut):
+        found += alarms.step(of.rows(part), scores_of(given, part))
+    after_a_rest = of.fresh | ~np.append([True], running)[: len(of)]
+    alone = replace(of, fresh=after_a_rest).rows(running)
+    plain = watch(limits=LimitSettings(**limits))
+    assert found == plain.step(alone, scores_of(given, running))
+
+
+def test_an_alarm_of_a_limit_of_running_machines_stays_while_it_stands():
+    alarms = watch(limits=LimitSettings(low=2, only_running=True), threshold=None)
+    of = frames([5, 1, 0, 0, 5, 5, 1, 5])
+    state = [OK, OK, OFF, OFF, OFF, OK, OFF, OFF]
+    assert seen(alarms.step(of, scores(of, [0] * 8, state=state))) == [
+        (1, "raised"),
+        (5, "returned"),
+    ]
 
 
 def test_the_reason_of_a_limit_is_in_its_unit():

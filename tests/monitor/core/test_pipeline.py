@@ -24,7 +24,13 @@ from support.checks import Case, assert_conserved, run
 
 from connectors.batch import Notice, NoticeKind
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
+from monitor.core.plan import (
+    AlarmSettings,
+    ChannelSettings,
+    LimitSettings,
+    Plan,
+    RunningSettings,
+)
 from monitor.core.records import (
     Action,
     Beat,
@@ -447,3 +453,44 @@ def test_a_snapshot_from_before_alarms_were_settled_is_read():
     third.restore(tree)
     (event,) = stepped(third, EPOCH, samples((0, 3.5, 1.0), (0, 4.5, 1.0))).alarms
     assert (event.id, event.transition) == (raised.id, Transition.RETURNED)
+
+
+NIGHTS = [0.0] * 40
+DAYS = [8.0] * 60
+
+
+def nights(*, only_running, flow):
+    """(second, transition) of a pump's low flow; its current falls with each night."""
+    limits = LimitSettings(low=2, deadband=0.5, on_delay_s=10, off_delay_s=10)
+    of = kind(
+        channels={
+            "flow": ChannelSettings(
+                limits=limits.model_copy(update={"only_running": only_running})
+            ),
+            "current": ChannelSettings(model=False),
+        },
+        running=RunningSettings(channel="current", above=0.5, startup_s=15, coastdown_s=5),
+    )
+    current = [5.0 * (value > 0) for value in DAYS + NIGHTS] * 3
+    flows = [(0, second, value) for second, value in enumerate(flow)]
+    currents = [(1, second, value) for second, value in enumerate(current)]
+    found = stepped(Pipeline(plan(of), {}), samples(*sorted(flows + currents, key=lambda s: s[1])))
+    return [((event.tick - START) // SECOND, str(event.transition)) for event in found.alarms]
+
+
+def test_a_pump_that_stands_each_night_has_no_low_flow_unless_it_has_while_it_runs():
+    healthy = (DAYS + NIGHTS) * 3
+    assert [one for _, one in nights(only_running=False, flow=healthy)].count("raised") == 3
+    assert nights(only_running=True, flow=healthy) == []
+
+    slow_start = [*healthy]
+    slow_start[100:112] = [0.0] * 12  # within startup_s
+    assert nights(only_running=True, flow=slow_start) == []
+
+    blocked = [*healthy]
+    blocked[45:60] = [1.0] * 15  # until the night: still active in it, and returns the next day
+    assert nights(only_running=True, flow=blocked) == [(55, "raised"), (125, "returned")]
+
+    blocked = [*healthy]
+    blocked[55:60] = blocked[115:130] = [1.0] * 15  # no 10 s by itself before the night
+    assert nights(only_running=True, flow=blocked)[0] == (121, "raised")

@@ -141,3 +141,11 @@ def test_states_of_another_model_are_left_behind(scorer, bundles):
     )
     threshold.restore(first.snapshot(), np.array([0]), np.array([0]))
     assert states(threshold, "r") == [WARMING]  # another card: another bundle
+
+
+def test_a_value_too_large_for_the_store_is_infinite_there(scorer):
+    given, running = frames("frrrr")
+    given.value[2, 0] = 1e300
+    found = scorer().score(given, running)
+    assert np.isinf(found.value).sum() == 1
+    assert found.value[2, 0] == np.inf

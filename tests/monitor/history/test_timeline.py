@@ -161,3 +161,15 @@ def test_where_strokes_are_recorded_the_labels_say_when_each_began() -> None:
 
     assert labels[0] == "22:13:20"
     assert {"22:13:50", "22:14:20"} <= set(labels)
+
+
+def test_over_days_a_recording_that_begins_at_midnight_is_labelled_with_that_day() -> None:
+    midnight = START + (2800 + 86_400) * SECOND  # START is 23:13:20 in Berlin
+    end = midnight + 10 * SECOND * np.arange(14 * 8640)
+    after_a_gap = (end < end[0] + 3 * 86_400 * SECOND) | (end > end[0] + 280_000 * SECOND)
+    marks = Timeline.of(end - 10 * SECOND, end)
+    assert marks.marks(BERLIN)[0][1] == "16 Nov\n2023"
+
+    cut = end[after_a_gap]
+    labels = [label for _, label in Timeline.of(cut - 10 * SECOND, cut).marks(BERLIN)]
+    assert "19 Nov\n05:47" in labels

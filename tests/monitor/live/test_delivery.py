@@ -15,6 +15,7 @@ from connectors.points import Message
 from monitor.live import delivery as delivery_room
 from monitor.live.delivery import Delivery
 from monitor.state.database import Database
+from monitor.state.errors import StorageFullError
 from monitor.state.outbox import Outbox
 from monitor.state.writer import BOUND_BYTES, Writer
 
@@ -125,7 +126,20 @@ async def test_a_sink_that_is_away_gets_all_in_order_when_it_is_back(post, caplo
     assert one.peer.taken == ["a", "b", "c"]
     assert one.peer.opened == one.peer.closed == 4
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said == ["Sink peer is away: nobody answers"] * 2  # each outage once
+    assert said == ["Sink peer is held up: nobody answers"] * 2  # each outage once
+
+
+async def test_of_an_outage_each_reason_is_said_once_and_not_without_end(post, caplog, monkeypatch):
+    monkeypatch.setattr("monitor.live.backoff.random.uniform", lambda *_: 0.0)
+    reasons = ["closed", "silent"] * 3 + [f"request {n} failed" for n in range(9)]
+    one = post(*[NotReadyError(reason, connector="peer") for reason in reasons])
+    one.put("a")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a"]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    told = ["closed", "silent", "request 0 failed", "request 1 failed", "request 2 failed"]
+    assert said == [f"Sink peer is held up: {reason}" for reason in told]
 
 
 async def test_a_sink_that_cannot_be_opened_is_tried_again(post):
@@ -135,6 +149,30 @@ async def test_a_sink_that_cannot_be_opened_is_tried_again(post):
     async with one.at_work():
         await one.delivery.idle.wait()
     assert one.peer.taken == ["a"]
+
+
+async def test_a_full_disk_of_our_own_is_not_said_to_be_the_sink(post, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    one, full = post(), [StorageFullError("state.db: the disk is full")]
+    advance = Outbox.advance
+
+    def no_room(*given):
+        if full:
+            raise full.pop()
+        advance(*given)
+
+    monkeypatch.setattr(Outbox, "advance", no_room)
+    one.put("a")
+    async with one.at_work():
+        await until(lambda: not one.waits())
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a", "a"]
+    held_up, over = [r.getMessage() for r in caplog.records if "peer" in r.getMessage()]
+    assert held_up == (
+        "Sink peer is held up: what it took cannot be noted, and will be sent again: "
+        "state.db: the disk is full"
+    )
+    assert over == "Deliveries to sink peer go on."
 
 
 async def test_the_time_a_sink_asks_for_is_honoured(post):
@@ -259,7 +297,7 @@ async def test_an_item_that_does_not_read_back_blocks_no_other(post):
 
 
 async def test_a_sink_that_refuses_at_the_door_is_left_alone_for_long(post, monkeypatch):
-    monkeypatch.setattr(delivery_room, "LONGEST_S", 0.3)
+    monkeypatch.setattr(delivery_room, "REFUSED_S", 0.3)
     one = post()
     one.peer.opening = [refuses()]
     one.put("a")

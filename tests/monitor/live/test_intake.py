@@ -6,6 +6,7 @@ import logging
 import numpy as np
 
 from connectors.batch import Notice, NoticeKind, Samples
+from connectors.contract import NotReadyError
 from monitor.live.clock import SystemClock
 from monitor.live.intake import Behind, Intake
 from monitor.state.database import Database
@@ -49,9 +50,9 @@ class Windowed:
         pass
 
 
-async def test_what_is_committed_is_acknowledged_though_nothing_more_comes(tmp_path):
-    source = Windowed(5)
-    with Database(tmp_path) as database:
+async def taken_in(source, folder):
+    """What the source gave, until it has ended."""
+    with Database(folder) as database:
         writer = Writer(database)
         intake = Intake(
             source,
@@ -66,7 +67,35 @@ async def test_what_is_committed_is_acknowledged_though_nothing_more_comes(tmp_p
                 await intake.run()
         finally:
             writer.close()
+
+
+async def test_what_is_committed_is_acknowledged_though_nothing_more_comes(tmp_path):
+    source = Windowed(5)
+    await taken_in(source, tmp_path)
     assert source.accepted_positions == ["0", "1", "2", "3", "4"]
+
+
+async def test_of_an_outage_each_reason_is_said_once_and_not_without_end(
+    tmp_path, caplog, monkeypatch
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("monitor.live.backoff.random.uniform", lambda *_: 0.0)
+    source = Windowed(1)
+    reasons = ["closed", "silent"] * 3 + [f"request {n} failed" for n in range(9)]
+
+    async def opened(*, resume):
+        del resume
+        if reasons:
+            raise NotReadyError(reasons.pop(0), connector="m")
+
+    source.open = opened
+    await taken_in(source, tmp_path)
+    told = ["closed", "silent", "request 0 failed", "request 1 failed", "request 2 failed"]
+    assert [record.getMessage() for record in caplog.records] == [
+        *[f"Source m waits, and is tried again: {reason}" for reason in told],
+        "Source m is running.",
+        "Source m is ended.",
+    ]
 
 
 class Halting(Windowed):
@@ -85,21 +114,7 @@ class Halting(Windowed):
 
 async def test_a_gap_is_said_with_its_length_and_its_end(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
-    with Database(tmp_path) as database:
-        writer = Writer(database)
-        intake = Intake(
-            Halting(0),
-            journal=Journal(database),
-            writer=writer,
-            clock=SystemClock(),
-            behind=Behind(lambda: 1 << 62),
-            committed=lambda: None,
-        )
-        try:
-            async with asyncio.timeout(10):
-                await intake.run()
-        finally:
-            writer.close()
-    assert caplog.messages == [
+    await taken_in(Halting(0), tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
         "Source m: a gap of 45.2 s, up to 2023-11-14T22:14:05.200+00:00: nobody listened."
     ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import keeping, plants
+from support import keeping, plants, standings
 from support.keeping import event
 from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, until
 
@@ -17,7 +17,7 @@ from connectors.points import Message, Points
 from monitor.core.plan import Asset, KindSettings, Plan
 from monitor.core.records import Results, ScoreState, Transition
 from monitor.live import service, stepper
-from monitor.live.points import PointMaker
+from monitor.live.points import PointMaker, health_points
 from monitor.site.config import Config
 from monitor.state.database import DatabaseReader
 from monitor.state.names import Family, Names
@@ -102,13 +102,46 @@ def test_asset_scores_are_those_of_the_store(model, tmp_path, base):
     plants.run(made.save())
     found = base.of("asset_score", site="works", model=model or "none")
     said = {
-        (dict(key)["asset"], time): {n: v for n, v in fields.items() if n != "threshold"}
+        (dict(key)["asset"], time): {
+            name: fields[name] for name in ("surprise", "raw", "coverage", "state", "valid")
+        }
         for (time, key), fields in found.items()
     }
     assert said == stored(made.data)
     assert len(found) == 2 * TICKS
     assert {dict(key).get("area") for _, key in found} == {"hall_2", None}
     assert all((fields["threshold"] > 0) == (model is not None) for fields in found.values())
+
+
+def test_the_alarms_that_stand_are_counted_at_each_tick(tmp_path, base):
+    made = plants.plant(tmp_path / "plant", assets=2, model="ewma")
+    plants.run(made)
+    with DatabaseReader(made.data) as database:
+        spans = [(one.raised, one.changed) for one in Store(database).alarms(asset="m1")]
+    wanted = {
+        second: sum(a <= (START + second) * SECOND < b for a, b in spans) for second in range(TICKS)
+    }
+    assert set(wanted.values()) == {0, 1, 2}, "the limit stands, and the surprise as well"
+    for asset, count in (("m0", dict.fromkeys(wanted, 0)), ("m1", wanted)):
+        found = base.of("asset_score", asset=asset)
+        said = {time // SECOND - START: one["alarms_open"] for (time, _), one in found.items()}
+        assert said == count
+
+
+def test_the_spread_of_a_channel_is_that_of_the_store(tmp_path, base):
+    made = plants.plant(tmp_path / "plant", assets=1, model="gru")
+    plants.run(made)
+    with DatabaseReader(made.data) as database:
+        stored = {
+            (int(block.tick[row]), channel): float(block.spread[row, place])
+            for block in Store(database).scores()
+            for row in range(len(block))
+            for place, channel in enumerate(block.channels)
+        }
+    found = base.of("channel_score")
+    said = {(time, dict(key)["channel"]): one["spread"] for (time, key), one in found.items()}
+    assert len(said) >= len(CHANNELS) * TICKS // 10
+    assert said == {at: stored[at] for at in said}
 
 
 def test_channels_are_told_each_ten_seconds_and_each_tick_of_an_alarm(tmp_path, base):
@@ -133,6 +166,7 @@ def test_channels_are_told_each_ten_seconds_and_each_tick_of_an_alarm(tmp_path, 
             "value",
             "expected",
             "residual",
+            "spread",
             "contribution",
             "valid",
             "judged",
@@ -208,6 +242,15 @@ async def test_how_the_service_stands_is_told_too(tmp_path, base, monkeypatch):
         "rejected": 0,
     }
     assert last(base, source="other")["sampled"] == 0
+    assert set(last(base, sink="inbox")) == {
+        "connected",
+        "backlog",
+        "backlog_bytes",
+        "oldest_age_s",
+        "dropped",
+        "dead_letters",
+    }
+    assert last(base, sink="inbox")["connected"] == 1
     whole = base.of("pipeline_health", site="works")
     assert [len(dict(key)) for _, key in whole].count(1) == 1, "one row is of the service itself"
 
@@ -218,6 +261,26 @@ def last(base, **tags):
 
 
 # By themselves, without a plant
+
+
+def test_a_sink_that_is_away_says_what_waits_for_it():
+    away = standings.sink(
+        reason="no connection", items=7, bytes=700, oldest_age_s=9.0, dropped=2, dead_letters=1
+    )
+    standing = standings.standing(sinks={"inbox": standings.sink(), "press": away})
+    points = health_points(standing, site="works", ready=True)
+    said = {one.tags["sink"]: one.fields for one in points if "sink" in one.tags}
+    assert {name: value.tolist() for name, value in said["press"].items()} == {
+        "connected": [0.0],
+        "backlog": [7.0],
+        "backlog_bytes": [700.0],
+        "oldest_age_s": [9.0],
+        "dropped": [2.0],
+        "dead_letters": [1.0],
+    }
+    assert said["inbox"]["connected"] == 1
+    assert not any(said["inbox"][name] for name in said["inbox"] if name != "connected")
+
 
 PLAN = Plan(
     site="works",

@@ -227,6 +227,7 @@ async def test_a_stop_in_the_middle_of_a_full_disk_loses_nothing(tmp_path, monke
             await until(lambda: said(caplog, "Results wait for room"))
             with pytest.raises(StorageFullError):  # the step could not store what it had
                 await running.stop()
+    assert said(caplog, "The step failed") == 0  # no bug, and the reason was said
     found = await asyncio.to_thread(plants.run, made)
     assert found.summary["samples_received"] == TICKS * len(CHANNELS)
     assert found.summary["frames"] == TICKS
@@ -426,7 +427,7 @@ async def test_a_sink_that_is_away_gets_everything_when_it_is_back(tmp_path, cap
         made.inbox.mkdir()
         await until(lambda: running.status["backlog"]["inbox"] == 0)
     assert len(made.messages()) == 2 * len(FAULTS)
-    assert said(caplog, "Sink inbox is away") == 1
+    assert said(caplog, "Sink inbox is held up") == 1
 
 
 async def test_what_a_sink_refuses_is_put_aside_and_the_others_arrive(tmp_path):

@@ -31,7 +31,7 @@ kinds:
   pump:
     tick_ms: 1000
     channels:
-      flow: {unit: m3/h, aggregate: mean, limits: {low: 1.5, high: 8}}
+      flow: {unit: m3/h, aggregate: mean, limits: {low: 1.5, high: 8, deadband: 0.1}}
       temp: {unit: degC}
       temp_max: {tag: temp, unit: degC, aggregate: max}
     running: {channel: flow, above: 0.5}
@@ -77,6 +77,10 @@ class VaultSettings(BaseModel):
     password_file: ConfigPath | None = None
     password_env: str | None = None
     retries: int = 3
+    late_ms: float = 0
+
+    def delay_ms(self, address: str) -> float:
+        return self.late_ms * len(address)
 
 
 def role(settings: type[BaseModel]) -> type[Any]:

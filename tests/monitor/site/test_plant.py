@@ -1,6 +1,7 @@
 """The rooms put together: what can be worked with, and what is said of what cannot."""
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -94,6 +95,18 @@ def test_the_weights_of_another_model_are_refused(made):
     assert "not the weights of this card" in problem(made)
 
 
+def test_models_that_will_be_refused_are_found_beforehand(made):
+    assert rooms.unfit(made.config()) == ()
+    kind_of(made)["channels"]["flow"]["unit"] = "l/s"
+    (words,) = rooms.unfit(made.save().config())
+    assert words.startswith("kind pump: this ewma model does not fit: channel 'flow': want unit ")
+    shutil.rmtree(made.folder / "model")
+    assert rooms.unfit(made.config()) == ()
+    kind_of(made).pop("model")
+    kind_of(made).pop("training")
+    assert rooms.unfit(made.save().config()) == ()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe", b"[]", b'{"kind": "gru"}', b'{"schema_version": 99}']
 )
@@ -158,6 +171,45 @@ def test_only_the_assets_and_the_time_that_were_named_are_learnt(tmp_path):
     card = Bundle.load(learnt.path).card
     assert sorted(card.data) == ["m0", "m2"]
     assert {data.first for data in card.data.values()} == {(plants.START + 100) * plants.SECOND}
+
+
+def test_ticks_much_shorter_than_the_distance_of_the_samples_are_said_before_training(
+    tmp_path, caplog
+):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+    plants.learn(made)
+    assert caplog.messages == []
+    kind_of(made)["tick_ms"] = 100
+    plants.learn(made.save())
+    (words,) = caplog.messages
+    assert words.startswith("kind pump: a frame each 0.1 s, but a sample of each tag only each 0.9")
+    assert "set kinds.pump.tick_ms" in words
+
+
+def test_a_model_that_could_not_be_saved_is_not_trained(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "ewma", ticks=200)
+    (made.folder / "models").write_text("a file, not a folder")
+    kind_of(made)["model"]["bundle"] = "models/pump"
+    (made.folder / "rig.csv").unlink()  # not even read
+    with pytest.raises(FileExistsError):
+        plants.learn(made.save())
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tmp_path):
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    refused = []
+
+    def again(*_):
+        if not refused:
+            with pytest.raises(LockedError) as caught:
+                plants.learn(made)
+            refused.append(caught.value)
+
+    plants.learn(made, progress=again)
+    (error,) = refused
+    assert error.pid == os.getpid()
+    assert f"kind pump: process {os.getpid()} is training {made.folder / 'model'}. " in str(error)
+    plants.learn(made)  # it has let go
 
 
 def test_a_time_of_the_configuration_is_exact():

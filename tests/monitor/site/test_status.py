@@ -41,6 +41,7 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "rejected": {},
         "examples": {},
         "state": "ended",
+        "reason": "",
         "last_ns": (plants.START + TICKS - 1) * plants.SECOND,
     }
     m1 = found["assets"]["m1"]
