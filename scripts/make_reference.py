@@ -46,10 +46,15 @@ def configuration() -> str:
     ]
     for path, settings in sections("", Config):
         text.append(f"## {path or 'The file'}")
-        text.append(inspect.cleandoc(settings.__doc__ or "").split(".")[0] + ".")
+        text.append(first_sentence(inspect.cleandoc(settings.__doc__ or "")))
         rows = [setting(settings, name) for name in settings.model_fields]
         text.append("\n".join(["| setting | value | if left out | |", "|---|---|---|---|", *rows]))
     return "\n\n".join(text) + "\n"
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that ends one: that of a number, as in 1.0, does not."""
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 
 def sections(path: str, settings: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

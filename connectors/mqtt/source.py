@@ -95,9 +95,7 @@ class Source:
         if self._forgotten:
             self._forgotten = False
             self._gaps += 1
-            gap = self._missed(self._last)
-            log.error("%s: %s.", self.name, gap.reason)
-            yield gap
+            yield self._missed(self._last)
         while True:
             await self._company(link)
             taken = link.take(self._settings.batch_messages, BATCH_BYTES)

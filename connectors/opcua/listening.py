@@ -142,10 +142,6 @@ class Listening:
         if not whose:
             return []
         self._totals["gaps_total"] += 1
-        logger.error(
-            "Source %s: no subscription of ours was there for %.1f s: what changed then is lost.",
-            *(self._source, max(until - since, 0) / 1e9),
-        )
         everything = len(whose) == len(self.subscriptions)
         tags = () if everything else tuple(sorted(tag for one in whose for tag in one.tags))
         return [

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MOST_SHOWN = 50  # problems; one mistake in a template can make thousands
 LINE_S = 10.0  # a log learns no more often that a training is alive
 
+LIBRARIES = {"asyncua": logging.ERROR, "httpx": logging.WARNING}  # of others: what to log from
+
 
 class Exit(IntEnum):
     """How a command ended, for scripts. This is the only list of exit codes."""
@@ -72,13 +74,18 @@ class _Stderr(logging.Handler):
         sys.stderr.write(self.format(record) + "\n")
 
 
-def log_to_stderr() -> None:
-    """Say what the service logs, one line each."""
+def log_to(handler: logging.Handler | None = None) -> None:
+    """Say what the service logs, one line each: to stderr, or to another handler.
+
+    Libraries speak of every request and every service fault. Ours say what came of it.
+    """
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
-        handlers=[_Stderr()],
+        handlers=[handler or _Stderr()],
     )
+    for name, level in LIBRARIES.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def err() -> "Console":

@@ -69,11 +69,7 @@ def command(
             _tell(f"Recordings of four hydraulic actuators, and demo.yaml, are in {out}.")
             _tell("Where they come from, and what they cannot show: SOURCE.md beside them.")
 
-        logging.basicConfig(
-            filename=out / SERVICE_LOG,
-            level=logging.INFO,
-            format="%(asctime)s %(levelname)s %(message)s",
-        )
+        console.log_to(logging.FileHandler(out / SERVICE_LOG))
         with _step("2  Learning what healthy looks like", took, "train_s"):
             _train(demo)
 

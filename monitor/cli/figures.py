@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from monitor.cli.console import Exit, StopError, duration, local, say
+from monitor.cli.console import MOST_SHOWN, Exit, StopError, duration, local, say
 from monitor.live.clock import SystemClock
 from monitor.site.status import rejected
 
@@ -32,6 +32,7 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
         state, reason = _connection(source, live["sources"].get(name))
         held = (f": {reason}" if reason else "", "bold red" if state == "refused" else "yellow")
         say(f"source   {name}: {_SOURCES.get(state, state)}, {when}", held)
+        _say_silent(live["sources"].get(name))
     for words in rejected(found).values():
         say(("warning  ", "yellow"), words)
     say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
@@ -74,6 +75,15 @@ def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[st
     if live["state"] in ("waiting", "refused") or source["reason"]:  # else that is over by now
         return live["state"], live["reason"]
     return source["state"], ""
+
+
+def _say_silent(live: dict[str, Any] | None) -> None:
+    """Tags that a source that runs has given no value of: of a wrong address it hears nothing."""
+    silent = live["silent"] if live is not None and live["state"] == "running" else []
+    if silent:
+        more = f" and {len(silent) - MOST_SHOWN} more" if len(silent) > MOST_SHOWN else ""
+        names = ", ".join(silent[:MOST_SHOWN])
+        say(("         no usable value since the start", "yellow"), f": {names}{more}")
 
 
 def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def command(
     from monitor.state.journal import Journal  # noqa: PLC0415 - as above
 
     config = load(file)
-    console.log_to_stderr()
+    console.log_to()
     for source in read_again or ():
         if source not in config.sources:
             raise console.StopError(

@@ -128,7 +128,7 @@ class Commands:
         hours = ((asked.until or 0) - self._clock.now()) / HOUR
         if not 0 < hours <= self._shelve_hours:
             raise RequestError(
-                f"until: want a time from now on, at most {self._shelve_hours:g} h away "
+                f"shelving: want an end from now on, at most {self._shelve_hours:g} h away "
                 f"(site.shelve_hours)"
             )
 

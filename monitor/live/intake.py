@@ -8,12 +8,15 @@ far behind, nothing more is read from any source.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
-from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms
+import numpy as np
+
+from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms, usable
 from connectors.contract import Batch, LostError, MismatchError, NotReadyError, RefusedError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
@@ -107,13 +110,18 @@ class Intake:
         clock: Clock,
         behind: Behind,
         committed: Callable[[], None],
+        tags: Iterable[int] = (),
     ) -> None:
-        """``committed`` is called, in the event loop, whenever the journal has grown."""
+        """``committed`` is called, in the event loop, whenever the journal has grown.
+
+        ``tags`` are the numbers of those that it should give.
+        """
         self.source = source
         self.state = SourceState.WAITING
         self.reason = ""
         self.sampled: int | None = None  # ns, wall time at which its last samples were received
         self.heard: int | None = None  # the same, or a word that nothing had changed
+        self.silent = set(tags)  # gave no usable value yet, since the start
         self._reasons = Reasons()
         self.mismatch = False  # refused, for it is not what the configuration says
         self._journal, self._writer, self._clock = journal, writer, clock
@@ -224,8 +232,22 @@ class Intake:
         """When the source was last heard."""
         if isinstance(one.batch, Samples | Waveforms):
             self.sampled = self.heard = one.row.received
+            if self.silent:
+                self.silent -= set(np.unique(one.batch.tag[usable(one.batch.status)]).tolist())
         elif isinstance(one.batch, Notice) and one.batch.kind is NoticeKind.ALIVE:
             self.heard = one.row.received
+        elif isinstance(one.batch, Notice) and one.batch.kind is NoticeKind.GAP:
+            self._tell_gap(one.batch)
+
+    def _tell_gap(self, gap: Notice) -> None:
+        assert gap.since is not None and gap.until is not None  # noqa: S101, PT018 - Notice checks
+        logger.error(
+            "Source %s: a gap of %.1f s, up to %s: %s.",
+            self.source.name,
+            (gap.until - gap.since) / 1e9,
+            datetime.fromtimestamp(gap.until / 1e9, UTC).isoformat(timespec="milliseconds"),
+            gap.reason,
+        )
 
     def _position(self) -> str | None:
         return self._journal.positions().get(self.source.name)

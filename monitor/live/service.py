@@ -88,6 +88,7 @@ class Service:
             for kind, bundle in bundles.items()
         }
         self._expected_s = _expected_s(plan)
+        self._tags = _tags(plan)
         self._writer = Writer(database)
         self._intakes: list[Intake] = []
         self._deliveries: list[Delivery] = []
@@ -162,6 +163,7 @@ class Service:
                 clock=self._clock,
                 behind=behind,
                 committed=self.stepper.wake,
+                tags=self._tags[source.name],
             )
             for source in self._sources
         ]
@@ -271,6 +273,11 @@ class Service:
                 heard_age_s=_age_s(now, intake.heard),
                 expected_s=self._expected_s[intake.source.name],
                 counts=Conservation.from_json(counts.get(intake.source.name, {})),
+                silent=tuple(
+                    name
+                    for number, name in self._tags[intake.source.name].items()
+                    if number in intake.silent
+                ),
                 peer={
                     name: value
                     for name, value in intake.source.status().items()
@@ -347,6 +354,15 @@ def _expected_s(plan: Plan) -> dict[str, float]:
     for asset in plan.assets:
         for _, source in asset.tags.values():
             found[source] = max(found.get(source, 0.0), plan.kinds[asset.kind].idle_s)
+    return found
+
+
+def _tags(plan: Plan) -> dict[str, dict[int, str]]:
+    """The tags of each source: number -> asset/tag."""
+    found: dict[str, dict[int, str]] = {}
+    for asset in plan.assets:
+        for tag, (number, source) in asset.tags.items():
+            found.setdefault(source, {})[number] = f"{asset.name}/{tag}"
     return found
 
 

@@ -17,12 +17,11 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 def address_of(asset: str, tag: str, *, given: str | None, template: str | None) -> str:
-    """Where the source finds a tag: as given, else by the asset's template, else the tag's name."""
-    if given is not None:
-        return given
-    if template is not None:
-        return template.replace("{asset}", asset).replace("{tag}", tag)
-    return tag
+    """Where the source finds a tag: as given, else by the asset's template, else the tag's name.
+
+    {asset} and {tag} stand for the names in both.
+    """
+    return (given or template or "{tag}").replace("{asset}", asset).replace("{tag}", tag)
 
 
 def check(data: Any) -> Iterator[Finding]:

@@ -99,7 +99,11 @@ class TagSettings(Settings):
     """Where one tag of an asset comes from; a plain text is its address."""
 
     source: str | None = Field(None, description="Its source, where not the asset's.")
-    address: str | None = Field(None, description="Where the source finds it.", min_length=1)
+    address: str | None = Field(
+        None,
+        description="Where the source finds it; {asset} and {tag} stand for the names.",
+        min_length=1,
+    )
 
 
 def _address_only(tag: Any) -> Any:

@@ -147,7 +147,7 @@ async def test_what_was_not_accepted_comes_again_after_a_restart_and_nothing_is_
     assert notices(taken, NoticeKind.GAP) == []
 
 
-async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, node, caplog):
+async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, node):
     quick = {"keepalive_s": 0.1, "lifetime_s": 0.4, "queue_s": 0.1}
     plant = source(foreign.port, [node], **quick)
     await plant.open(resume=None)
@@ -162,8 +162,6 @@ async def test_a_subscription_that_was_given_up_meanwhile_leaves_a_gap(foreign, 
     assert gap.since == is_alive(stored)[-1].until
     assert gap.until - gap.since > lifetime_s * 1e9
     assert plant.status()["gaps_total"] == 1
-    (said,) = [one for one in caplog.messages if "is lost" in one]
-    assert f"was there for {(gap.until - gap.since) / 1e9:.1f} s" in said
 
 
 async def test_a_frozen_server_is_given_up_in_the_time_of_its_sign_of_life(tmp_path):

@@ -22,6 +22,7 @@ def source(**changed: object) -> SourceStanding:
         counts=Conservation(
             received=10, stored=6, duplicate=1, late=1, rejected={"unknown_tag": 2}
         ),
+        silent=(),
         peer={},
     )
     return replace(well, **changed)

@@ -193,7 +193,11 @@ async def test_an_older_alarm_stands_for_its_point(running):
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--for", "9h", "--why", "w"), 4, "at most 8 h away (site.shelve_hours)"),
+        (
+            ("--for", "9h", "--why", "w"),
+            4,
+            "shelving: want an end from now on, at most 8 h away (site.shelve_hours)",
+        ),
         (("--for", "1h", "--why", " "), 4, "shelving wants a reason"),
         (("--for", "0h", "--why", "w"), 2, "--for: got '0h', want as 30min, 2h or 1h30min"),
         (("--for", "soon", "--why", "w"), 2, "--for: got 'soon'"),

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,15 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
     _, stderr = started.communicate()
 
     assert stderr == b""
+
+
+def test_the_log_says_what_the_service_does_not_each_request_of_its_libraries() -> None:
+    levels = {name: logging.getLogger(name).level for name in ("asyncua", "httpx")}
+    try:
+        console.log_to(logging.NullHandler())
+        assert not logging.getLogger("asyncua.client.client").isEnabledFor(logging.WARNING)
+        assert logging.getLogger("asyncua.client.client").isEnabledFor(logging.ERROR)
+        assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

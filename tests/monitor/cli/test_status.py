@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 from support import plants
 from support.commands import watchkeeper
@@ -110,6 +111,19 @@ def test_what_held_a_source_up_is_over_when_the_service_says_so():
         "lost",
         "",
     )
+
+
+async def test_a_tag_of_which_nothing_came_is_named_while_its_source_runs(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1, model=None)
+    shown = plants.columns(made.assets)
+    shown["m0.flow"][:] = np.nan
+    plants.write(made.folder / "rig.csv", shown)
+    made.settings["sources"]["rig"]["speed"] = 20.0
+    made.save()
+    async with plants.serving(made) as running:
+        await until(lambda: running.status["samples_received"] > 0)
+        said = await asyncio.to_thread(watchkeeper, "status", made.file)
+    assert "         no usable value since the start: m0/flow\n" in said.out
 
 
 def test_a_backfill_has_no_service(lived):

@@ -1,6 +1,7 @@
 """The intake and a source that sends no more before it hears that the rest is safe."""
 
 import asyncio
+import logging
 
 import numpy as np
 
@@ -119,3 +120,25 @@ async def test_a_source_is_closed_before_it_is_left_alone_for_a_while(tmp_path, 
     monkeypatch.setattr("monitor.live.intake.asyncio.sleep", paused)
     await taken_in(source, tmp_path)
     assert order[:4] == ["open", "close", "pause", "open"]
+
+
+class Halting(Windowed):
+    """Says that something is missing, and ends."""
+
+    async def batches(self):
+        yield Notice(
+            source=self.name,
+            kind=NoticeKind.GAP,
+            since=1_700_000_000_000_000_000,
+            until=1_700_000_045_200_000_000,
+            reason="nobody listened",
+        )
+        yield Notice(source=self.name, kind=NoticeKind.ENDED)
+
+
+async def test_a_gap_is_said_with_its_length_and_its_end(tmp_path, caplog):
+    caplog.set_level(logging.ERROR)
+    await taken_in(Halting(0), tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Source m: a gap of 45.2 s, up to 2023-11-14T22:14:05.200+00:00: nobody listened."
+    ]

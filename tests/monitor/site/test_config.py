@@ -49,6 +49,13 @@ def test_a_tag_is_found_as_given_else_by_the_template_else_by_its_name(plant: Pl
     assert line == {1: ("plant/T1", "degC")}
 
 
+def test_a_tag_found_elsewhere_may_be_addressed_by_the_names_too(plant: Plant) -> None:
+    config = plant(("      flow: F1\n", '      flow: "ns;s={asset}.{tag}"\n'))
+    tag_ids = {name: index for index, name in enumerate(config.tag_names())}
+
+    assert "ns;s=pump_1.flow" in {ref.address for ref in config.tag_refs("rig", tag_ids)}
+
+
 def test_relative_paths_are_meant_from_the_folder_of_the_file(plant: Plant) -> None:
     config = plant(("data_dir: data", "data_dir: /var/lib/wk"))
     rig: Any = config.sources["rig"]
