@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from monitor.live.health import judge
 from monitor.live.intake import SourceState
-from monitor.live.latency import BOUNDS
+from monitor.live.latency import BOUNDS, Latency
 from monitor.live.standing import ServiceStanding
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -79,6 +79,10 @@ def _service(standing: ServiceStanding) -> Iterator[Metric]:
         standing.journal_bytes,
     )
     yield _gauge("step_behind_seconds", "Age of what was not stepped yet.", standing.behind_s)
+    yield _gauge("gpu_in_use", "Whether some model works on one.", standing.gpu)
+    errors = CounterMetricFamily(PREFIX + "writer_errors", "Writes that failed, and were retried.")
+    errors.add_metric((), standing.writer_errors)
+    yield errors
     yield _gauges("alarms_open", "Alarms that stand.", "class", standing.alarms_open)
     yield _gauges(
         "model_age_seconds",
@@ -122,15 +126,14 @@ def _frames(standing: ServiceStanding) -> Iterator[Metric]:
     yield scored
     skipped = {state: count for state, count in standing.frames.items() if state != "ok"}
     yield _counters("frames_skipped", "Frames without one.", "reason", skipped)
-    histogram = HistogramMetricFamily(
-        PREFIX + "score_latency_seconds", "From receipt to the stored result."
+    yield _histogram(
+        "score_latency_seconds", "From receipt to the stored result.", standing.latency
     )
-    running, buckets = 0, []
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), standing.latency.counts, strict=True):
-        running += count
-        buckets.append((bound, running))
-    histogram.add_metric((), buckets, standing.latency.total_s)
-    yield histogram
+    yield _histogram(
+        "end_to_end_latency_seconds",
+        "From a frame's instant to its stored score; of a recording, how old it is.",
+        standing.end_to_end,
+    )
 
 
 def _sources(standing: ServiceStanding) -> Iterator[Metric]:
@@ -194,17 +197,35 @@ def _sinks(standing: ServiceStanding) -> Iterator[Metric]:
 
 
 def _peers(standing: ServiceStanding) -> Iterator[Metric]:
-    """What the sources say of themselves; ``_total`` at the end of a name makes a counter."""
+    """What the sources say of themselves.
+
+    ``_total`` at the end of a name makes a counter, ``_ns`` (an instant) an age in seconds.
+    """
     said: dict[str, dict[str, float]] = {}
     for source, one in standing.sources.items():
         for name, value in one.peer.items():
-            if not isinstance(value, str):
+            if isinstance(value, str):
+                continue
+            if not name.endswith("_ns"):
                 said.setdefault(name, {})[source] = value
+            elif value:  # 0: never
+                age_s = (standing.now - value) / 1e9
+                said.setdefault(name.removesuffix("_ns") + "_age_seconds", {})[source] = age_s
     for name, values in sorted(said.items()):
         plain = "".join(one if one.isascii() and one.isalnum() else "_" for one in name.lower())
         make = _counters if plain.endswith("_total") else _gauges
         bare = plain.removesuffix("_total")
         yield make(f"source_{bare}", "As the source says of itself.", "source", values)
+
+
+def _histogram(name: str, words: str, latency: Latency) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, words)
+    running, buckets = 0, []
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), latency.counts, strict=True):
+        running += count
+        buckets.append((bound, running))
+    family.add_metric((), buckets, latency.total_s)
+    return family
 
 
 def _gauge(name: str, words: str, value: float) -> Metric:

@@ -87,6 +87,7 @@ class Service:
             kind: max(asset.last for asset in bundle.card.data.values())
             for kind, bundle in bundles.items()
         }
+        self._gpu = any(bundle.detector.device != "cpu" for bundle in bundles.values())
         self._expected_s = _expected_s(plan)
         self._tags = _tags(plan)
         self._writer = Writer(database)
@@ -317,6 +318,9 @@ class Service:
             journal_bytes=self._database.bytes(),
             frames=shown.get("frames", {}),
             latency=self.stepper.latency,
+            end_to_end=self.stepper.end_to_end,
+            gpu=self._gpu,
+            writer_errors=self._writer.counters().failed,
             latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
             alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
             data_age_s={kind: (now - end) / 1e9 for kind, end in self._data_ends.items()},

@@ -60,9 +60,12 @@ class ServiceStanding:
     journal_trouble: str  # why nothing goes into the journal; "": it does
     journal_bytes: int  # of the database on the disk
     frames: Mapping[str, int]  # by score state
-    latency: Latency
+    latency: Latency  # from receipt to the stored result
+    end_to_end: Latency  # from a frame's instant to its stored score
     latency_ms: Mapping[str, float | None]  # p50 and p99 of the last thousands
     alarms_open: Mapping[str, int]  # by class
+    gpu: bool  # some model works on one
+    writer_errors: int  # jobs of the writer that failed since the start
     data_age_s: Mapping[str, float]  # by kind: of the newest data its model learnt from
     sources: Mapping[str, SourceStanding]
     sinks: Mapping[str, SinkStanding]

@@ -75,6 +75,7 @@ class Stepper:
         self._news, self._stopping = threading.Event(), threading.Event()
         self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
         self.latency = Latency()  # of every record stepped since the start
+        self.end_to_end = Latency()  # of every kind's newest frame: from its instant
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
         self._unsaved = False  # there was no room for the last snapshot: said once
@@ -172,10 +173,13 @@ class Stepper:
         else:
             self._records = None
         if found:
-            self._commit(Results.join(found))
+            results = Results.join(found)
+            self._commit(results)
             now = self._clock.now()
             seconds = [(now - moment) / 1e9 for moment in received]
             self.latency = self.latency.plus(seconds)
+            newest = [int(scores.tick.max()) for scores in results.scores if len(scores)]
+            self.end_to_end = self.end_to_end.plus([(now - tick) / 1e9 for tick in newest])
             self._latency_ms.extend(1000 * one for one in seconds)
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before

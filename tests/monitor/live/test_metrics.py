@@ -2,7 +2,7 @@
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from support.standings import sink, source, standing
+from support.standings import NOW, SECOND, sink, source, standing
 
 from monitor.live.intake import SourceState
 from monitor.live.metrics import exposition
@@ -39,6 +39,26 @@ def test_the_latency_is_a_histogram():
     assert found["score_latency_seconds_bucket", (("le", "+Inf"),)] == 3
     assert found["score_latency_seconds_count", ()] == 3
     assert found["score_latency_seconds_sum", ()] == pytest.approx(3.04)
+
+
+def test_the_way_from_a_frames_instant_to_its_score_is_a_histogram_too():
+    found = read(exposition(standing()))
+    assert found["end_to_end_latency_seconds_bucket", (("le", "0.25"),)] == 0
+    assert found["end_to_end_latency_seconds_bucket", (("le", "0.5"),)] == 1
+
+
+def test_what_the_program_works_on_and_what_failed_is_told():
+    found = read(exposition(standing(gpu=True, writer_errors=3)))
+    assert found["gpu_in_use", ()] == 1
+    assert found["writer_errors_total", ()] == 3
+
+
+def test_an_instant_that_a_source_knows_is_told_as_an_age_and_never_as_one_if_it_was_not_yet():
+    peers = {"plc": {"last_publish_ns": NOW - 5 * SECOND}, "new": {"last_publish_ns": 0}}
+    made = {name: source(peer=peer) for name, peer in peers.items()}
+    found = read(exposition(standing(sources=made)))
+    assert found["source_last_publish_age_seconds", (("source", "plc"),)] == 5
+    assert ("source_last_publish_age_seconds", (("source", "new"),)) not in found
 
 
 def test_frames_alarms_and_models_are_counted():

@@ -79,6 +79,9 @@ async def test_the_metrics_are_those_of_the_service(tmp_path):
     assert found["frames_scored_total",] == status["frames_scored"]
     assert found["frames_skipped_total", "warming"] == TICKS - found["frames_scored_total",]
     assert found["score_latency_seconds_count",] > TICKS * len(CHANNELS) / 150
+    assert found["end_to_end_latency_seconds_count",] > 0
+    assert found["gpu_in_use",] == 0
+    assert found["writer_errors_total",] == 0
     assert found["outbox_items", "inbox"] == 0
     assert found["alert_delivery_lag_seconds", "inbox"] > 0
     assert found["journal_bytes",] > 4096
