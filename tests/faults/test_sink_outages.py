@@ -28,7 +28,7 @@ from support.servers import started
 from connectors.influxdb.settings import WritingSettings
 from connectors.influxdb.sink import Sink
 from connectors.points import Points
-from monitor.core.records import ScoreState
+from monitor.core.records import ScoreState, Transition
 from monitor.live import points as points_room
 from monitor.live import service as service_room
 from monitor.live.intake import SourceState
@@ -90,6 +90,8 @@ def kept(folder):
     threshold = plants.outcome(folder).summary["assets"]["m0"]["threshold"]
     with DatabaseReader(folder) as reader:
         names = Names(reader).of(Family.ASSET)
+        events = Store(reader).alarm_events()
+        returned = {one.id: one.tick for one in events if one.transition is Transition.RETURNED}
         for block in Store(reader).scores():
             for row in range(len(block)):
                 tick = int(block.tick[row])
@@ -101,6 +103,14 @@ def kept(folder):
                     "coverage": finite(block.coverage[row]),
                     "state": float(block.state[row]),
                     "valid": float(block.state[row] == ScoreState.OK),
+                    "alarms_open": float(
+                        sum(
+                            one.asset == tags["asset"]
+                            and one.raised <= tick < returned.get(one.id, tick + 1)
+                            for one in events
+                            if one.transition is Transition.RAISED
+                        )
+                    ),
                 }
                 for place, channel in enumerate(block.channels):
                     shown, expected = block.value[row, place], block.expected[row, place]
@@ -109,11 +119,12 @@ def kept(folder):
                         "value": finite(shown),
                         "expected": finite(expected),
                         "residual": finite(shown - expected),
+                        "spread": finite(block.spread[row, place]),
                         "contribution": finite(block.blame[row, place]),
                         "valid": float(np.isfinite(shown)),
                         "judged": float(np.isfinite(shown - expected)),
                     }
-        for event in Store(reader).alarm_events():
+        for event in events:
             tags = {
                 "site": "works",
                 "asset": event.asset,

@@ -352,6 +352,8 @@ def test_ctrl_c_ends_the_demo_cleanly(tmp_path: Path, step: str) -> None:
             stdout=out,
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            # whoever starts these tests in the background has Ctrl-C ignored, and so have we
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads
         )
     while step not in said.read_text() and process.poll() is None:
         time.sleep(0.1)
