@@ -98,28 +98,22 @@ async def test_of_an_outage_each_reason_is_said_once_and_not_without_end(
     ]
 
 
-async def test_a_source_is_closed_before_it_is_left_alone_for_a_while(tmp_path, monkeypatch):
-    source, order = Windowed(1), []
-    fails = [NotReadyError("closed", connector="m", retry_after_s=0.0)]
-    pause = asyncio.sleep
+async def test_a_source_is_closed_before_it_is_left_alone_for_a_while(tmp_path):
+    source, closed = Windowed(1), asyncio.Event()
 
     async def opened(*, resume):
-        del resume
-        order.append("open")
-        if fails:
-            raise fails.pop()
+        raise NotReadyError(f"closed, after {resume}", connector="m", retry_after_s=3600.0)
 
-    async def closed():
-        order.append("close")
+    async def close():
+        closed.set()
 
-    async def paused(seconds):
-        order.append("pause")
-        await pause(0 * seconds)
-
-    source.open, source.close = opened, closed
-    monkeypatch.setattr("monitor.live.intake.asyncio.sleep", paused)
-    await taken_in(source, tmp_path)
-    assert order[:4] == ["open", "close", "pause", "open"]
+    source.open, source.close = opened, close
+    trying = asyncio.create_task(taken_in(source, tmp_path))
+    async with asyncio.timeout(5):
+        await closed.wait()
+    assert not trying.done()
+    trying.cancel()
+    await asyncio.gather(trying, return_exceptions=True)
 
 
 class Halting(Windowed):
