@@ -8,8 +8,8 @@ run gave.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -52,6 +52,9 @@ _SAYS = {  # what a notice says of its source, in a word
     NoticeKind.DEATH: "gone",
     NoticeKind.ENDED: "ended",
 }
+
+
+Rows = TypeVar("Rows", Samples, Waveforms)
 
 
 class SlotMap:
@@ -324,12 +327,12 @@ class Pipeline:
             mine = self._slots.of(blocks.source, blocks.tag, feature)[0] >= 0
             wanted |= mine
             if bool(mine.any()):
-                found = self._take(feature_of(_some(blocks, mine), feature), feature)
+                found = self._take(feature_of(_rows(blocks, mine), feature), feature)
                 late += found[0]
                 touched |= {id(kind): kind for kind in found[1]}
         one_by_one = (self._slots.of(blocks.source, blocks.tag)[0] >= 0) | ~wanted
         if bool(one_by_one.any()):
-            found = self._take(samples_of(_some(blocks, one_by_one)))
+            found = self._take(samples_of(_rows(blocks, one_by_one)))
             late += found[0]
             touched |= {id(kind): kind for kind in found[1]}
         return tuple(late), list(touched.values())
@@ -362,7 +365,7 @@ class Pipeline:
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
             if bool(intake.late.any()):
-                late.append(_pick(samples, mine[intake.late]))
+                late.append(_rows(samples, mine[intake.late]))
                 self._late[samples.source] += int(intake.late.sum())
         return tuple(late), touched
 
@@ -417,20 +420,6 @@ class Pipeline:
             kind.frames.listen(self._now)
 
 
-def _some(blocks: Waveforms, wanted: Bool) -> Waveforms:
-    """Some of the blocks, without a position."""
-    return replace(
-        blocks,
-        tag=blocks.tag[wanted],
-        time=blocks.time[wanted],
-        rate=blocks.rate[wanted],
-        speed=blocks.speed[wanted],
-        status=blocks.status[wanted],
-        block=blocks.block[wanted],
-        position=None,
-    )
-
-
 def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
     return AlarmEvent(
         id=alarm.id,
@@ -460,14 +449,11 @@ def threshold_of(kind: KindSettings, bundle: Bundle | None) -> float | None:
     return threshold
 
 
-def _pick(samples: Samples, index: Index) -> Samples:
-    """Some of the samples, without a position: they are stored already."""
-    return replace(
-        samples,
-        tag=samples.tag[index],
-        time=samples.time[index],
-        value=samples.value[index],
-        status=samples.status[index],
-        flags=samples.flags[index],
-        position=None,
-    )
+def _rows(batch: Rows, wanted: Index | Bool) -> Rows:
+    """Some of the samples or blocks, without a position: they are stored already."""
+    columns: dict[str, Any] = {
+        field.name: column[wanted]
+        for field in fields(batch)
+        if isinstance(column := getattr(batch, field.name), np.ndarray)
+    }
+    return replace(batch, **columns, position=None)

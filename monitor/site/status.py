@@ -58,7 +58,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "score_latency_ms": status.get("score_latency_ms", {"p50": None, "p99": None}),
         "updated_ns": status.get("updated_ns"),
         "backlog": {name: waiting.items for name, waiting in backlogs.items()},
-        "dead_letters": outbox.dead_letter_count(),
+        "dead_letters": sum(outbox.dead_letter_counts().values()),
         "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
         "no_longer_kept": dict(Losses(database).counts()),
     }

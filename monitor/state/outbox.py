@@ -143,10 +143,6 @@ class Outbox:
         """The names of the registered sinks."""
         return [name for (name,) in self.database.query("SELECT name FROM sink ORDER BY name")]
 
-    def dead_letter_count(self) -> int:
-        """How many items are put aside."""
-        return int(self.database.query("SELECT COUNT(*) FROM dead_letter")[0][0])
-
     def dead_letters(self) -> list[DeadLetter]:
         """Everything that was put aside, the oldest first."""
         found = []

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from support import standings
 from support.grafana import PROVISIONING, ROOT, Json, dashboards, queries
 from support.keeping import event, scores
+from support.servers import missing, program
 
 from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
 from monitor.core.records import Results, Transition
@@ -239,8 +239,9 @@ export const page: Plain<Page> = {page};
 def tsc() -> list[str]:
     """The TypeScript compiler's command."""
     compiler = NODE / "node_modules" / "typescript" / "bin" / "tsc"
-    if (node := shutil.which("node")) is None or not compiler.exists():
-        pytest.skip("no node, or no tests/node/node_modules: scripts/test-servers")
+    node = program("node")
+    if not compiler.exists():
+        missing("tests/node/node_modules")
     options = "--noEmit --strict --skipLibCheck --moduleResolution bundler --module esnext"
     return [node, str(compiler), *options.split(), "--target", "es2022"]
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -41,11 +41,16 @@ def program(name: str) -> str:
     """
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if path is None:
-        reason = f"no {name} here: run `make servers` as root"
-        if os.geteuid() == 0:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(name)
     return path
+
+
+def missing(name: str) -> NoReturn:
+    """What a test needs is not here."""
+    reason = f"no {name} here: run `make servers` as root"
+    if os.geteuid() == 0:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def wait_until(true: Callable[[], bool], longest_s: float, what: str) -> None:

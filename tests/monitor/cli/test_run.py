@@ -3,13 +3,13 @@
 import os
 import shutil
 import signal
-import socket
 
 import httpx
 import pytest
 from support import plants
 from support.commands import process, wait_for, watchkeeper
 from support.plants import CHANNELS, TICKS, Split
+from support.servers import free_port
 
 from monitor.site.status import summary
 from monitor.state.database import Database, DatabaseReader
@@ -216,11 +216,6 @@ def test_a_signal_ends_a_run_gracefully_and_the_next_one_goes_on(number, tmp_pat
     assert (found.digest, found.events) == (expected.digest, expected.events)
     assert made.messages() == calm.messages()
     assert found.summary["samples_received"] == 2 * TICKS * len(CHANNELS)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.mark.slow
