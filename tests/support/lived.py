@@ -161,17 +161,16 @@ async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
     clock = CreepingClock(TICKS)
     asked = partial(influx.query, database=database)
 
-    async def told(**wanted: float) -> None:
-        """Wait until the health of this moment says so of the source `soon`."""
+    async def told(where: str) -> None:
+        """Wait until the health of this moment says so."""
         stamp = f"time = {clock.now() // HEALTH_NS * HEALTH_NS}"
-        where = " AND ".join([f'"{name}" = {value}' for name, value in wanted.items()])
-        query = f"SELECT * FROM pipeline_health WHERE source = 'soon' AND {where} AND {stamp}"  # noqa: S608 - ours
+        query = f"SELECT * FROM pipeline_health WHERE {where} AND {stamp}"  # noqa: S608 - ours
         await until(lambda: asked(query), limit_s=30)
 
     async with plants.serving(made, clock=clock) as running:
         await until(lambda: running.status["frames"] == 2 * TICKS, limit_s=30)
         await until(lambda: running.service.stepper.shown, limit_s=30)
-        await told(received=0)
+        await told("source = 'soon' AND received = 0")
         alarms = running.store.alarms(asset="m1")
         for action, more in (
             ("acknowledge", {}),
@@ -188,13 +187,13 @@ async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
         plants.write(draft, columns, since=TICKS, order=order)
         draft.write_text(draft.read_text().replace("nan", "broken"))
         draft.rename(made.folder / "soon.csv")
-        await told(received=RECEIVED)
+        await told(f"source = 'soon' AND received = {RECEIVED}")
         clock.second += 10
-        await told(received=RECEIVED)
+        await told(f"source = 'soon' AND received = {RECEIVED}")
         last = f"time = {START + TICKS + SOON - 1}s"  # and all that came before it is there, too
         query = f"SELECT * FROM asset_score WHERE asset = 'm8' AND {last}"  # noqa: S608 - as above
         await until(lambda: asked(query), limit_s=30)
-        await until(lambda: running.status["dead_letters"], limit_s=30)
+        await told("sink = 'strict' AND dead_letters > 0")
         standing = await running.service.standing()
         names = Names(running.database).of(Family.ASSET)
         found = {
