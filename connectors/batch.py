@@ -36,6 +36,7 @@ class Flag(IntFlag):
     RETAINED = 1  # the broker's last known value: age unknown
     REPLAYED = 2  # sent again after a reconnect, or read from history
     NO_SOURCE_TIME = 4  # stamped on receipt: a repeat cannot be recognised
+    RESTAMPED = 8  # its own stamp could not be true: that of the server or of the receipt instead
 
 
 def quality(status: U32) -> U32:
@@ -174,9 +175,9 @@ class NoticeKind(StrEnum):
     GAP = "gap"  # what happened in (since, until] is missing
     BIRTH = "birth"  # the source came up
     DEATH = "death"  # the source said it goes away
-    OVERFLOW = "overflow"  # the peer dropped samples of `tags`
+    OVERFLOW = "overflow"  # the peer dropped samples of `tags` from (since, until]
     UNIT_CHANGED = "unit_changed"  # the meaning of `tags` changed
-    FILLED = "filled"  # (since, until] was read from history
+    FILLED = "filled"  # what a GAP said of (since, until] and `tags` was read from history
     ENDED = "ended"  # nothing more will come
     REJECTED = "rejected"  # `count` samples could not be taken, for `reason`
 

@@ -147,6 +147,34 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Watched(Protocol):
+    """A source whose peer gives signs of life even while no value changes."""
+
+    @property
+    def watchdog_s(self) -> float:
+        """After this many seconds without a sign of life the link counts as dead."""
+        ...
+
+    @property
+    def heard(self) -> float:
+        """When the peer's last sign of life came, s of ``time.monotonic``; at first its opening."""
+        ...
+
+
+@runtime_checkable
+class Retunable(Protocol):
+    """A source whose tags can be changed while it runs; others are closed and opened anew."""
+
+    async def retune(self, tags: Sequence[TagRef]) -> None:
+        """Want these tags from now on; those that stay miss nothing.
+
+        Called between ``open`` and ``close``, also while ``batches`` is being read. Raises
+        RefusedError where a tag is none of this source's; nothing has changed then.
+        """
+        ...
+
+
+@runtime_checkable
 class History(Protocol):
     """Reads what was, in order of time: made as a source is."""
 
