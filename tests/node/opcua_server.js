@@ -61,8 +61,8 @@ async function main() {
   const users = new OPCUACertificateManager({ rootFolder: path.join(given.pki, "users") });
   const server = new OPCUAServer({
     port: given.port,
-    host: "127.0.0.1",
-    hostname: "127.0.0.1",
+    host: given.host || "127.0.0.1",
+    hostname: given.host || "127.0.0.1",
     serverCertificateManager: manager,
     userCertificateManager: users,
     allowAnonymous: given.anonymous !== false,
@@ -77,6 +77,7 @@ async function main() {
   }
   folder = namespace.addObject({ organizedBy: space.rootFolder.objects, browseName: "plant" });
   for (const [name, type] of Object.entries(TYPES)) add(name, type);
+  for (const name of given.nodes || []) add(name, "Double");
   server.on("create_session", (session) => session.on("new_subscription", (subscription) =>
     subscription.on("monitoredItem", (item) => {
       const name = String(item.node.nodeId.value);

@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -271,11 +272,13 @@ class NodeServer(Server):
         settings = json.dumps({"port": port, "pki": str(folder), **given})
         command = [program("node"), NODE / "opcua_server.js", settings]
         super().__init__(command, port=port, cwd=folder)
+        self._telling = threading.Lock()
 
     def start(self) -> None:
-        """Start it; it may be told things from then on."""
-        super().start()
-        self._await("ready")
+        """Start it; it may be told things from then on, and is told nothing meanwhile."""
+        with self._telling:
+            super().start()
+            self._await("ready")
 
     def add(self, name: str, value: float) -> None:
         """A node that was not there before."""
@@ -287,10 +290,11 @@ class NodeServer(Server):
 
     def tell(self, *said: dict[str, Any]) -> None:
         """Write values, add nodes: see tests/node/opcua_server.js."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(said) + "\n")
-        self.process.stdin.flush()
-        self._await("done")
+        with self._telling:
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(said) + "\n")
+            self.process.stdin.flush()
+            self._await("done")
 
     def _await(self, what: str) -> None:
         assert self.process.stdout is not None
@@ -298,6 +302,17 @@ class NodeServer(Server):
             if line.startswith("{") and what in json.loads(line):
                 return
         raise AssertionError(f"node-opcua ended before it said {what}")
+
+
+class HistoryServer(NodeServer):
+    """An asyncua server whose history lies in ``folder`` and outlives it; told as the other is."""
+
+    def __init__(self, folder: Path, *, nodes: Sequence[str], **given: Any) -> None:
+        port = free_port()
+        settings = {"port": port, "nodes": nodes, "history": str(folder / "history.db"), **given}
+        script = Path(__file__).with_name("history_server.py")
+        self._telling = threading.Lock()
+        Server.__init__(self, [sys.executable, script, json.dumps(settings)], port=port, cwd=folder)
 
 
 _SHARED = contextlib.ExitStack()

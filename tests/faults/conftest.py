@@ -1,0 +1,85 @@
+"""The frame of the fault suite: what is skipped, what is kept, and what is said meanwhile."""
+
+import runpy
+import time
+
+import pytest
+from support import outcomes
+from support.outcomes import MODE, ROOT, Mode, Outcome
+
+PAGE = runpy.run_path(str(ROOT / "scripts" / "make_reliability.py"))
+CODE = outcomes.code()
+
+
+def fault_of(item):
+    """Which fault a test is a unit of; None: of none."""
+    mark = item.get_closest_marker("fault")
+    return None if mark is None else mark.args[0]
+
+
+def pytest_collection_modifyitems(config, items):
+    """A unit that has passed is not run again, where figures are kept."""
+    unknown = {fault_of(item) for item in items} - {None, *PAGE["FAULTS"]}
+    assert not unknown, f"not in FAULTS of scripts/make_reliability.py: {unknown}"
+    if MODE is Mode.SHORT:
+        return
+    known, done = outcomes.known(), []
+    for item in items:
+        test = outcomes.hash_of(item.path)
+        if fault_of(item) is not None and outcomes.is_done(
+            known.get(item.nodeid), code=CODE, test=test, mode=MODE
+        ):
+            done.append(item)
+    config.hook.pytest_deselected(items=done)
+    items[:] = [item for item in items if item not in done]
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """That nothing was left to do is no failure."""
+    if MODE is not Mode.SHORT and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
+
+
+@pytest.fixture
+def figures():
+    """What a unit counts and measures: counts as numbers, times as lists of seconds."""
+    return {}
+
+
+@pytest.fixture
+def tell(request, pytestconfig):
+    """Say how far a unit is, to whom waits for hours; a short run says nothing."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def say(words):
+        if MODE is not Mode.SHORT:
+            with capture.global_and_fixture_disabled():
+                print(f"\n  {time.strftime('%H:%M:%S')} {request.node.name}: {words}", flush=True)  # noqa: T201 - for who waits
+
+    return say
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keep how a unit ended, and show it on the page."""
+    report = yield
+    fault = fault_of(item)
+    ended = call.when == "call" or report.failed
+    if MODE is Mode.SHORT or fault is None or not ended or report.skipped:
+        return report
+    outcomes.keep(
+        Outcome(
+            unit=item.nodeid,
+            fault=fault,
+            passed=report.passed,
+            code=CODE,
+            test=outcomes.hash_of(item.path),
+            date=outcomes.now(),
+            took_s=call.duration,
+            figures=item.funcargs.get("figures", {}) if hasattr(item, "funcargs") else {},
+            reason="" if report.passed else str(call.excinfo.value).splitlines()[0][:200],
+        )
+    )
+    outcomes.merge()
+    PAGE["write"]()
+    return report
