@@ -55,9 +55,7 @@ logger = logging.getLogger(__name__)
 LONGEST_S = 5.0  # between two attempts: data is to flow 10 s after a peer is back
 PER_MINUTE, SAVED = 15, 6  # attempts: one each 4 s in the long run, some of them at once
 LIVED_S = 60.0  # a link that was open for less has failed as one that never opened
-REBUILD_AFTER = (
-    5  # failures in a row: what a connector or its client remembers may be what is wrong
-)
+REBUILD_AFTER = 5  # failures in a row: what its client remembers may be what is wrong
 OPEN_S = 60.0  # for open(): connectors have times of their own, this one is for hangs
 LOOK_S = 3600.0  # how often to look after a source that no watchdog looks after
 
@@ -256,6 +254,8 @@ class Supervisor:
         finally:
             since = self._desk.clock.now() - round(1e9 * (self._dog.silent_s if self._dog else 0.0))
             self._intake = self._dog = None
+            if self._state in (SourceState.OPENING, SourceState.RUNNING):  # told to stop
+                self._state = SourceState.WAITING
             await self._calls.closing(self.source)
         if was_open and lost:
             await self._tell_lost(since, lost)
