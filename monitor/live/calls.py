@@ -6,7 +6,7 @@ be helped is a call that never gives the event loop back.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,11 +49,11 @@ class Calls:
         self, source: Source, resume: str | None, left_s: Callable[[], float]
     ) -> bool:
         """Open a source; False: cut off."""
-        return await self.ended(self._named(source.open(resume=resume)), left_s)
+        return await self.ended(self._named(lambda: source.open(resume=resume)), left_s)
 
     async def closing(self, source: Source) -> None:
         """Close a source, in bounded time, also while we stop."""
-        task = asyncio.create_task(self._named(source.close()))
+        task = asyncio.create_task(self._named(source.close))
         await asyncio.wait((task,), timeout=CLOSE_S)
         if task.done() and not task.cancelled() and task.exception() is None:
             return
@@ -102,9 +102,9 @@ class Calls:
             task.add_done_callback(self._left.discard)
             logger.error("Source %s: a call was cancelled, and does not end.", self._name)
 
-    async def _named(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _named(self, call: Callable[[], Awaitable[None]]) -> None:
         with bugs_named(self._name):
-            await work
+            await call()
 
 
 def _seen(task: asyncio.Task[None]) -> None:

@@ -91,10 +91,9 @@ async def test_sources_that_hang_or_are_broken_disturb_no_other(tmp_path, caplog
         supervisors = running.service.supervisors
         supervisors["rig_m0"].source.open = lambda **_: hang()
         supervisors["rig_m1"].source.open = broken
-        await until(lambda: running.status["sources"]["rig_m2"]["state"] == "ended")
+        await until(lambda: running.status["frames"] == TICKS)
         await until(lambda: supervisors["rig_m1"].restarts)
         assert supervisors["rig_m0"].state == "opening"
-        assert running.status["frames"] == TICKS
     assert said(caplog, "TypeError: oops. This is a bug of the connector") == 1
 
 
