@@ -95,7 +95,7 @@ class Simulation:
     lanes: tuple[Lane, ...]
     mqtt: tuple[str, int] | None = None  # host and port of a broker that is there
     opcua_port: int | None = None  # of the server that is started
-    history: bool = False  # whether that server answers for what was
+    history: bool = True  # whether that server answers for what was
     prefix: str = "simulate"  # of topics and of the client's id
 
     @classmethod

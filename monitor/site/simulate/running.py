@@ -24,7 +24,7 @@ MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 MOST_AT_ONCE = 50  # ticks of a lane, before another lane has its turn
 LONGEST_SLEEP_S = 0.02  # acknowledgements are written down at least this often
 REPORT_S = 1.0
-LINGER_S = 2.0  # that the OPC UA server stays after the last value: clients fetch it
+LINGER_S = 1.0  # that the OPC UA server stays after the last value: clients fetch it
 PATIENCE_S = 10.0  # how long the broker may take to acknowledge the rest at the end
 
 
@@ -34,7 +34,7 @@ class Progress:
 
     sent: int  # samples, of this run
     acknowledged: int  # samples that the peer has, of this run
-    elapsed_s: float
+    elapsed_s: float  # since the start, until the last was sent
     behind_s: float  # what is due for how long and was not sent
     connected: bool | None  # to the broker; None: there is none
 
@@ -67,6 +67,7 @@ class Run:
         self._publisher: Publisher | None = None
         self._plc: Plc | None = None
         self._sent = 0
+        self._over: int | None = None  # ns, when the last was sent
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -88,6 +89,7 @@ class Run:
             while not self._stopping.is_set() and not self._ended:
                 if not await self._step():
                     await self._pause()
+            self._over = self._clock.now()
             await self._rest()
             return self.progress()
 
@@ -98,7 +100,7 @@ class Run:
         return Progress(
             sent=self._sent,
             acknowledged=sum(one.acknowledged for one in senders),
-            elapsed_s=(self._clock.now() - self._begun) / SECOND,
+            elapsed_s=((self._over or self._clock.now()) - self._begun) / SECOND,
             behind_s=max(
                 ((now_ms - due.next_ms) / 1000 for due in self._lanes if due.is_due(now_ms)),
                 default=0.0,

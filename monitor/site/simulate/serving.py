@@ -84,19 +84,20 @@ class LedgerHistory(HistoryStorageInterface):
     async def read_node_history(
         self, node_id: ua.NodeId, start: datetime | None, end: datetime | None, nb_values: int
     ) -> tuple[list[ua.DataValue], datetime | None]:
-        """Values from ``start`` to ``end``, both included; the later one first: newest first.
+        """Values from ``start`` to ``end``, both included, and where to go on if that is not all.
 
-        With the time to go on from where there are more than one answer holds.
+        Newest first where the start is the later one, or missing.
         """
         place = self._places.get(str(node_id.Identifier))
         if place is None:
             return [], None
         number, lane, asset, channel = place
-        nothing = ua.get_win_epoch()
-        backward = start in (None, nothing) or (end not in (None, nothing) and start > end)
-        early, late = (end, start) if backward else (start, end)
-        first = -(-_us(EPOCH if early in (None, nothing) else early) // (lane.period_ms * 1000))
-        last = _us(FAR if late in (None, nothing) else late) // (lane.period_ms * 1000)
+        since, until = (None if one == ua.get_win_epoch() else one for one in (start, end))
+        backward = since is None or (until is not None and since > until)
+        if since is not None and backward:
+            since, until = until, since
+        first = -(-_us(since or EPOCH) // (lane.period_ms * 1000))
+        last = _us(until or FAR) // (lane.period_ms * 1000)
         limit = min(nb_values or MOST_AT_ONCE + 1, MOST_AT_ONCE + 1)
         ticks = self._ledger.ticks(
             number, first=first, last=last, limit=limit, newest_first=backward

@@ -71,7 +71,7 @@ def _tree(simulation: Simulation) -> dict[str, dict[str, Any]]:
 
 def _kind(lane: Lane) -> dict[str, Any]:
     channels = {
-        channel: {"unit": unit, "limits": {"high_high": HIGHEST // PER_UNIT}}
+        channel: {"unit": unit, "limits": {"high_high": HIGHEST // PER_UNIT, "deadband": 1}}
         | ({"feature": "rms"} if lane.form is Form.BLOCK else {})
         for channel, unit in zip(lane.channel_names, lane.units, strict=True)
     }

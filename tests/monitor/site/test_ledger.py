@@ -224,9 +224,14 @@ def test_the_ledger_tells_what_was_sent_and_what_of_it_was_acknowledged(tmp_path
 
 def test_what_was_not_committed_together_is_not_there(tmp_path):
     ledger = Ledger.make(tmp_path, FLAT)
-    with pytest.raises(KeyError), ledger.atomic():
-        ledger.send(0, [5], 1)
-        raise KeyError
+
+    def interrupted():
+        with ledger.atomic():
+            ledger.send(0, [5], 1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     assert ledger.last(0) is None
     ledger.close()
 
