@@ -77,7 +77,10 @@ async function main() {
   }
   folder = namespace.addObject({ organizedBy: space.rootFolder.objects, browseName: "plant" });
   for (const [name, type] of Object.entries(TYPES)) add(name, type);
-  for (const name of given.nodes || []) add(name, "Double");
+  for (const name of given.nodes || []) { // of a device that has measured nothing yet
+    add(name, "Double");
+    set({ set: name, value: 0, status: StatusCodes.BadWaitingForInitialData.value });
+  }
   server.on("create_session", (session) => session.on("new_subscription", (subscription) =>
     subscription.on("monitoredItem", (item) => {
       const name = String(item.node.nodeId.value);

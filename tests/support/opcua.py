@@ -7,7 +7,6 @@ import functools
 import itertools
 import json
 import logging
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -302,17 +301,6 @@ class NodeServer(Server):
             if line.startswith("{") and what in json.loads(line):
                 return
         raise AssertionError(f"node-opcua ended before it said {what}")
-
-
-class HistoryServer(NodeServer):
-    """An asyncua server whose history lies in ``folder`` and outlives it; told as the other is."""
-
-    def __init__(self, folder: Path, *, nodes: Sequence[str], **given: Any) -> None:
-        port = free_port()
-        settings = {"port": port, "nodes": nodes, "history": str(folder / "history.db"), **given}
-        script = Path(__file__).with_name("history_server.py")
-        self._telling = threading.Lock()
-        Server.__init__(self, [sys.executable, script, json.dumps(settings)], port=port, cwd=folder)
 
 
 _SHARED = contextlib.ExitStack()

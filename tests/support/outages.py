@@ -1,17 +1,20 @@
-"""A peer goes away and comes back while a service reads it: how soon it is noticed and over."""
+"""A peer goes away and comes back while a service reads it, and every sample is accounted for."""
 
 import asyncio
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from support.plants import Serving, until
 from support.servers import Server
 
-from monitor.live.intake import Intake, SourceState
+from monitor.live.standing import SourceState
+from monitor.live.supervisor import Supervisor
+from monitor.site.simulate.compare import Comparison, compare_folder
 
 BACK_S = 60.0  # the longest that anything may take to be as before: then it is stuck
 LOOK_S = 0.01
@@ -46,38 +49,68 @@ class Felt:
     recovered_s: float  # from the peer's return until its first sample is stored
 
 
-async def reading(running: Serving, source: str) -> Intake:
-    """The intake of a source of a running service, once it reads."""
-
-    def found() -> list[Intake]:
-        return [one for one in running.service._intakes if one.source.name == source]
-
-    await until(lambda: found() and found()[0].state is SourceState.RUNNING, limit_s=30)
-    return found()[0]
+async def reading(running: Serving, source: str) -> Supervisor:
+    """The supervisor of a source, once that gives samples."""
+    one = running.service.supervisors[source]
+    await until(lambda: one._sampled and one.state is SourceState.RUNNING, limit_s=BACK_S)
+    return one
 
 
-async def suffer(running: Serving, one: Intake, outage: Outage) -> Felt:
+async def suffer(running: Serving, source: Supervisor, outage: Outage) -> Felt:
     """Go through an outage, in which the machines go on sending; fails where it does not end."""
     await asyncio.sleep(outage.after_s)
     began, detected = time.monotonic(), None
     await asyncio.to_thread(outage.begin)
     while (since := time.monotonic() - began) < outage.lasts_s:
-        if detected is None and one.state is not SourceState.RUNNING:
+        if detected is None and not connected(source):
             detected = since
         assert not running.task.done()
         await asyncio.sleep(LOOK_S)
     await asyncio.to_thread(outage.end)
     back, wall = time.monotonic(), time.time_ns()
     async with asyncio.timeout(BACK_S):
-        while not (one.state is SourceState.RUNNING and (one.sampled or 0) > wall):
+        while not (connected(source) and (source._sampled or 0) > wall):
             assert not running.task.done()
             await asyncio.sleep(LOOK_S)
     return Felt(detected, time.monotonic() - back)
 
 
-def add(figures: dict[str, Any], *felt: Felt) -> None:
+def connected(source: Supervisor) -> bool:
+    """As the metric source_connected says it."""
+    return source.state in (SourceState.RUNNING, SourceState.SILENT)
+
+
+def add(figures: dict[str, Any], felt: Felt) -> None:
     """Put what was felt into a unit's figures."""
-    figures["times"] = figures.get("times", 0) + len(felt)
-    noticed = [one.detected_s for one in felt if one.detected_s is not None]
+    figures["times"] = figures.get("times", 0) + 1
+    noticed = [] if felt.detected_s is None else [felt.detected_s]
     figures["detected_s"] = [*figures.get("detected_s", []), *noticed]
-    figures["recovered_s"] = [*figures.get("recovered_s", []), *(one.recovered_s for one in felt)]
+    figures["recovered_s"] = [*figures.get("recovered_s", []), felt.recovered_s]
+
+
+def balance(
+    folder: Path, source: str, figures: dict[str, Any], *, lost_by_peer: int = 0
+) -> Comparison:
+    """The two equations, for a simulation's folder and what its watcher stored.
+
+    ``lost_by_peer``: samples of which is known that the peer handed them over to nobody.
+    """
+    found, summary = compare_folder(folder)
+    counts = summary["sources"][source]
+    rejected = sum(counts["rejected"].values())
+    accounted = counts["stored"] + counts["duplicate"] + counts["late"] + rejected
+    assert summary["samples_conserved"]
+    assert counts["received"] == accounted
+    assert found.lost == lost_by_peer, found.examples
+    assert not (found.differing or found.unknown), found.examples
+    assert found.acknowledged - found.early <= found.stored + found.in_gaps + lost_by_peer
+    figures |= {
+        "sent": found.acknowledged - found.early,
+        "received": counts["received"],
+        "stored": counts["stored"],
+        "duplicate": counts["duplicate"],
+        "late": counts["late"],
+        "in_gaps": found.in_gaps,
+        "lost_by_peer": lost_by_peer,
+    }
+    return found
