@@ -32,8 +32,6 @@ KILLS = scaled(short=1, full=5)  # in one service
 FREEZES_S = scaled(short=(3,), full=(3, 12, 60))
 PERIOD_MS = 250  # of node-opcua's device: five times the sampling, which a busy server keeps
 SAMPLING_MS = 50
-FILLS = "fill_wait_s" in opcua.Source.Settings.model_fields
-history = pytest.mark.skipif(not FILLS, reason="nobody reads the server's history yet")
 
 
 def simulation(period_ms):
@@ -55,7 +53,7 @@ def watching(folder, **source):
     return Plant(folder, settings).save()
 
 
-async def go_through(made, server, outages, figures, tell, end):
+async def go_through(made, server, outages, *, figures, tell, end):
     """Run a service while all this happens to its server; ``end``: lets the device end."""
     async with plants.serving(made) as running:
         source = await reading(running, "plc")
@@ -74,7 +72,9 @@ async def with_history(folder, outages, figures, tell):
         async def end(_):
             await asyncio.to_thread(server.stop)  # it lingers until all is fetched
 
-        return await go_through(watching(server.folder), server, outages, figures, tell, end)
+        return await go_through(
+            watching(server.folder), server, outages, figures=figures, tell=tell, end=end
+        )
 
 
 async def without_history(folder, outages, figures, tell):
@@ -99,7 +99,7 @@ async def without_history(folder, outages, figures, tell):
             await asyncio.to_thread(device.stop)
             await until(lambda: newest(made.data) >= device.last, limit_s=30)
 
-        found = await go_through(made, server, outages, figures, tell, end)
+        found = await go_through(made, server, outages, figures=figures, tell=tell, end=end)
     return found, made
 
 
@@ -148,7 +148,6 @@ def freezes(seconds):
     return lambda server: (frozen(server, lasts_s=seconds) for _ in range(2))
 
 
-@history
 @pytest.mark.fault("asyncua_killed")
 @pytest.mark.timeout(60 + 30 * KILLS)
 @pytest.mark.parametrize("number", range(ROUNDS))
@@ -168,7 +167,6 @@ async def test_what_a_killed_server_without_history_lost_lies_in_gaps(
     assert overclaimed(made.data) == []
 
 
-@history
 @pytest.mark.fault("asyncua_frozen")
 @pytest.mark.timeout(120 + 4 * max(FREEZES_S))
 @pytest.mark.parametrize("seconds", FREEZES_S)

@@ -102,7 +102,7 @@ def balance(
     assert summary["samples_conserved"]
     assert counts["received"] == accounted
     assert found.lost == lost_by_peer, found.examples
-    assert not (found.differing or found.unknown), found.examples
+    assert found.differing == found.unknown == 0, found.examples
     assert found.acknowledged - found.early <= found.stored + found.in_gaps + lost_by_peer
     figures |= {
         "sent": found.acknowledged - found.early,
