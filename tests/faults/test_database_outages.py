@@ -8,15 +8,15 @@ import pytest
 from support import living, plants
 from support.brokers import mosquitto
 from support.delivered import database, kept, kinds, token
-from support.outages import Felt, add, frozen, killed, reading
+from support.outages import Felt, add, freezes, kills, reading
 from support.outcomes import scaled
 from support.plants import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 ROUNDS = scaled(short=1, full=4)
-KILLS = scaled(short=2, full=5)  # in one service
-FREEZES_S = scaled(short=(3,), full=(3, 12, 60))
+KILLS = scaled(short=1, full=5)  # in one service
+FREEZES_S = (3, 12, 60)
 BACK_S = 90.0  # a sink is tried each 30 s at the latest
 
 
@@ -92,20 +92,13 @@ async def test_a_database_that_is_killed_has_every_point_in_the_end(
     number, tmp_path, figures, tell
 ):
     chance = np.random.default_rng(number)
-
-    def kills(influx):
-        return (killed(influx, chance) for _ in range(KILLS))
-
-    await put_through(tmp_path, kills, figures, tell)
+    await put_through(tmp_path, lambda influx: kills(influx, chance, KILLS), figures, tell)
 
 
 @pytest.mark.fault("influxdb_frozen")
 @pytest.mark.timeout(240 + 4 * max(FREEZES_S))
-@pytest.mark.parametrize("seconds", FREEZES_S)
+@pytest.mark.parametrize("seconds", scaled(short=(), full=FREEZES_S))
 async def test_a_database_that_freezes_twice_in_a_row_has_every_point_in_the_end(
     seconds, tmp_path, figures, tell
 ):
-    def freezes(influx):
-        return (frozen(influx, lasts_s=seconds) for _ in range(2))
-
-    await put_through(tmp_path, freezes, figures, tell)
+    await put_through(tmp_path, lambda influx: freezes(influx, seconds), figures, tell)

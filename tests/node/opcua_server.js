@@ -89,10 +89,10 @@ async function main() {
     })));
   await server.start();
   console.log(JSON.stringify({ ready: true }));
-  readline.createInterface({ input: process.stdin }).on("line", (line) => {
+  readline.createInterface({ input: process.stdin }).on("line", (line) => setTimeout(() => {
     JSON.parse(line).forEach(obey);
     console.log(JSON.stringify({ done: true }));
-  });
+  }, given.pause_ms || 0)); // a device that writes sooner than it is sampled is not heard: after a freeze, too
 }
 
 process.on("SIGTERM", () => process.exit(0));

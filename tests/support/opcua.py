@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncua
 from asyncua import ua
+from support.network import Network
 from support.servers import LONGEST_START_S, Server, free_port, program, started
 
 from connectors.batch import Notice, NoticeKind, Samples
@@ -263,14 +264,22 @@ def plc(values: dict[str, Any], **given: Any) -> Iterator[PlcThread]:
 class NodeServer(Server):
     """A node-opcua server: flow, level, count, on, mode, text, list."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        network: Network | None = None,
+        **given: Any,
+    ) -> None:
         """Its keys and certificates stay in ``folder``. ``given``: see tests/node."""
         if not (NODE / "node_modules" / "node-opcua").is_dir():
             program("node-opcua, in tests/node/node_modules")
         port = port or free_port()
-        settings = json.dumps({"port": port, "pki": str(folder), **given})
+        where = network.where if network is not None else {}
+        settings = json.dumps({"port": port, "pki": str(folder), **where, **given})
         command = [program("node"), NODE / "opcua_server.js", settings]
-        super().__init__(command, port=port, cwd=folder)
+        super().__init__(command, port=port, cwd=folder, **where)
         self._telling = threading.Lock()
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,17 @@ class Outage:
     after_s: float = 0.0  # of peace before it
 
 
-def killed(server: Server, chance: np.random.Generator) -> Outage:
+def kills(server: Server, chance: np.random.Generator, count: int) -> Iterator[Outage]:
     """SIGKILL at any moment, and after a while it is started again."""
-    away, peace = chance.uniform((0.1, 0.2), (2.0, 3.0))
-    return Outage(lambda: server.stop(signal.SIGKILL), server.start, float(away), float(peace))
+    for _ in range(count):
+        away, peace = chance.uniform((0.1, 0.2), (2.0, 3.0))
+        yield Outage(lambda: server.stop(signal.SIGKILL), server.start, float(away), float(peace))
 
 
-def frozen(server: Server, *, lasts_s: float) -> Outage:
-    """SIGSTOP: it keeps its connections and says nothing."""
-    return Outage(server.freeze, server.thaw, lasts_s)
+def freezes(server: Server, seconds: float, count: int = 2) -> Iterator[Outage]:
+    """SIGSTOP, one after the other: it keeps its connections and says nothing."""
+    for _ in range(count):
+        yield Outage(server.freeze, server.thaw, seconds)
 
 
 @dataclass(frozen=True, slots=True)
