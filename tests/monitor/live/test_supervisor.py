@@ -78,7 +78,8 @@ async def test_a_peer_that_asks_for_patience_gets_it(tmp_path):
 
 
 @pytest.mark.parametrize("lived_s", [0.0, 1.0, 30.0, 61.0])
-async def test_a_link_that_comes_and_goes_is_not_opened_too_often(tmp_path, lived_s):
+async def test_a_link_that_comes_and_goes_is_not_opened_too_often(tmp_path, lived_s, monkeypatch):
+    monkeypatch.setattr("monitor.live.backoff.random.uniform", lambda *_: 0.0)  # no pause by chance
     time = HeldTime()
 
     async def live():
