@@ -19,9 +19,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.registry import Collector
 
 from monitor.live.health import judge
-from monitor.live.intake import SourceState
 from monitor.live.latency import BOUNDS, Latency
-from monitor.live.standing import ServiceStanding
+from monitor.live.standing import Desired, ServiceStanding
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "watchkeeper_"
@@ -142,7 +141,12 @@ def _sources(standing: ServiceStanding) -> Iterator[Metric]:
         (
             "connected",
             "Whether it is connected and read.",
-            {name: one.state is SourceState.RUNNING for name, one in sources.items()},
+            {name: one.connected for name, one in sources.items()},
+        ),
+        (
+            "desired",
+            "Whether it is wanted: it has not ended, and was not given up.",
+            {name: one.desired is Desired.WATCHED for name, one in sources.items()},
         ),
         (
             "fresh",
@@ -161,6 +165,21 @@ def _sources(standing: ServiceStanding) -> Iterator[Metric]:
         ),
     ):
         yield _gauges(f"source_{name}", words, "source", values)
+    given = sources.items()
+    for name, words, counts in (
+        ("restarts", "Attempts to open it after its first.", {n: s.restarts for n, s in given}),
+        (
+            "rebuilds",
+            "Times it was made anew, for opening again did not help.",
+            {n: s.rebuilds for n, s in given},
+        ),
+        (
+            "watchdog",
+            "Links given up, for the peer gave no sign of life.",
+            {n: s.watchdog for n, s in given},
+        ),
+    ):
+        yield _counters(f"source_{name}", words, "source", counts)
 
 
 def _sinks(standing: ServiceStanding) -> Iterator[Metric]:

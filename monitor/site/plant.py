@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -231,7 +232,7 @@ def service(config: Config, database: Database, *, clock: Clock) -> Service:
             config.plan(tag_ids, asset_ids),
             models,
             config_hash=config.hash,
-            sources=[config.make_source(name, tag_ids) for name in used],
+            sources={name: partial(config.make_source, name, tag_ids) for name in used},
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
             channel_score_s=config.state.channel_score_s,
