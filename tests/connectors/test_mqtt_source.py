@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from support import brokers
@@ -14,7 +16,7 @@ from support.brokers import PASSWORD, USER, mosquitto, publish
 from support.certificates import Certificates
 from support.plants import until
 from support.recordings import rejected, samples
-from support.servers import HERE, started
+from support.servers import HERE, program, started
 
 from connectors.batch import NoticeKind, Samples, Waveforms
 from connectors.contract import (
@@ -523,6 +525,53 @@ async def test_a_full_inbox_is_not_read_on_and_the_session_keeps_the_rest(tmp_pa
                 if len(dict.fromkeys(values(got))) == count:
                     break
         assert list(dict.fromkeys(values(got))) == list(range(count))
+
+
+def resident_mb():
+    """Of this process, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+async def test_what_is_published_while_nobody_takes_it_stays_at_the_broker(tmp_path):
+    size, count, buffer_mb = 100_000, 1000, 2.0  # 100 MB
+    (tmp_path / "payload").write_bytes(timed(1)[0][1].ljust(size).encode())
+    with mosquitto(tmp_path) as broker:
+        one = source(broker, buffer_mb=buffer_mb, receive_maximum=65_535)
+        where = ["-h", HERE, "-p", str(broker.port), "-t", "a", "-q", "1"]
+        what = ["-f", str(tmp_path / "payload"), "--repeat", str(count)]
+        async with opened(one):
+            before = resident_mb()
+            sending = await asyncio.create_subprocess_exec(program("mosquitto_pub"), *where, *what)
+            assert await sending.wait() == 0
+            await until(lambda: one.status()["buffered_bytes"] >= buffer_mb * 1e6)
+            assert one.status()["buffered_bytes"] < buffer_mb * 1e6 + 2 * size
+            assert resident_mb() - before < 30
+            largest = 0.0
+            async for batch in one.batches():
+                await one.accepted(batch.position)
+                largest = max(largest, resident_mb())
+                if one.status()["messages_total"] == count:
+                    break
+            assert largest - before < 30
+            assert one.status()["links_total"] == 1
+
+
+async def test_a_payload_that_is_too_large_is_counted_and_one_that_is_absurd_never_comes(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        async with opened(source(broker, max_payload_kb=10)) as one:
+            await published(broker, ("a", " " * 30_000), ("a", " " * 3_000_000), *timed(1))
+            got = await take(one, 2)
+            assert rejected(got) == {"too_large": 1}
+            assert values(got) == [1], "the link and what follows are none the worse for it"
+            assert one.status()["messages_total"] == 2
+
+
+async def test_many_topics_are_all_subscribed_however_long_that_takes(tmp_path):
+    topics = [f"plant/{n}" for n in range(5000)]
+    with mosquitto(tmp_path) as broker:
+        async with opened(source(broker, *topics)) as one:
+            await published(broker, *timed(1, topic=topics[0]), *timed(2, topic=topics[-1]))
+            assert values(await take(one, 2)) == [1, 2]
 
 
 async def take_into(got, one):
