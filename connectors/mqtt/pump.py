@@ -240,9 +240,8 @@ class Pump:
         self._then.pop(number, _nothing)()
 
     def _on_unsubscribe(self, _: Any, __: Any, number: int, reasons: Any, ___: Any) -> None:
-        for topic, reason in zip(
-            self._asked.pop(number), reasons, strict=False
-        ):  # 3.1.1: no reasons
+        asked = self._asked.pop(number)
+        for topic, reason in zip(asked, reasons, strict=False):  # 3.1.1 gives none
             if reason.value == NO_SUBSCRIPTION:
                 self.not_ours.append(topic)
         self._then.pop(number, _nothing)()

@@ -35,5 +35,9 @@ def test_each_sample_is_judged_by_when_it_came_itself():
     assert believable(np.array([], np.int64), NOW, ahead_s=5).tolist() == []
 
 
+def test_a_clock_of_our_own_that_lost_its_time_makes_nobody_else_wrong():
+    assert believable(np.array([NOW, 5]), 60 * SECOND, ahead_s=60).tolist() == [True, False]
+
+
 def test_the_oldest_that_is_believed_can_be_named():
     assert believable(np.array([5, 6]), 10, ahead_s=0, oldest_ns=6).tolist() == [False, True]
