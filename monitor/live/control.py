@@ -113,7 +113,7 @@ class Control:
     async def _handle(self, line: bytes) -> Any:
         try:
             request = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested too deep
             raise RequestError(f"not JSON: {error}; want one document a line") from None
         name = request.get("request") if isinstance(request, dict) else None
         if not isinstance(name, str) or name not in self._handlers:

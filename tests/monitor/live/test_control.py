@@ -73,7 +73,9 @@ async def test_what_cannot_be_done_is_said_in_words(tmp_path):
             await asyncio.to_thread(ask, tmp_path, "nothing")
 
 
-@pytest.mark.parametrize("line", [b"{\n", b"[]\n", b"1\n", b"\n", b"\xff\n", b'{"request": []}\n'])
+@pytest.mark.parametrize(
+    "line", [b"{\n", b"[]\n", b"1\n", b"\n", b"\xff\n", b'{"request": []}\n', b"[" * 60_000 + b"\n"]
+)
 async def test_what_is_no_request_is_an_error_and_the_next_is_heard(line, tmp_path):
     async with listening(tmp_path):
         wrong, right = await spoken(tmp_path, line, b'{"request": "echo"}\n')
