@@ -19,7 +19,6 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import pairwise
 from operator import itemgetter
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 MOST_QUEUED = 200_000  # messages that the broker keeps for who is away
 LONGEST_START_S, LONGEST_STOP_S = 30.0, 10.0
 LOG = "servers.log"
-WAITING_FOR_DATA = 0x8032_0000  # Bad_WaitingForInitialData, OPC UA Part 6, A.2
 NAMESPACE = "urn:watchkeeper:demo"
 HOST = "127.0.0.1"
 PAUSE_MS = 500  # in a recording: a longer silence ends a stroke
@@ -52,7 +50,6 @@ LEAD_MS = 1_000  # from the start signal to the first sample
 GRID_MS = 1_000  # strokes begin on whole seconds, as the ticks of any kind do
 STEP_MS = 20  # how often what is due is sent
 BLOCK_MS = 100  # of one waveform block
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 I64 = NDArray[np.int64]
 
@@ -178,38 +175,6 @@ def say(**words: Any) -> None:
 
 
 @asynccontextmanager
-async def opcua_server(playing: Playing) -> "AsyncIterator[tuple[Server, dict[str, ua.NodeId]]]":
-    """A server with one variable a tag, and their node ids by name. Nothing was measured yet."""
-    from asyncua import Server, ua  # noqa: PLC0415 - only here
-
-    server = Server()
-    await server.init()
-    server.set_endpoint(f"opc.tcp://{HOST}:{playing.opcua_port}")
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    index = await server.register_namespace(NAMESPACE)
-    nodes = {}
-    for unit in playing.units:
-        folder = await server.nodes.objects.add_folder(
-            ua.NodeId(ua.String(unit.name), ua.Int16(index)), unit.name
-        )
-        for tag in unit.over_opcua:
-            name = node(unit.name, tag)
-            variable = await folder.add_variable(
-                ua.NodeId(ua.String(name), ua.Int16(index)),
-                tag,
-                ua.Variant(0.0, ua.VariantType.Double),
-            )
-            nothing_yet = ua.DataValue(
-                StatusCode=ua.StatusCode(ua.UInt32(WAITING_FOR_DATA)),
-                SourceTimestamp=datetime.now(UTC),  # type: ignore[arg-type]  # it takes any
-            )
-            await server.write_attribute_value(variable.nodeid, nothing_yet)
-            nodes[name] = variable.nodeid
-    async with server:
-        yield server, nodes
-
-
-@asynccontextmanager
 async def broker(playing: Playing) -> "AsyncIterator[None]":
     """The broker: mosquitto, or an embedded one where that is not installed."""
     if playing.mosquitto is not None:
@@ -268,7 +233,7 @@ async def play(
     parts: Sequence[Part], server: "Server", nodes: "Mapping[str, ua.NodeId]", client: "Client"
 ) -> None:
     """Send everything when it is due, in order."""
-    from asyncua import ua  # noqa: PLC0415 - only here
+    from monitor.site.plc import measured  # noqa: PLC0415 - only here
 
     values = merge(*(part.values() for part in parts), key=itemgetter(0))
     blocks = merge(*(part.blocks() for part in parts), key=lambda block: block.due_ms)
@@ -277,13 +242,7 @@ async def play(
         now_ms = _now_ms()
         while value is not None and value[0] <= now_ms:
             stamp_ms, name, number = value
-            moment = EPOCH + timedelta(milliseconds=stamp_ms)
-            data = ua.DataValue(
-                ua.Variant(number, ua.VariantType.Double),
-                SourceTimestamp=moment,  # type: ignore[arg-type]  # it takes any
-                ServerTimestamp=moment,  # type: ignore[arg-type]  # as above
-            )
-            await server.write_attribute_value(nodes[name], data)
+            await server.write_attribute_value(nodes[name], measured(number, stamp_ms))
             value = next(values, None)
         while block is not None and block.due_ms <= now_ms:
             client.publish(block.topic, block.payload(), qos=1)
@@ -293,7 +252,13 @@ async def play(
 
 async def run(playing: Playing) -> None:
     """Start the servers; play once a line comes; stay until stdin ends."""
-    async with broker(playing), opcua_server(playing) as (server, nodes):
+    from monitor.site.plc import serving  # noqa: PLC0415 - only here
+
+    tags = {unit.name: unit.over_opcua for unit in playing.units}
+    async with (
+        broker(playing),
+        serving(tags, port=playing.opcua_port, namespace=NAMESPACE) as (server, nodes),
+    ):
         client = await publisher(playing)
         try:
             say(state="ready")

@@ -1,0 +1,42 @@
+"""A prepared simulation as a process of its own: ``python -m monitor.site.simulate FOLDER [MS]``.
+
+It goes on with the ledger in the folder for so many milliseconds, or until SIGTERM or SIGINT, and
+says how it stands in lines of JSON on stdout: ready, running each second, stopped.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from monitor.live.clock import SystemClock
+from monitor.site.simulate.ledger import Ledger
+from monitor.site.simulate.running import Run, until_stopped
+
+
+def say(state: str, **words: Any) -> None:
+    """One line for whoever started this."""
+    sys.stdout.write(json.dumps({"state": state, **words}) + "\n")
+    sys.stdout.flush()
+
+
+async def main(folder: Path, for_ms: int | None) -> None:
+    """Run it."""
+    ledger = Ledger(folder)
+    try:
+        ended = await until_stopped(
+            Run(ledger, SystemClock(), for_ms=for_ms),
+            ready=lambda: say("ready"),
+            report=lambda progress: say("running", **asdict(progress)),
+        )
+    finally:
+        ledger.close()
+    say("stopped", **asdict(ended))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR)
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None))
