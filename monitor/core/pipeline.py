@@ -13,12 +13,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms
+from connectors.batch import (
+    GOOD,
+    I32,
+    I64,
+    Flag,
+    Notice,
+    NoticeKind,
+    Samples,
+    Waveforms,
+    forced,
+)
 from models.bundle import Bundle
 from monitor.core.aggregate import Bool, Index, common
 from monitor.core.alarms import CLASSES, Alarms
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
+from monitor.core.missing import SourceGap, said
 from monitor.core.modes import RunStates
 from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
@@ -43,6 +54,9 @@ from monitor.core.vibration import feature_of, samples_of
 # clock that was set, or a program that stood still, when no source could be heard. A step back of
 # no more is no clock that was set: sources stamp their records side by side, and commit in turn.
 LONGEST_STEP = 5 * SECOND
+
+
+ALL_TAGS = "all"  # stands for the tags of a notice that names none
 
 
 _SAYS = {  # what a notice says of its source, in a word
@@ -172,6 +186,9 @@ class Pipeline:
         self._repeated: Counter[str] = Counter()  # found at the door; frames count the others
         self._rejected: dict[str, Counter[str]] = {}
         self._examples: dict[str, dict[str, str]] = {}  # of them, by source and reason
+        self._gaps: dict[str, Counter[str]] = {}  # by source: how many of each kind, and how long
+        self._marks: dict[str, Counter[str]] = {}  # by source: samples that are not as others
+        self._changed: dict[str, dict[str, str]] = {}  # by source: tags of another unit, and why
         self._sources: dict[str, dict[str, Any]] = {  # what each said last of itself
             source: {"state": "waiting", "last_ns": None}
             for source in sorted({source for a in plan.assets for _, source in a.tags.values()})
@@ -196,6 +213,7 @@ class Pipeline:
             self._wall = record.received
         self._latest = max(self._latest, record.received)
         late: tuple[Samples, ...] = ()
+        missing: tuple[SourceGap, ...] = ()
         events = self._shelves.expire(self._latest)
         touched: Iterable[KindPipeline] = self._kinds.values()
         match record.body:
@@ -204,7 +222,7 @@ class Pipeline:
             case Waveforms():
                 late, touched = self._take_blocks(record.body)
             case Notice():
-                self._notice(record.body)
+                missing = self._notice(record.body, received=record.received)
             case Epoch():
                 self._latest = record.received  # a clock that was once wrong is believed no longer
                 self._listen()
@@ -226,6 +244,7 @@ class Pipeline:
             alarms=tuple(events),
             gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
             late=late,
+            source_gaps=missing,
         )
 
     @property
@@ -256,6 +275,9 @@ class Pipeline:
             },
             "sources": {source: dict(known) for source, known in self._sources.items()},
             "examples": {source: dict(known) for source, known in self._examples.items()},
+            "gaps": {source: dict(counts) for source, counts in self._gaps.items()},
+            "marks": {source: dict(counts) for source, counts in self._marks.items()},
+            "unit_changed": {source: dict(tags) for source, tags in self._changed.items()},
             "thresholds": {
                 name: {"value": kind.threshold, "provisional": kind.provisional}
                 for name, kind in self._kinds.items()
@@ -290,7 +312,12 @@ class Pipeline:
         # A snapshot from before alarms were settled and shelved has none of these.
         self._gone = [Standing.from_json(alarm) for alarm in tree.get("gone", ())]
         self._shelves.restore(tree.get("shelves", ()))
-        self._examples = {source: dict(said) for source, said in tree.get("examples", {}).items()}
+        self._examples = {source: dict(known) for source, known in tree.get("examples", {}).items()}
+        self._gaps = {source: Counter(counts) for source, counts in tree.get("gaps", {}).items()}
+        self._marks = {source: Counter(counts) for source, counts in tree.get("marks", {}).items()}
+        self._changed = {
+            source: dict(tags) for source, tags in tree.get("unit_changed", {}).items()
+        }
         for source, known in tree.get("sources", {}).items():
             if source in self._sources:
                 self._sources[source] = dict(known)
@@ -342,6 +369,7 @@ class Pipeline:
     ) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
         self._received[samples.source] += len(samples)
+        self._mark(samples)
         number, slot = self._slots.of(samples.source, samples.tag, feature)
         self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
         late, touched = [], []
@@ -390,8 +418,8 @@ class Pipeline:
             case _:
                 return []
 
-    def _notice(self, notice: Notice) -> None:
-        """What a source said of itself."""
+    def _notice(self, notice: Notice, *, received: int) -> tuple[SourceGap, ...]:
+        """What a source said of itself; gives what it said is missing, or filled."""
         if notice.kind in _SAYS:
             self._heard(notice.source, _SAYS[notice.kind], None)
         builders = [kind.frames for kind in self._kinds.values()]
@@ -400,8 +428,31 @@ class Pipeline:
             self._received[notice.source] += notice.count
             self._reject(notice.source, notice.reason, notice.count)
             if notice.example:
-                said = self._examples.setdefault(notice.source, {})
-                said.setdefault(notice.reason, notice.example)
+                examples = self._examples.setdefault(notice.source, {})
+                examples.setdefault(notice.reason, notice.example)
+        if notice.kind is NoticeKind.UNIT_CHANGED:
+            names = [str(tag) for tag in notice.tags] or [ALL_TAGS]
+            changed = self._changed.setdefault(notice.source, {})
+            changed.update(dict.fromkeys(names, notice.reason))
+        gap = said(notice, received=received)
+        if gap is None:
+            return ()
+        counts = self._gaps.setdefault(gap.source, Counter())
+        counts[gap.kind] += 1
+        counts[f"{gap.kind}_ns"] += gap.until - gap.since
+        return (gap,)
+
+    def _mark(self, samples: Samples) -> None:
+        """Count what is not as other samples: stamped anew, read from history, set by hand."""
+        counts = {
+            flag.name.lower(): int(np.count_nonzero(samples.flags & flag))
+            for flag in (Flag.RESTAMPED, Flag.REPLAYED)
+            if flag.name and samples.flags.any()
+        }
+        if bool((samples.status != GOOD).any()):
+            counts["forced"] = int(np.count_nonzero(forced(samples.status)))
+        if any(counts.values()):
+            self._marks.setdefault(samples.source, Counter()).update(counts)
 
     def _heard(self, source: str, state: str, time: I64 | None) -> None:
         """What a source is doing, and the latest of its stamps."""

@@ -266,6 +266,7 @@ class Service:
         """How it stands now."""
         now = self._clock.now()
         counts = self.stepper.shown.get("conservation", {})
+        gaps = self.stepper.shown.get("gaps", {})
         sources = {
             intake.source.name: SourceStanding(
                 state=intake.state,
@@ -274,6 +275,7 @@ class Service:
                 heard_age_s=_age_s(now, intake.heard),
                 expected_s=self._expected_s[intake.source.name],
                 counts=Conservation.from_json(counts.get(intake.source.name, {})),
+                gaps=gaps.get(intake.source.name, {}),
                 silent=tuple(
                     name
                     for number, name in self._tags[intake.source.name].items()
