@@ -108,15 +108,18 @@ class SlotMap:
 
 def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
     """What a source said of itself, as far as it matters to frames; times as in FrameBuilder."""
-    match notice:
-        case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
-            for frames in builders:
-                frames.alive(notice.source, since, until, received=received, now=now)
-        case Notice(kind=NoticeKind.ENDED):
-            for frames in builders:
+    for frames in builders:
+        match notice:
+            case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
+                frames.alive(
+                    notice.source, since, until, tags=notice.tags, received=received, now=now
+                )
+            case Notice(kind=NoticeKind.ENDED):
                 frames.ended(notice.source)
-        case _:
-            pass  # kept by the journal alone
+            case _ if gap := said(notice, received=received):
+                frames.missing(gap, received=received, now=now)
+            case _:
+                pass  # kept by the journal alone
 
 
 class KindPipeline:
@@ -384,6 +387,7 @@ class Pipeline:
                 samples.time[mine],
                 samples.value[mine],
                 samples.status[mine],
+                flags=samples.flags[mine],
                 received=self._latest,
                 now=self._now,
             )

@@ -95,7 +95,7 @@ def test_what_is_missing_of_a_source_is_said_where_it_said_so(lived, tmp_path):
     lines = watchkeeper("status", made.file).out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("source   rig: "))
     assert lines[at + 1].startswith(
-        "         60 s missing in 1 gaps, 0 of them filled; the last one (gap) until 2023-11-14 23:14"
+        "         60 s missing in 1 gaps, 0 of them filled; the last one (gap) until 2023-11-14 23:"
     )
     assert lines[at + 1].endswith(" ago): cable out")
     assert lines[at + 2] == (

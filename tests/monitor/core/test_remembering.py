@@ -2,7 +2,7 @@
 
 from support.building import NOW, Grid, assets, kind
 
-from monitor.core.frames import LEAST_KEPT
+from monitor.core.repeats import LEAST_KEPT
 
 
 def test_an_asset_that_fell_silent_does_not_keep_what_the_others_sent():
@@ -14,4 +14,4 @@ def test_an_asset_that_fell_silent_does_not_keep_what_the_others_sent():
         if second % 100 == 0:
             grid.builder.listen(NOW + second * 1_000_000_000)
             grid.close(NOW + (second + 31) * 1_000_000_000)
-    assert sum(len(slot) for slot, _ in grid.builder._closed) <= 2 * LEAST_KEPT + 200
+    assert len(grid.builder._repeats) <= 2 * LEAST_KEPT + 200

@@ -31,6 +31,7 @@ def frames(letters, *, rows=None, seed=0):
         value=np.where(valid, 50 + random.normal(size=valid.shape), NAN),
         age=np.zeros(valid.shape, np.float32),
         valid=valid,
+        forced=np.zeros_like(valid),
         fresh=np.array([letter == "f" for letter in letters]),
     )
     modes = {"s": RunState.STARTING, "o": RunState.OFF}
