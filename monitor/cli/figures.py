@@ -46,6 +46,8 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
     for name, asset in found["assets"].items():
         at = asset["tick_ns"]
         say(f"asset    {name}: ", *_standing(asset), "" if at is None else f"; {_moment(at, zone)}")
+        if asset["forced"]:
+            say((f"         set by hand: {_shortened(asset['forced'])}", "yellow"))
     for name, number in found["alarms"].items():
         say(f"alarms   {name}: ", (str(number), "bold red" if number else "green"))
         for alarm in found["assets"][name]["active"]:
@@ -111,6 +113,11 @@ def _say_marks(source: dict[str, Any]) -> None:
     counts = [f"{count:,} {_MARKS.get(mark, mark)}" for mark, count in source["marks"].items()]
     if counts:
         say(f"         of the samples {', '.join(counts)}")
+    if source["outrun"]:
+        say(
+            (f"         {source['outrun']:,} times not waited for", "yellow"),
+            ": too many samples waited; what it sent of then is late",
+        )
     if source["unit_changed"]:
         names = _shortened(list(source["unit_changed"]))
         reason = next(iter(source["unit_changed"].values()))
@@ -135,6 +142,8 @@ def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
         )
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    if found["repeats_forgotten"]:
+        say(f"repeats  {found['repeats_forgotten']:,} forgotten early: they would count as late")
     for what, number in found["no_longer_kept"].items():
         if number:
             say(f"no longer kept  {number:,} {what.replace('_', ' ')}")

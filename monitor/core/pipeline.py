@@ -47,6 +47,7 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.scoring import Scorer
+from monitor.core.settling import Settling
 from monitor.core.shelving import Shelves
 from monitor.core.vibration import feature_of, samples_of
 
@@ -138,6 +139,7 @@ class KindPipeline:
         self.frames = FrameBuilder(kind, assets)
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
+        self._settling = Settling(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
         self.threshold = threshold_of(kind, bundle)
         self.provisional = (
@@ -150,7 +152,8 @@ class KindPipeline:
         frames, gaps = self.frames.close(now)
         if not len(frames):
             return None, [], gaps
-        scores = self._scorer.score(frames, self._running.of(frames))
+        evidence = frames.valid & ~frames.forced & ~self._settling.of(frames)
+        scores = self._scorer.score(frames, self._running.of(frames), evidence)
         return scores, self.alarms.step(frames, scores), gaps
 
     def snapshot(self) -> dict[str, Any]:
@@ -159,6 +162,7 @@ class KindPipeline:
             "assets": list(self.assets),
             "frames": self.frames.snapshot(),
             "running": self._running.snapshot(),
+            "settling": self._settling.snapshot(),
             "scoring": self._scorer.snapshot(),
             "alarms": self.alarms.snapshot(),
         }
@@ -168,6 +172,9 @@ class KindPipeline:
         old_A, new_A = common(tree["assets"], self.assets)
         self.frames.restore(tree["frames"])
         self._running.restore(tree["running"], old_A, new_A)
+        if "settling" in tree:  # else an earlier version wrote it
+            old_C, new_C = common(tree["frames"]["channels"], list(self.frames.kind.channels))
+            self._settling.restore(tree["settling"], (old_A, old_C), (new_A, new_C))
         self._scorer.restore(tree["scoring"], old_A, new_A)
         self.alarms.restore(tree["alarms"], tree["assets"])
 
@@ -279,6 +286,9 @@ class Pipeline:
             "sources": {source: dict(known) for source, known in self._sources.items()},
             "examples": {source: dict(known) for source, known in self._examples.items()},
             "gaps": {source: dict(counts) for source, counts in self._gaps.items()},
+            "forced": self._forced(),
+            "outrun": self._outrun(),
+            "repeats_forgotten": sum(kind.frames.forgotten for kind in self._kinds.values()),
             "marks": {source: dict(counts) for source, counts in self._marks.items()},
             "unit_changed": {source: dict(tags) for source, tags in self._changed.items()},
             "thresholds": {
@@ -445,6 +455,21 @@ class Pipeline:
         counts[gap.kind] += 1
         counts[f"{gap.kind}_ns"] += gap.until - gap.since
         return (gap,)
+
+    def _forced(self) -> dict[str, list[str]]:
+        """The channels of each asset that hold a value that was set by hand."""
+        found: dict[str, list[str]] = {}
+        for kind in self._kinds.values():
+            for asset, channel in kind.frames.forced:
+                found.setdefault(asset, []).append(channel)
+        return found
+
+    def _outrun(self) -> dict[str, int]:
+        """How often frames closed without waiting for a source, for too many samples waited."""
+        found: Counter[str] = Counter()
+        for kind in self._kinds.values():
+            found.update(kind.frames.outrun)
+        return {source: count for source, count in found.items() if count}
 
     def _mark(self, samples: Samples) -> None:
         """Count what is not as other samples: stamped anew, read from history, set by hand."""

@@ -48,6 +48,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
                 "reason": "",
                 **status.get("troubles", {}).get(name, {}),
                 "examples": status.get("examples", {}).get(name, {}),
+                "outrun": status.get("outrun", {}).get(name, 0),
                 "marks": status.get("marks", {}).get(name, {}),
                 "unit_changed": {
                     tags.get(number, number): reason
@@ -59,6 +60,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         },
         "assets": {
             name: _asset(latest.get(number), status.get("thresholds", {}))
+            | {"forced": status.get("forced", {}).get(name, [])}
             | {"active": [_active(one) for one in alarms if one.active and one.asset == name]}
             for number, name in names.items()
         },
@@ -71,6 +73,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "backlog": {name: waiting.items for name, waiting in backlogs.items()},
         "dead_letters": sum(outbox.dead_letter_counts().values()),
         "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
+        "repeats_forgotten": status.get("repeats_forgotten", 0),
         "no_longer_kept": dict(Losses(database).counts()),
     }
 

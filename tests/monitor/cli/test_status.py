@@ -88,7 +88,13 @@ def test_what_is_missing_of_a_source_is_said_where_it_said_so(lived, tmp_path):
     with Database(made.data) as database:
         store, status = Store(database), Store(database).status()
         marks = {"restamped": 3, "forced": 1200}
-        changed = {"unit_changed": {"rig": {"0": "bar to psi"}}, "marks": {"rig": marks}}
+        changed = {
+            "unit_changed": {"rig": {"0": "bar to psi"}},
+            "marks": {"rig": marks},
+            "outrun": {"rig": 2},
+            "forced": {"m0": ["flow", "heat"]},
+            "repeats_forgotten": 1700,
+        }
         with database.atomic() as tx:
             store.write(tx, Results(source_gaps=(gap, back)), done=store.done() + 1)
             store.write_status(tx, status | changed)
@@ -102,7 +108,12 @@ def test_what_is_missing_of_a_source_is_said_where_it_said_so(lived, tmp_path):
         "         of the samples 3 with a time that could not be true, stamped anew, "
         "1,200 set by hand"
     )
-    assert lines[at + 3] == "         unit changed: m0/flow: bar to psi"
+    assert lines[at + 3] == (
+        "         2 times not waited for: too many samples waited; what it sent of then is late"
+    )
+    assert lines[at + 4] == "         unit changed: m0/flow: bar to psi"
+    assert "         set by hand: flow, heat" in lines
+    assert "repeats  1,700 forgotten early: they would count as late" in lines
 
 
 def test_for_scripts_it_is_json_with_a_digest_where_asked_for(lived):

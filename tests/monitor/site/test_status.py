@@ -44,6 +44,7 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "late": 0,
         "rejected": {},
         "examples": {},
+        "outrun": 0,
         "marks": {},
         "unit_changed": {},
         "gaps": {"told": 0, "filled": 0, "missing_s": 0.0, "last": None},
@@ -125,9 +126,13 @@ def test_what_a_source_said_of_itself_is_shown_with_names(tmp_path):
                 {
                     "unit_changed": {"plc": {"0": "bar to psi", "all": ""}},
                     "marks": {"plc": {"forced": 3}},
+                    "outrun": {"plc": 2},
+                    "repeats_forgotten": 5,
                 },
             )
-        found = summary(database)["sources"]["plc"]
+        whole = summary(database)
+    found = whole["sources"]["plc"]
+    assert (found["outrun"], whole["repeats_forgotten"]) == (2, 5)
     assert found["unit_changed"] == {"p1/flow": "bar to psi", "all": ""}
     assert found["marks"] == {"forced": 3}
     assert (found["gaps"]["told"], found["gaps"]["missing_s"]) == (1, 3.0)
