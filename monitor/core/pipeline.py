@@ -189,6 +189,8 @@ class Pipeline:
     def __init__(self, plan: Plan, bundles: Mapping[str, Bundle]) -> None:
         self._wall = 0  # ns, wall time up to which time has passed
         self._latest = 0  # ns, the latest wall time seen: a clock set back does not turn it back
+        # ns, wall time as it would be had nobody set the clock back: what stamps are held against
+        self._reached = 0
         self._now = 0  # ns that passed since the first record: what silence is counted in
         self._kinds: dict[str, KindPipeline] = {}
         self._received: Counter[str] = Counter()
@@ -219,9 +221,12 @@ class Pipeline:
             self._wall = record.received
         passed = record.received - self._wall
         if passed > 0 or passed < -LONGEST_STEP:
-            self._now += min(max(passed, 0), LONGEST_STEP)
+            went_by = min(max(passed, 0), LONGEST_STEP)
+            self._now += went_by
+            self._reached += went_by
             self._wall = record.received
         self._latest = max(self._latest, record.received)
+        self._reached = max(self._reached, record.received)
         late: tuple[Samples, ...] = ()
         missing: tuple[SourceGap, ...] = ()
         events = self._shelves.expire(self._latest)
@@ -234,7 +239,8 @@ class Pipeline:
             case Notice():
                 missing = self._notice(record.body, received=record.received)
             case Epoch():
-                self._latest = record.received  # a clock that was once wrong is believed no longer
+                # A clock that was once wrong is believed no longer.
+                self._latest = self._reached = record.received
                 self._listen()
                 gone = [_ended(alarm, now=self._latest) for alarm in self._gone]
                 events += self._shelves.mark(gone)
@@ -303,6 +309,7 @@ class Pipeline:
         return {
             "wall": self._wall,
             "latest": self._latest,
+            "reached": self._reached,
             "now": self._now,
             **self.status(),
             "received": dict(self._received),
@@ -317,6 +324,7 @@ class Pipeline:
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Take back what ``snapshot`` gave. What the plan no longer names is left behind."""
         self._wall, self._latest, self._now = tree["wall"], tree["latest"], tree["now"]
+        self._reached = tree.get("reached", self._latest)  # an earlier version has none
         self._received = Counter(tree["received"])
         self._late = Counter(tree["late"])
         self._frames = Counter(tree["frames"])
@@ -398,7 +406,7 @@ class Pipeline:
                 samples.value[mine],
                 samples.status[mine],
                 flags=samples.flags[mine],
-                received=self._latest,
+                received=self._reached,
                 now=self._now,
             )
             self._repeated[samples.source] += intake.duplicate
@@ -437,7 +445,7 @@ class Pipeline:
         if notice.kind in _SAYS:
             self._heard(notice.source, _SAYS[notice.kind], None)
         builders = [kind.frames for kind in self._kinds.values()]
-        hear(notice, builders, received=self._latest, now=self._now)
+        hear(notice, builders, received=self._reached, now=self._now)
         if notice.kind is NoticeKind.REJECTED:
             self._received[notice.source] += notice.count
             self._reject(notice.source, notice.reason, notice.count)
