@@ -304,8 +304,11 @@ class Service:
         """How it stands now."""
         now = self._clock.now()
         counts = self.stepper.shown.get("conservation", {})
+        gaps = self.stepper.shown.get("gaps", {})
         sources = {
-            name: one.standing(now, Conservation.from_json(counts.get(name, {})))
+            name: one.standing(
+                now, Conservation.from_json(counts.get(name, {})), gaps.get(name, {})
+            )
             for name, one in self.supervisors.items()
         }
         return await in_thread(partial(self._standing, now, sources))

@@ -144,8 +144,8 @@ class Supervisor:
         if self._task is not None and self._task.done():
             self._task.result()
 
-    def standing(self, now: int, counts: Conservation) -> SourceStanding:
-        """How it stands at ``now``, ns since 1970 UTC."""
+    def standing(self, now: int, counts: Conservation, gaps: Mapping[str, int]) -> SourceStanding:
+        """How it stands at ``now``, ns since 1970 UTC; ``counts`` and ``gaps`` are the step's."""
         return SourceStanding(
             desired=self.desired,
             state=self.state,
@@ -157,6 +157,7 @@ class Supervisor:
             heard_age_s=age_s(now, self._heard),
             expected_s=self.assignment.expected_s,
             counts=counts,
+            gaps=gaps,
             silent=tuple(
                 name for number, name in self.assignment.tags.items() if number in self._silent
             ),

@@ -14,6 +14,7 @@ from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
 from monitor.state.rollups import Rollups, Width
 from monitor.state.snapshot import Snapshots
+from monitor.state.source_gaps import SourceGaps
 from monitor.state.store import Store
 
 HOUR = 3600 * SECOND
@@ -47,7 +48,7 @@ class Tidying:
         self._database, self._keep = database, retention
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._rollups = Outbox(database), Rollups(database)
-        self._snapshots = Snapshots(database)
+        self._snapshots, self._source_gaps = Snapshots(database), SourceGaps(database)
 
     def jobs(self, now: int) -> list[Job]:
         """Everything to be done at ``now``, wall time in ns; a job may be done again and again."""
@@ -73,6 +74,7 @@ class Tidying:
             rollups(Width.MINUTE, newest - round(keep.minutes_days * DAY)),
             rollups(Width.HOUR, hours),
             deleting(self._store.forget_gaps, before=hours),
+            deleting(self._source_gaps.forget, before=hours),
             deleting(self._store.forget_alarms, before=newest - round(keep.alarm_days * DAY)),
             deleting(self._journal.forget, before=records),
             deleting(self._store.forget_late, now=now, before=now - round(keep.late_hours * HOUR)),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from connectors.batch import Samples
 from monitor.core.digest import digest
+from monitor.core.missing import SourceGap
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
@@ -30,6 +31,7 @@ from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 from monitor.state.losses import Loss, Losses
 from monitor.state.names import Family, Names
+from monitor.state.source_gaps import SourceGaps
 
 
 class AlarmState(StrEnum):
@@ -104,6 +106,7 @@ class Store:
             "INSERT INTO gap (asset, since, until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             [(gap.asset, gap.since, gap.until) for gap in results.gaps],
         )
+        SourceGaps(self.database).add(tx, results.source_gaps)
         tx.executemany(
             "INSERT INTO late (record, samples, body) VALUES (?, ?, ?)",
             [(done, len(samples), pack(*apart(samples))) for samples in results.late],
@@ -292,8 +295,14 @@ class Store:
             for row in rows
         ]
 
+    def source_gaps(
+        self, source: str | None = None, since: int | None = None, until: int | None = None
+    ) -> list[SourceGap]:
+        """What sources said is missing: what still is, and what was filled. In order of time."""
+        return SourceGaps(self.database).read(source, since, until)
+
     def gaps(self, asset: str | None = None) -> list[Gap]:
-        """Stretches that nobody scored, in order of time."""
+        """Stretches of assets that nobody scored, in order of time."""
         rows = self.database.query(
             "SELECT asset, since, until FROM gap WHERE (:asset IS NULL OR asset = :asset)"
             " ORDER BY since, asset",
