@@ -1,8 +1,8 @@
 """From a source into the journal: committed first, acknowledged to the source only then.
 
 One task a source, in the event loop. A source that cannot be reached is tried again for good; one
-that refuses is given up, said so, and stops nobody else. While the disk is full, or the step is too
-far behind, nothing more is read from any source.
+that refuses is given up, said so, and stops nobody else. While the disk takes nothing, or the step
+is too far behind, nothing more is read from any source.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from monitor.live.clock import Clock
 from monitor.live.reasons import Reasons
 from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, Row, encode
 from monitor.state.writer import Writer
 
@@ -141,7 +141,7 @@ class Intake:
             except RefusedError as error:
                 self.mismatch = isinstance(error, MismatchError)
                 self._turn(SourceState.REFUSED, str(error))
-            except (NotReadyError, LostError) as error:
+            except (NotReadyError, LostError, StorageError) as error:
                 self._turn(SourceState.WAITING, str(error))
                 pause_s = backoff.next_s(getattr(error, "retry_after_s", None))
             finally:
@@ -208,14 +208,14 @@ class Intake:
         return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
-        """Wait until the first is committed, then tell; while the disk is full, try again."""
+        """Wait until the first is committed, then tell; while the disk takes nothing, try again."""
         backoff = Backoff()
         while True:
             first = waiting[0]
             try:
                 await asyncio.wrap_future(first.future)
                 break
-            except StorageFullError as error:
+            except StorageError as error:
                 self._turn(SourceState.WAITING, str(error))
                 await asyncio.sleep(backoff.next_s())
             before = None

@@ -34,7 +34,7 @@ from monitor.live.stepper import Stepper
 from monitor.live.threads import in_thread, submitted
 from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, encode
 from monitor.state.outbox import Outbox
 from monitor.state.store import Store
@@ -193,12 +193,12 @@ class Service:
             self.stop()
             await _cancelled(beating, *reading)
             await telling  # what it has begun is delivered with the rest
-            with contextlib.suppress(StorageFullError):  # then there is nothing on its way
+            with contextlib.suppress(StorageError):  # then there is nothing on its way
                 await self._commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
-                with contextlib.suppress(StorageFullError):  # the one before stays
+                with contextlib.suppress(StorageError):  # the one before stays
                     await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
@@ -245,7 +245,7 @@ class Service:
             try:
                 await self._record(Beat())
                 self._trouble = ""
-            except StorageFullError as error:
+            except StorageError as error:
                 if not self._trouble:  # said once, not with each beat
                     logger.error("Time stands still: %s", error)  # noqa: TRY400 - said in full
                 self._trouble = str(error)
@@ -253,12 +253,12 @@ class Service:
     async def _tell_health(self) -> None:
         """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
         while self._wants_points and not await _within(HEALTH_S, self._stop):
-            standing = await self.standing()
-            points = health_points(standing, site=self._site, ready=judge(standing).ready)
             try:
+                standing = await self.standing()
+                points = health_points(standing, site=self._site, ready=judge(standing).ready)
                 await self._commit(partial(self._outbox.put, items=points))
                 self._announce_here()
-            except StorageFullError:
+            except StorageError:
                 pass  # the beat says so
         await self._stop.wait()
 

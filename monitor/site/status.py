@@ -61,6 +61,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "dead_letters": sum(outbox.dead_letter_counts().values()),
         "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
         "no_longer_kept": dict(Losses(database).counts()),
+        "damaged": dict(Losses(database).damaged()),
     }
 
 

@@ -72,7 +72,7 @@ async def test_the_service_waits_for_room_and_goes_on(small_disk, tmp_path, capl
     once = (
         "Source rig waits",
         "Time stands still",
-        "Results wait for room",
+        "The step waits for the disk",
         "No snapshot is saved",
     )
     for words in once:

@@ -167,7 +167,7 @@ async def test_a_full_disk_stops_the_intake_and_nothing_that_was_accepted_is_los
     assert found.summary["samples_received"] == 2 * TICKS * len(CHANNELS)
     assert said(caplog, "rig waits") == 1
     assert said(caplog, "Time stands still") == 1
-    assert said(caplog, "Results wait for room") <= 1
+    assert said(caplog, "The step waits for the disk") <= 1
 
 
 async def test_nothing_overtakes_a_batch_that_found_the_disk_full(tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ async def test_a_stop_in_the_middle_of_a_full_disk_loses_nothing(tmp_path, monke
         async with plants.serving(made) as running:
             await until(lambda: running.service.stepper.at > 10)
             disk.full = True
-            await until(lambda: said(caplog, "Results wait for room"))
+            await until(lambda: said(caplog, "The step waits for the disk"))
             with pytest.raises(StorageFullError):  # the step could not store what it had
                 await running.stop()
     assert said(caplog, "The step failed") == 0  # no bug, and the reason was said

@@ -7,7 +7,7 @@ from connectors.points import Message, Points
 from monitor.core.records import Beat, Gap, Record, Results, Transition
 from monitor.live import tidying as room
 from monitor.live.tidying import DAY, HOUR, Retention, Tidying
-from monitor.state.database import Database
+from monitor.state.database import LATEST, Database
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
 from monitor.state.rollups import Rollups, Width
@@ -48,7 +48,7 @@ def at(when):
 
 def tidy(database, *, now=NOW, most=100):
     """Do all jobs until none has more to do; how many transactions it took."""
-    jobs, count = Tidying(database, KEEP).jobs(now), 0
+    jobs, count = Tidying(database, KEEP).jobs(now, elapsed_s=0, stepped=LATEST), 0
     while jobs:
         count += 1
         assert count <= most
@@ -149,7 +149,7 @@ def test_a_job_deletes_a_bounded_number_and_comes_again_until_all_is_gone(databa
     monkeypatch.setattr(room, "ROWS", 10)
     gaps = [Gap(asset="p1", since=n, until=n + 1) for n in range(95)]
     keep(database, scores([0]), gaps=gaps)
-    idle = len(Tidying(database, KEEP).jobs(NOW))
+    idle = len(Tidying(database, KEEP).jobs(NOW, elapsed_s=0, stepped=LATEST))
     assert tidy(database) == idle + 9
     assert Store(database).gaps() == []
     assert tidy(database) == idle, "what has nothing to do does not come again"
