@@ -148,6 +148,12 @@ class Database(DatabaseReader):
             finally:
                 self._writer_thread = None
 
+    def log_frames(self) -> int:
+        """How many frames of the write-ahead log count."""
+        with self._writing, translated(self.path):
+            _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return int(frames)
+
     def close(self) -> None:
         """Let go of connections and lock. May be called twice; no thread may be at work."""
         super().close()

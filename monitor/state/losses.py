@@ -20,6 +20,7 @@ class Loss(StrEnum):
 class Damage(StrEnum):
     """What did not read back, and was given up."""
 
+    COMMITS = "commits"  # at the end of the log, at least so many
     RECORDS = "journal_records"  # never stepped
     SCORES = "score_blocks"  # in no rollup
     ROLLUPS = "rollup_rows"  # an hour of minutes or a day of hours of an asset, begun anew

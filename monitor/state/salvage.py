@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from monitor.state import migrations
+from monitor.state import migrations, torn
 from monitor.state.database import Database, fsync_folder, locked
 from monitor.state.errors import DamagedError, of_the_system, translated
 
@@ -47,8 +47,11 @@ def surviving(folder: Path, work: Callable[[Database], T], *, now: Callable[[], 
     ``now`` tells wall time, ns. Raises what Database and ``work`` raise, and what salvage() does.
     """
     _finish_interrupted(folder)
+    logged = torn.commits(folder / "state.db")
     try:
         with Database(folder) as database:
+            if lost := torn.tell_lost(database, logged, now=now()):
+                logger.error("The log of %s is damaged: %d commits are lost.", database.path, lost)
             return work(database)
     except DamagedError as error:
         logger.error("%s", error)  # noqa: TRY400 - said in full

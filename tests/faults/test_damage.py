@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
 from support import plants
-from support.plants import CHANNELS, TICKS
+from support.plants import CHANNELS, TICKS, until
 
 from connectors.batch import NoticeKind
 from monitor.core.pipeline import Pipeline
@@ -16,6 +17,7 @@ from monitor.live.stepper import Stepper
 from monitor.site import plant as rooms
 from monitor.site.status import summary
 from monitor.state import salvage as salvage_room
+from monitor.state import torn
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
@@ -279,3 +281,45 @@ def test_a_salvage_that_is_interrupted_is_ended_by_the_next_start(stop_at, halfw
     assert b"\xa5" * PAGE in (aside / "state.db").read_bytes()
     assert not (halfway.data / "salvage").exists()
     assert plants.outcome(halfway.data).summary["samples_received"] == 2 * TICKS * len(CHANNELS)
+
+
+# The write-ahead log
+
+
+@pytest.fixture
+async def killed(tmp_path):
+    """The data of a service that was killed in the middle: its log is full of commits."""
+    made = plants.plant(tmp_path / "plant", assets=1, batch_rows=BATCH, speed=1000.0)
+    async with plants.serving(made) as running:
+        await until(lambda: running.service.stepper.done > TICKS / BATCH / 2)
+        shutil.copytree(made.data, tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
+        await running.stop()
+    shutil.rmtree(made.data)
+    (tmp_path / "copy").rename(made.data)
+    return made
+
+
+async def test_commits_that_a_damaged_log_loses_are_counted_and_a_gap(killed, gaps, caplog):
+    log = killed.data / "state.db-wal"
+    frames = torn.commits(killed.data / "state.db")
+    assert len(frames) > 10
+    with log.open("r+b") as file:
+        file.seek(32 + frames[len(frames) // 2] * (24 + PAGE) + 1000)
+        file.write(b"\xa5")
+    await asyncio.to_thread(survive, killed)
+    found = plants.outcome(killed.data).summary
+    assert found["damaged"]["commits"] == len(frames) - len(frames) // 2 - 2
+    assert [gap.source for gap in gaps] == ["rig"]
+    assert "is damaged: at least" in gaps[0].reason
+    assert found["samples_received"] == TICKS * len(CHANNELS), "a recording is read on from there"
+    assert "commits are lost" in caplog.text
+
+
+async def test_a_log_that_is_whole_or_ends_within_a_commit_tells_of_no_damage(killed, gaps):
+    log = killed.data / "state.db-wal"
+    frames = torn.commits(killed.data / "state.db")
+    with log.open("r+b") as file:
+        file.truncate(32 + frames[-1] * (24 + PAGE) - PAGE)
+    await asyncio.to_thread(survive, killed)
+    assert plants.outcome(killed.data).summary["damaged"]["commits"] == 0
+    assert gaps == []
