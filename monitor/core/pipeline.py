@@ -212,6 +212,8 @@ class Pipeline:
                 events += self._shelves.mark(gone)
                 self._gone = []
             case Command():
+                if record.body.action is Action.SHELVE and self._wall < self._latest - LONGEST_STEP:
+                    self._latest = self._wall  # as for an Epoch: else its time would be over
                 events += self._obey(record.body)
             case _:
                 pass  # a Beat lets time pass; the others change no frame
