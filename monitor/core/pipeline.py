@@ -44,6 +44,10 @@ from monitor.core.vibration import feature_of, samples_of
 # no more is no clock that was set: sources stamp their records side by side, and commit in turn.
 LONGEST_STEP = 5 * SECOND
 
+# What sources say of themselves is counted by their own words: so many of them, and no longer ones.
+MOST_REASONS, LONGEST_WORDS = 50, 500
+OTHER = "other"  # the reason of all further ones
+
 
 _SAYS = {  # what a notice says of its source, in a word
     NoticeKind.ALIVE: "running",
@@ -403,7 +407,8 @@ class Pipeline:
             self._reject(notice.source, notice.reason, notice.count)
             if notice.example:
                 said = self._examples.setdefault(notice.source, {})
-                said.setdefault(notice.reason, notice.example)
+                if len(said) < MOST_REASONS:
+                    said.setdefault(notice.reason[:LONGEST_WORDS], notice.example[:LONGEST_WORDS])
 
     def _heard(self, source: str, state: str, time: I64 | None) -> None:
         """What a source is doing, and the latest of its stamps."""
@@ -415,7 +420,8 @@ class Pipeline:
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:
-            self._rejected.setdefault(source, Counter())[reason] += count
+            known, reason = self._rejected.setdefault(source, Counter()), reason[:LONGEST_WORDS]
+            known[reason if reason in known or len(known) < MOST_REASONS else OTHER] += count
 
     def _listen(self) -> None:
         for kind in self._kinds.values():

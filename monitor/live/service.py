@@ -299,7 +299,7 @@ class Service:
                 reason=delivery.reason,
                 items=backlog.items,
                 bytes=backlog.bytes,
-                oldest_age_s=_age_s(now, backlog.oldest),
+                oldest_age_s=_waited_s(now, backlog.oldest),
                 dropped=backlog.dropped,
                 dead_letters=letters.get(delivery.sink.name, 0),
                 lag_s=delivery.lag_s,
@@ -313,7 +313,7 @@ class Service:
             stepping=self.stepper.alive,
             failed=self.stepper.failed is not None,
             record=done,
-            behind_s=_age_s(now, self._journal.received(done)) or 0.0,
+            behind_s=_waited_s(now, self._journal.received(done)) or 0.0,
             journal_trouble=self._trouble,
             journal_bytes=self._database.bytes(),
             frames=shown.get("frames", {}),
@@ -372,6 +372,11 @@ def _tags(plan: Plan) -> dict[str, dict[int, str]]:
 
 def _age_s(now: int, moment: int | None) -> float | None:
     return None if moment is None else (now - moment) / 1e9
+
+
+def _waited_s(now: int, moment: int | None) -> float | None:
+    """The same, of what waits: 0 where the clock was put back meanwhile."""
+    return None if moment is None else max(0.0, (now - moment) / 1e9)
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
