@@ -83,6 +83,9 @@ def salvage(folder: Path, *, now: int) -> list[Salvaged]:
             raise of_the_system(new, error) from error
         aside = _finish(folder)
     logger.error("%s was damaged. It is kept in %s; a new one goes on with what reads.", old, aside)
+    if not any(one.rows for one in found):
+        logger.error("Nothing of it reads: all begins anew.")
+        return found
     for one in found:
         if one.lost:
             logger.error("Of %s %d rows read; lost: %s.", one.table, one.rows, one.lost)

@@ -62,10 +62,11 @@ async def test_the_service_waits_for_a_disk_that_fails_and_goes_on(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(service_room, "BEAT_S", 0.1)
     monkeypatch.setattr(stepper_room, "POLL_S", 0.05)
+    monkeypatch.setattr(stepper_room, "TIDY_S", 0.0)  # also while it is tidied, and saved
     calm = plants.plant(tmp_path / "calm", batch_rows=5)
     expected = await asyncio.to_thread(plants.run, calm)
     made = plants.plant(tmp_path / "plant", batch_rows=5, speed=300.0)
-    async with plants.serving(made) as running:
+    async with plants.serving(made, snapshot_s=0.05) as running:
         code, statement, _ = error
         disk = Failing(running.database._connection, code, statement)
         running.database._connection = disk

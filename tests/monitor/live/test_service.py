@@ -113,6 +113,20 @@ async def test_a_second_service_on_the_same_data_is_refused(tmp_path):
             Database(made.data)
 
 
+async def test_history_is_scored_and_the_journal_replayed_beside_a_running_service(tmp_path):
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1))
+    async with plants.serving(made) as running:
+        await until(lambda: running.store.status() and running.status["frames"] == TICKS)
+        (made.folder / "none.csv").write_text("time,flow,heat,load\n")
+        made.settings["sources"]["other"]["path"] = "none.csv"  # for the history alone
+        made.save()
+        scored = await asyncio.to_thread(plants.backfill, made)
+        replayed = await asyncio.to_thread(plants.replay, made)
+        live = running.store.digest()
+        assert not running.task.done()
+    assert scored.digest == replayed.digest == live
+
+
 class Full:
     """A disk that takes nothing for a while."""
 
