@@ -142,6 +142,9 @@ def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
     for what, number in found["no_longer_kept"].items():
         if number:
             say(f"no longer kept  {number:,} {what.replace('_', ' ')}")
+    for what, number in found["damaged"].items():
+        if number:
+            say("damaged  ", (f"{number:,} {what.replace('_', ' ')}", "bold red"))
 
 
 def stop_where_all_was_rejected(found: dict[str, Any], *, then: str) -> None:

@@ -56,6 +56,10 @@ from monitor.core.vibration import feature_of, samples_of
 # no more is no clock that was set: sources stamp their records side by side, and commit in turn.
 LONGEST_STEP = 5 * SECOND
 
+# What sources say of themselves is counted by their own words: so many of them, and no longer ones.
+MOST_REASONS, LONGEST_WORDS = 50, 500
+OTHER = "other"  # the reason of all further ones
+
 
 ALL_TAGS = "all"  # stands for the tags of a notice that names none
 
@@ -246,6 +250,8 @@ class Pipeline:
                 events += self._shelves.mark(gone)
                 self._gone = []
             case Command():
+                if record.body.action is Action.SHELVE and self._wall < self._latest - LONGEST_STEP:
+                    self._latest = self._wall  # as for an Epoch: else its time would be over
                 events += self._obey(record.body)
             case _:
                 pass  # a Beat lets time pass; the others change no frame
@@ -451,7 +457,9 @@ class Pipeline:
             self._reject(notice.source, notice.reason, notice.count)
             if notice.example:
                 examples = self._examples.setdefault(notice.source, {})
-                examples.setdefault(notice.reason, notice.example)
+                if len(examples) < MOST_REASONS:
+                    reason = notice.reason[:LONGEST_WORDS]
+                    examples.setdefault(reason, notice.example[:LONGEST_WORDS])
         if notice.kind is NoticeKind.UNIT_CHANGED:
             names = [str(tag) for tag in notice.tags] or [ALL_TAGS]
             changed = self._changed.setdefault(notice.source, {})
@@ -501,7 +509,8 @@ class Pipeline:
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:
-            self._rejected.setdefault(source, Counter())[reason] += count
+            known, reason = self._rejected.setdefault(source, Counter()), reason[:LONGEST_WORDS]
+            known[reason if reason in known or len(known) < MOST_REASONS else OTHER] += count
 
     def _listen(self) -> None:
         for kind in self._kinds.values():

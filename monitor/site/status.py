@@ -75,6 +75,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
         "repeats_forgotten": status.get("repeats_forgotten", 0),
         "no_longer_kept": dict(Losses(database).counts()),
+        "damaged": dict(Losses(database).damaged()),
     }
 
 

@@ -29,6 +29,7 @@ from monitor.core.records import (
 )
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
+from monitor.state.errors import CorruptError
 from monitor.state.losses import Loss, Losses
 from monitor.state.names import Family, Names
 from monitor.state.source_gaps import SourceGaps
@@ -154,7 +155,7 @@ class Store:
     def latest(self) -> dict[int, Scores]:
         """The newest row of each asset, by its number; of those silent for long there may be none.
 
-        Raises CorruptError as scores() does.
+        A block that does not read back is passed over.
         """
         found: dict[int, Scores] = {}
         wanted = len(Names(self.database).of(Family.ASSET))
@@ -168,7 +169,10 @@ class Store:
                 break
             rows = self.database.query("SELECT kind, body FROM score_block WHERE id = ?", (number,))
             for kind, body in rows:  # none: it became a rollup meanwhile
-                block = read_scores(number, kind, body)
+                try:
+                    block = read_scores(number, kind, body)
+                except CorruptError:
+                    continue  # counted when it becomes old
                 for asset in np.unique(block.asset).tolist():
                     last = int(np.flatnonzero(block.asset == asset)[-1])
                     if asset not in found or block.tick[last] > found[asset].tick[0]:
@@ -375,9 +379,12 @@ class Store:
         )
 
     def status(self) -> dict[str, Any] | None:
-        """The counters as they were last kept; None before."""
+        """The counters as they were last kept; None before, and where they do not read back."""
         rows = self.database.query("SELECT body FROM status")
-        return json.loads(rows[0][0]) if rows else None
+        try:
+            return dict(json.loads(rows[0][0])) if rows else None
+        except ValueError:
+            return None
 
 
 def _standing(alarm: Alarm) -> Standing:
