@@ -24,12 +24,15 @@ def believable(
 ) -> NDArray[np.bool_]:
     """Which stamps can be true: bool [N].
 
+    Where our own clock is the one that lost its time, nothing can be ahead of it.
+
     Args:
         time_ns: the stamps, [N], ns since 1970 UTC.
         arrived_ns: when the samples came, by our own clock: of all, or [N], ns since 1970 UTC.
         ahead_s: how far their clock may be ahead of ours, s.
         oldest_ns: what is stamped before this was stamped by a clock that lost its time.
     """
-    latest = np.asarray(arrived_ns, np.int64) + round(ahead_s * SECOND)
-    found: NDArray[np.bool_] = (time_ns >= oldest_ns) & (time_ns <= latest)
+    arrived = np.asarray(arrived_ns, np.int64)
+    ahead = (time_ns > arrived + round(ahead_s * SECOND)) & (arrived >= oldest_ns)
+    found: NDArray[np.bool_] = (time_ns >= oldest_ns) & ~ahead
     return found

@@ -95,7 +95,7 @@ def command(
     for_ms = None if lasting is None else console.nanoseconds(lasting, "--for") // 1_000_000
     ledger = Ledger.make(out, simulation)
     try:
-        plant = watcher.write(simulation, out)
+        plant = watcher.write(ledger.simulation, out)
         run = Run(ledger, SystemClock(), for_ms=for_ms, speed=speed)
 
         def ready() -> None:

@@ -22,7 +22,7 @@ from monitor.live.calls import FaultyError, bugs_named
 from monitor.live.clock import Clock
 from monitor.live.threads import submitted
 from monitor.state.database import Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, Row, encode
 from monitor.state.writer import Writer
 
@@ -187,14 +187,14 @@ class Intake:
         return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
-        """Wait until the first is committed, then tell; while the disk is full, try again."""
+        """Wait until the first is committed, then tell; while the disk takes nothing, try again."""
         backoff = Backoff()
         while True:
             first = waiting[0]
             try:
                 await asyncio.wrap_future(first.future)
                 break
-            except StorageFullError as error:
+            except StorageError as error:
                 self._hold(str(error))
                 await asyncio.sleep(backoff.next_s())
             before = None

@@ -18,6 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from monitor.core.missing import GapKind
 from monitor.live.health import judge
 from monitor.live.latency import BOUNDS, Latency
 from monitor.live.standing import Desired, ServiceStanding
@@ -45,7 +46,7 @@ class _Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family once; a name that a source chose gives way to ours."""
         taken = set()
-        ours = (_service, _samples, _frames, _sources, _sinks)
+        ours = (_service, _samples, _gaps, _frames, _sources, _sinks)
         for families in (*(make(self._standing) for make in ours), _peers(self._standing)):
             for family in families:
                 if family.name not in taken:
@@ -117,6 +118,23 @@ def _samples(standing: ServiceStanding) -> Iterator[Metric]:
         "source",
         {name: of.missing for name, of in counts.items()},
     )
+
+
+def _gaps(standing: ServiceStanding) -> Iterator[Metric]:
+    labels = ("source", "kind")
+    count = CounterMetricFamily(
+        PREFIX + "source_gaps",
+        "Times a source said that samples are missing, or filled.",
+        labels=labels,
+    )
+    seconds = CounterMetricFamily(
+        PREFIX + "source_gap_seconds", "How long what it spoke of lasted.", labels=labels
+    )
+    for name, source in standing.sources.items():
+        for kind in GapKind:
+            count.add_metric((name, kind), source.gaps.get(kind, 0))
+            seconds.add_metric((name, kind), source.gaps.get(f"{kind}_ns", 0) / 1e9)
+    yield from (count, seconds)
 
 
 def _frames(standing: ServiceStanding) -> Iterator[Metric]:

@@ -203,6 +203,7 @@ def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[
                 "duplicate": source.counts.duplicate,
                 "late": source.counts.late,
                 "rejected": sum(source.counts.rejected.values()),
+                "gaps": sum(source.gaps.get(kind, 0) for kind in ("gap", "overflow")),
             },
         )
         for name, source in standing.sources.items()

@@ -33,14 +33,13 @@ from monitor.live.standing import (
     SinkStanding,
     SourceStanding,
     SourceState,
-    age_s,
 )
 from monitor.live.stepper import Stepper
 from monitor.live.supervisor import Assignment, Supervisor
 from monitor.live.threads import in_thread, submitted
 from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, encode
 from monitor.state.outbox import Outbox
 from monitor.state.store import Store
@@ -214,12 +213,12 @@ class Service:
             await _cancelled(beating)
             await self._stop_sources()
             await telling  # what it has begun is delivered with the rest
-            with contextlib.suppress(StorageFullError):  # then there is nothing on its way
+            with contextlib.suppress(StorageError):  # then there is nothing on its way
                 await self._commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
-                with contextlib.suppress(StorageFullError):  # the one before stays
+                with contextlib.suppress(StorageError):  # the one before stays
                     await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
@@ -283,7 +282,7 @@ class Service:
             try:
                 await self._record(Beat())
                 self._trouble = ""
-            except StorageFullError as error:
+            except StorageError as error:
                 if not self._trouble:  # said once, not with each beat
                     logger.error("Time stands still: %s", error)  # noqa: TRY400 - said in full
                 self._trouble = str(error)
@@ -291,12 +290,12 @@ class Service:
     async def _tell_health(self) -> None:
         """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
         while self._wants_points and not await _within(HEALTH_S, self._stop):
-            standing = await self.standing()
-            points = health_points(standing, site=self._site, ready=judge(standing).ready)
             try:
+                standing = await self.standing()
+                points = health_points(standing, site=self._site, ready=judge(standing).ready)
                 await self._commit(partial(self._outbox.put, items=points))
                 self._announce_here()
-            except StorageFullError:
+            except StorageError:
                 pass  # the beat says so
         await self._stop.wait()
 
@@ -304,8 +303,11 @@ class Service:
         """How it stands now."""
         now = self._clock.now()
         counts = self.stepper.shown.get("conservation", {})
+        gaps = self.stepper.shown.get("gaps", {})
         sources = {
-            name: one.standing(now, Conservation.from_json(counts.get(name, {})))
+            name: one.standing(
+                now, Conservation.from_json(counts.get(name, {})), gaps.get(name, {})
+            )
             for name, one in self.supervisors.items()
         }
         return await in_thread(partial(self._standing, now, sources))
@@ -320,7 +322,7 @@ class Service:
                 reason=delivery.reason,
                 items=backlog.items,
                 bytes=backlog.bytes,
-                oldest_age_s=age_s(now, backlog.oldest),
+                oldest_age_s=_waited_s(now, backlog.oldest),
                 dropped=backlog.dropped,
                 dead_letters=letters.get(delivery.sink.name, 0),
                 lag_s=delivery.lag_s,
@@ -334,7 +336,7 @@ class Service:
             stepping=self.stepper.alive,
             failed=self.stepper.failed is not None,
             record=done,
-            behind_s=age_s(now, self._journal.received(done)) or 0.0,
+            behind_s=_waited_s(now, self._journal.received(done)) or 0.0,
             journal_trouble=self._trouble,
             journal_bytes=self._database.bytes(),
             frames=shown.get("frames", {}),
@@ -386,6 +388,11 @@ def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> list
         Assignment(name=name, make=make, tags=tags[name], expected_s=expected_s[name])
         for name, make in sources.items()
     ]
+
+
+def _waited_s(now: int, moment: int | None) -> float | None:
+    """The age of what waits, s: 0 where the clock was put back meanwhile."""
+    return None if moment is None else max(0.0, (now - moment) / 1e9)
 
 
 async def _within(longest_s: float, event: asyncio.Event) -> bool:

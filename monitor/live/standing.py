@@ -50,6 +50,7 @@ class SourceStanding:
     heard_age_s: float | None  # the same, or since it said that nothing had changed
     expected_s: float  # it should be heard at least this often
     counts: Conservation
+    gaps: Mapping[str, int]  # what it said is missing: GapKind -> count, and with _ns how long
     silent: tuple[str, ...]  # asset/tag of those that gave no usable value since the start
     peer: PeerStatus  # what it knows of itself; every number is finite
 

@@ -47,7 +47,7 @@ from monitor.live.standing import (
 from monitor.live.threads import in_thread, submitted
 from monitor.live.watchdog import Watchdog
 from monitor.state.database import Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.journal import encode
 
 logger = logging.getLogger(__name__)
@@ -144,8 +144,8 @@ class Supervisor:
         if self._task is not None and self._task.done():
             self._task.result()
 
-    def standing(self, now: int, counts: Conservation) -> SourceStanding:
-        """How it stands at ``now``, ns since 1970 UTC."""
+    def standing(self, now: int, counts: Conservation, gaps: Mapping[str, int]) -> SourceStanding:
+        """How it stands at ``now``, ns since 1970 UTC; ``counts`` and ``gaps`` are the step's."""
         return SourceStanding(
             desired=self.desired,
             state=self.state,
@@ -157,6 +157,7 @@ class Supervisor:
             heard_age_s=age_s(now, self._heard),
             expected_s=self.assignment.expected_s,
             counts=counts,
+            gaps=gaps,
             silent=tuple(
                 name for number, name in self.assignment.tags.items() if number in self._silent
             ),
@@ -249,7 +250,7 @@ class Supervisor:
         except RefusedError as error:
             lost = str(error)
             self._refused(error)
-        except ConnectorError as error:
+        except (ConnectorError, StorageError) as error:
             lost = str(error)
             self._failed(error, began=began, was_open=was_open)
         finally:
@@ -337,7 +338,9 @@ class Supervisor:
         self._state, self._reason = SourceState.REFUSED, str(error)
         logger.error("Source %s is given up: %s", self.name, error)
 
-    def _failed(self, error: ConnectorError, *, began: float, was_open: bool) -> None:
+    def _failed(
+        self, error: ConnectorError | StorageError, *, began: float, was_open: bool
+    ) -> None:
         """It waits for the next attempt. ``began``: the link, or the attempt to have one."""
         took_s = self._now() - began
         if was_open and took_s >= LIVED_S:
@@ -350,7 +353,7 @@ class Supervisor:
         self._pause_s = max(pause_s, getattr(error, "retry_after_s", None) or 0.0)
         self._say(error, was_open=was_open)
 
-    def _say(self, error: ConnectorError, *, was_open: bool) -> None:
+    def _say(self, error: Exception, *, was_open: bool) -> None:
         """Each reason of an outage once; of a link that comes and goes, only that it does."""
         if self._reasons.is_new(str(error)):
             self._quiet = False
@@ -393,7 +396,7 @@ class Supervisor:
         def append(tx: Transaction) -> None:
             self._desk.journal.append(tx, row)
 
-        with contextlib.suppress(StorageFullError):  # whoever finds the disk full says so
+        with contextlib.suppress(StorageError):  # whoever finds the disk full says so
             await asyncio.wrap_future(
                 await submitted(self._desk.writer, append, size=len(row.body))
             )

@@ -181,6 +181,7 @@ def _learn(
         )
     frames, samples = sum(len(run) for run in runs), sum(found.taken for found in read.values())
     _warn_of_short_ticks(kind, plan, frames=frames, samples=samples)
+    checkpoint = path.with_name(path.name + ".checkpoint")
     try:
         trained = train(
             runs,
@@ -188,13 +189,14 @@ def _learn(
             model,
             fit,
             progress=progress,
-            checkpoint=path.with_name(path.name + ".checkpoint"),
+            checkpoint=checkpoint,
             should_stop=should_stop,
         )
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
     threshold = choose_threshold(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
     trained.bundle.with_threshold(threshold.value, provisional=True).save(path)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     return Learnt(
         kind=kind,
         path=path,

@@ -30,9 +30,10 @@ class Simulator(Server):
         for_ms: int | None = None,
         network: Network | None = None,
     ) -> None:
-        Ledger.make(folder, simulation).close()
-        self.folder = folder
-        self.plant = watcher.write(simulation, folder)
+        ledger = Ledger.make(folder, simulation)
+        ledger.close()
+        self.folder, self.simulation = folder, ledger.simulation
+        self.plant = watcher.write(ledger.simulation, folder)
         command = [sys.executable, "-m", "monitor.site.simulate", folder]
         command += [] if for_ms is None else [str(for_ms)]
         super().__init__(command, port=0, **(network.where if network is not None else {}))

@@ -31,6 +31,7 @@ def source(**changed: object) -> SourceStanding:
         counts=Conservation(
             received=10, stored=6, duplicate=1, late=1, rejected={"unknown_tag": 2}
         ),
+        gaps={"gap": 2, "gap_ns": 3 * SECOND, "filled": 1, "filled_ns": SECOND},
         silent=(),
         peer={},
     )

@@ -5,9 +5,11 @@ A row is committed before anything of its tick goes out: what a peer has, the le
 process that is killed loses nothing of it; a machine that loses power may lose the last moments.
 """
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -60,20 +62,24 @@ class Ledger:
 
     @classmethod
     def make(cls, folder: Path, simulation: Simulation) -> Self:
-        """A new ledger, or the one that is there. Raises PlantError where it is another's."""
+        """A new ledger, or the one that is there. Raises PlantError where it is another's.
+
+        One without a name gets one that no other has: a broker keeps what was for others before.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / FILE).exists():
+            named = replace(simulation, name=simulation.name or f"simulate-{secrets.token_hex(4)}")
             fresh = folder / (FILE + ".new")
             fresh.unlink(missing_ok=True)
             connection = sqlite3.connect(fresh)
             connection.executescript(TABLES)
-            connection.execute("INSERT INTO simulation VALUES (?)", (simulation.to_json(),))
+            connection.execute("INSERT INTO simulation VALUES (?)", (named.to_json(),))
             connection.commit()
             connection.execute("PRAGMA journal_mode = WAL")
             connection.close()
             fresh.rename(folder / FILE)
         one = cls(folder)
-        if one.simulation != simulation:
+        if one.simulation != replace(simulation, name=simulation.name or one.simulation.name):
             one.close()
             raise PlantError(
                 f"{folder / FILE}: the ledger of a simulation with other options. Want the same "

@@ -96,7 +96,7 @@ class Simulation:
     mqtt: tuple[str, int] | None = None  # host and port of a broker that is there
     opcua_port: int | None = None  # of the server that is started
     history: bool = True  # whether that server answers for what was
-    prefix: str = "simulate"  # of topics and of the client's id
+    name: str = ""  # of its topics and clients; its ledger gives it one where it has none
 
     @classmethod
     def of(  # noqa: D417 - the others are the fields
@@ -163,4 +163,4 @@ class Simulation:
 
     def topic(self, asset: str, channel: str | None = None) -> str:
         """Where a message goes."""
-        return f"{self.prefix}/{asset}" if channel is None else f"{self.prefix}/{asset}/{channel}"
+        return f"{self.name}/{asset}" if channel is None else f"{self.name}/{asset}/{channel}"

@@ -25,7 +25,7 @@ class Publisher:
         self._simulation, self._ledger = simulation, ledger
         self._client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"{simulation.prefix}-{simulation.seed}",
+            client_id=simulation.name,
             clean_session=False,
         )
         self._client.max_inflight_messages_set(0)  # the window is ours

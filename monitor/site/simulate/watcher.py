@@ -43,7 +43,7 @@ def _tree(simulation: Simulation) -> dict[str, dict[str, Any]]:
     sources: dict[str, Any] = {}
     if simulation.mqtt is not None:
         host, port = simulation.mqtt
-        client = f"watchkeeper-{simulation.prefix}-{simulation.seed}"
+        client = f"watchkeeper-{simulation.name}"
         sources[BROKER] = {
             "type": "mqtt", "host": host, "port": port, "protocol": "3.1.1", "client_id": client,
         }  # fmt: skip

@@ -31,6 +31,17 @@ def test_what_became_of_the_samples_adds_up():
     assert found["conservation_missing", rig] == 0
 
 
+def test_what_a_source_said_is_missing_and_what_came_back_is_counted_by_kind():
+    found = read(exposition(standing()))
+
+    def of(name, kind):
+        return found[name, (("kind", kind), ("source", "rig"))]
+
+    assert (of("source_gaps_total", "gap"), of("source_gap_seconds_total", "gap")) == (2, 3.0)
+    assert (of("source_gaps_total", "filled"), of("source_gap_seconds_total", "filled")) == (1, 1.0)
+    assert of("source_gaps_total", "overflow") == 0
+
+
 def test_the_latency_is_a_histogram():
     found = read(exposition(standing()))
     assert found["score_latency_seconds_bucket", (("le", "0.025"),)] == 2

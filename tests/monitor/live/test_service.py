@@ -163,6 +163,20 @@ async def test_a_second_service_on_the_same_data_is_refused(tmp_path):
             Database(made.data)
 
 
+async def test_history_is_scored_and_the_journal_replayed_beside_a_running_service(tmp_path):
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1))
+    async with plants.serving(made) as running:
+        await until(lambda: running.store.status() and running.status["frames"] == TICKS)
+        (made.folder / "none.csv").write_text("time,flow,heat,load\n")
+        made.settings["sources"]["other"]["path"] = "none.csv"  # for the history alone
+        made.save()
+        scored = await asyncio.to_thread(plants.backfill, made)
+        replayed = await asyncio.to_thread(plants.replay, made)
+        live = running.store.digest()
+        assert not running.task.done()
+    assert scored.digest == replayed.digest == live
+
+
 class Full:
     """A disk that takes nothing for a while."""
 
@@ -217,7 +231,7 @@ async def test_a_full_disk_stops_the_intake_and_nothing_that_was_accepted_is_los
     assert found.summary["samples_received"] == 2 * TICKS * len(CHANNELS)
     assert said(caplog, "rig waits") == 1
     assert said(caplog, "Time stands still") == 1
-    assert said(caplog, "Results wait for room") <= 1
+    assert said(caplog, "The step waits for the disk") <= 1
 
 
 async def test_nothing_overtakes_a_batch_that_found_the_disk_full(tmp_path, monkeypatch):
@@ -274,7 +288,7 @@ async def test_a_stop_in_the_middle_of_a_full_disk_loses_nothing(tmp_path, monke
         async with plants.serving(made) as running:
             await until(lambda: running.service.stepper.at > 10)
             disk.full = True
-            await until(lambda: said(caplog, "Results wait for room"))
+            await until(lambda: said(caplog, "The step waits for the disk"))
             with pytest.raises(StorageFullError):  # the step could not store what it had
                 await running.stop()
     assert said(caplog, "The step failed") == 0  # no bug, and the reason was said

@@ -367,7 +367,7 @@ async def test_failures_before_a_link_that_lived_do_not_count(tmp_path):
 
 
 def standing(supervisor):
-    return supervisor.standing(supervisor._desk.clock.now(), Conservation())
+    return supervisor.standing(supervisor._desk.clock.now(), Conservation(), {})
 
 
 async def test_a_source_is_fresh_only_by_what_came_over_the_link_that_is_open(tmp_path):

@@ -212,7 +212,7 @@ def test_the_ledger_tells_what_was_sent_and_what_of_it_was_acknowledged(tmp_path
     ledger.close()
     again = Ledger(tmp_path)
     ticks, has = again.sent(1)
-    assert again.simulation == FLAT
+    assert again.simulation == replace(FLAT, name=again.simulation.name)
     assert ticks.tolist() == [5, 6, 7, 8]
     assert has.tolist() == [[True] * 3, [False] * 3, [False, True, False], [False] * 3]
     assert again.last(1) == 8
@@ -220,6 +220,13 @@ def test_the_ledger_tells_what_was_sent_and_what_of_it_was_acknowledged(tmp_path
     assert again.ticks(1, first=6, last=8, limit=2) == [6, 7]
     assert again.ticks(1, first=6, last=8, limit=2, newest_first=True) == [8, 7]
     again.close()
+
+
+def test_each_ledger_has_a_name_of_its_own_so_that_no_broker_mixes_them_up(tmp_path):
+    ledgers = [Ledger.make(tmp_path / str(n), FLAT) for n in range(2)]
+    assert len({ledger.simulation.name for ledger in ledgers} - {""}) == 2
+    for ledger in ledgers:
+        ledger.close()
 
 
 def test_what_was_not_committed_together_is_not_there(tmp_path):
@@ -248,8 +255,10 @@ def test_an_outage_lasts_from_the_last_sign_of_life_to_the_next_start(tmp_path):
 
 
 def test_another_simulation_does_not_write_into_the_ledger(tmp_path):
-    Ledger.make(tmp_path, FLAT).close()
-    Ledger.make(tmp_path, FLAT).close()
+    first, again = (Ledger.make(tmp_path, FLAT) for _ in range(2))
+    assert again.simulation == first.simulation
+    first.close()
+    again.close()
     with pytest.raises(PlantError, match="with other options"):
         Ledger.make(tmp_path, replace(FLAT, seed=8))
     with pytest.raises(PlantError, match="no ledger here"):

@@ -42,7 +42,15 @@ class Flag(asyncio.Event):
 def plant(**given):
     """A few machines over MQTT."""
     return Simulation.of(
-        **{"seed": 3, "assets": 3, "channels": 2, "periods_ms": [100], "mqtt": NOBODY, **given}
+        **{
+            "seed": 3,
+            "assets": 3,
+            "channels": 2,
+            "periods_ms": [100],
+            "mqtt": NOBODY,
+            "name": "sim",
+            **given,
+        }
     )
 
 
@@ -167,7 +175,7 @@ async def test_what_a_broker_hands_on_is_what_the_ledger_says_also_when_the_brok
         simulation = plant(mqtt=(HERE, broker.port), periods_ms=[20])
         ledger = Ledger.make(tmp_path, simulation)
         run = Run(ledger, SystemClock())
-        recorder = Recorder(broker, "simulate/#", name="rec", clean=False, expiry_s=600)
+        recorder = Recorder(broker, "sim/#", name="rec", clean=False, expiry_s=600)
         working = asyncio.create_task(run.run(begun := Flag()))
         await begun.wait()
         for away in (True, False):

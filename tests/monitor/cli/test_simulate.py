@@ -1,0 +1,62 @@
+"""`watchkeeper simulate` and `watchkeeper ledger`: what they refuse, and what they say."""
+
+import pytest
+from support.brokers import mosquitto
+from support.commands import watchkeeper
+
+from monitor.site.simulate.ledger import Ledger
+from monitor.site.simulate.plan import Form
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "where to?"),
+        (["--mqtt", "localhost"], "--mqtt: got 'localhost', want HOST:PORT"),
+        (["--mqtt", "localhost:99999"], "want HOST:PORT"),
+        (["--mqtt", "h:1", "--rate", "3"], "--rate: got 3, want Hz with a period of whole"),
+        (["--mqtt", "h:1", "--rate", "0"], "--rate: got 0"),
+        (["--mqtt", "h:1", "--share-opcua", "0.5"], "some machines want --opcua PORT"),
+        (["--opcua", "4840", "--share-opcua", "0.5"], "some machines want --mqtt HOST:PORT"),
+        (["--mqtt", "h:1", "--speed", "2"], "--speed: above 1 it wants --for"),
+        (["--opcua", "4840", "--speed", "2", "--for", "1s"], "such a server shows the present"),
+        (["--mqtt", "h:1", "--for", "soon"], "--for: got 'soon'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(words, said, tmp_path):
+    ended = watchkeeper("simulate", "--out", tmp_path / "new", *words)
+    assert ended.code == 2
+    assert said in ended.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_without_a_ledger_or_without_a_service_is_told_so(tmp_path):
+    ended = watchkeeper("ledger", tmp_path)
+    assert (ended.code, "no ledger here" in ended.err) == (4, True)
+
+
+@pytest.mark.broker
+def test_what_was_sent_is_said_at_the_end_and_the_same_folder_goes_on(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        words = ["simulate", "--out", tmp_path / "sim", "--mqtt", f"127.0.0.1:{broker.port}"]
+        words += ["--assets", 3, "--channels", 2, "--form", "value"]
+        words += ["--rate", 50, "--for", "2s", "--speed", 4]
+        ended = watchkeeper(*words, "--json")
+        assert ended.code == 0
+        assert ended.json["sent"] == ended.json["acknowledged"] == 3 * 2 * 100
+        assert "1,200 samples/s. Watch them with `watchkeeper run" in ended.err
+        again = watchkeeper(*words, "--seed", 2)
+        assert (again.code, "with other options" in again.err) == (4, True)
+        more = watchkeeper(*words)
+        assert more.code == 0
+        assert "samples sent" in more.out
+    ledger = Ledger(tmp_path / "sim")
+    ticks, acknowledged = ledger.sent(0)
+    assert ledger.simulation.lanes[0].form is Form.VALUE
+    assert len(ticks) > 100
+    assert acknowledged.all()
+    assert len(ledger.outages()) == 1
+    ledger.close()
+    assert watchkeeper("check", tmp_path / "sim" / "plant.yaml").code == 0
+    nothing = watchkeeper("ledger", tmp_path / "sim")
+    assert (nothing.code, "no state here" in nothing.err) == (3, True)
