@@ -62,30 +62,40 @@ async def test_it_hears_the_sign_of_life_while_no_value_changes_and_says_how_lon
     await plant.close()
 
 
-@pytest.mark.parametrize("kind", [NodeServer, PlcServer])
-async def test_a_server_that_freezes_twice_is_found_out_and_watched_again_each_time(kind, tmp_path):
-    name = "flow" if kind is NodeServer else 1
-    with started(kind(tmp_path)) as server:
-        plant = source(server.port, [name], keepalive_s=0.2, timeout_s=0.6)
-        await plant.open(resume=None)
-        taken = await take(plant, is_alive)
-        for round_number in (1.0, 2.0):
-            server.freeze()
-            with pytest.raises(LostError):
-                await take(plant, never)
-            with pytest.raises(NotReadyError):
+@pytest.fixture(params=["node-opcua", "asyncua"])
+def freezing(request):
+    """A server that may be frozen, and its node; it is thawed for others that use it."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "node-opcua":
+            server, names = request.getfixturevalue("foreign")
+            stack.callback(server.thaw)
+            yield server, names[0]
+        else:
+            folder = request.getfixturevalue("tmp_path")
+            yield stack.enter_context(started(PlcServer(folder))), 1
+
+
+async def test_a_server_that_freezes_twice_is_found_out_and_watched_again_each_time(freezing):
+    server, name = freezing
+    plant = source(server.port, [name], keepalive_s=0.2, timeout_s=0.6)
+    await plant.open(resume=None)
+    taken = await take(plant, is_alive)
+    for number in (1.0, 2.0):
+        server.freeze()
+        with pytest.raises(LostError):
+            await take(plant, never)
+        with pytest.raises(NotReadyError):
+            await plant.open(resume=last_position(taken))
+        server.thaw()
+        while True:  # it may still be busy with what it was asked while it was frozen
+            try:
                 await plant.open(resume=last_position(taken))
-            server.thaw()
-            while True:  # it may still be busy with what it was asked while it was frozen
-                try:
-                    await plant.open(resume=last_position(taken))
-                    server.set(name, round_number, time=time.time_ns())
-                    taken = await take(plant, lambda some, n=round_number: n in values(some))
-                    break
-                except (LostError, NotReadyError):
-                    await asyncio.sleep(0.1)
-    finally:
-        await plant.close()
+                server.set(name, number, time=time.time_ns())
+                taken = await take(plant, lambda some, n=number: n in values(some))
+                break
+            except (LostError, NotReadyError):
+                await asyncio.sleep(0.1)
+    await plant.close()
 
 
 async def test_tags_that_come_and_go_leave_the_others_alone(foreign):
