@@ -243,6 +243,7 @@ class Listening:
         read = self._read()
         messages = self._messages(answered)
         said = await self._changed(messages)
+        await self._hear({message.subscription for message in messages} & self._unheard)
         if not answered:
             said += await self._look_for_silence()
         batches = read + self._handed_on(messages, Wave(), said)
@@ -290,13 +291,10 @@ class Listening:
         self._doom = self._doom or str(error) or type(error).__name__
 
     async def _changed(self, messages: Iterable[Answer]) -> list[Notice]:
-        """Read anew what tags mean of which the server says that it changed; see to probes."""
+        """Read anew what tags mean of which the server says that it changed."""
         said: list[Notice] = []
         try:
             with readable():
-                for one in {message.subscription for message in messages} & self._unheard:
-                    self._unheard.discard(one)
-                    await one.end_probe(self._link)
                 for one, tags in self.waves.semantics(messages).items():
                     facts = await self._facts()
                     told = await self._meant(one, facts, tags)
@@ -305,6 +303,16 @@ class Listening:
         except FAILURES as error:
             self._fall(error)
         return said
+
+    async def _hear(self, proved: set[Subscription]) -> None:
+        """These were taken over, and say something."""
+        self._unheard -= proved
+        try:
+            with readable():
+                for one in proved:
+                    await one.end_probe(self._link)
+        except FAILURES as error:
+            self._fall(error)
 
     def _patience_s(self, one: Subscription) -> float:
         return one.probe_s if one in self._unheard else one.patience_s
