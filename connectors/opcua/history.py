@@ -165,12 +165,10 @@ class History:
         sampling_ns = self._settings.sampling_ms * 1_000_000
         self._length = max(round(VALUES_PER_PIECE * sampling_ns / max(len(asked), 1)), SHORTEST_NS)
         self._unreached = set(asked)
-        for some in portions(asked, self._per_call):
-            given = [(self._nodes[tag], None) for tag in some]
-            results = await self._ask(given, _time(span.since), BEGINNING, most=1)
-            for tag, result in zip(some, results or (), strict=False):
-                if any(at <= span.since for at in _times(_values(result))):
-                    self._unreached.discard(tag)
+        before = await self._ask(dict.fromkeys(asked), _time(span.since), BEGINNING, most=1)
+        for tag, (result, _) in before.items():
+            if result is not None and any(at <= span.since for at in _times(_values(result))):
+                self._unreached.discard(tag)
 
     def _filled(
         self, span: Span, found: Mapping[int, Sequence[Any]], until: int, *, everything: bool
@@ -203,42 +201,59 @@ class History:
     ) -> dict[int, list[Any]] | None:
         """All values of (since, until], by tag; tags that failed are left out. None: too many."""
         found: dict[int, list[Any]] = {tag: [] for tag in tags}
+        failed: dict[str, list[int]] = {}
+        last = dict.fromkeys(tags, since)
         end = _time(until) + 2 * MICROSECOND  # some leave out what lies at the end of a span
-        left: list[tuple[datetime, dict[int, bytes | None]]] = [
-            (_time(since), dict.fromkeys(some)) for some in portions(tags, self._per_call)
-        ]
+        left: list[tuple[int, dict[int, bytes | None]]] = [(since, dict.fromkeys(tags))]
         while left:
             start, points = left.pop()
-            most = VALUES_PER_CALL // len(points)
-            given = [(self._nodes[tag], point) for tag, point in points.items()]
-            results = await self._ask(given, start, end, most=most)
-            if results is None and len(points) > 1:  # it may be able to do with less
-                self._per_call = max(len(points) // 2, 1)
-                left += [
-                    (start, {tag: points[tag] for tag in some})
-                    for some in portions(list(points), self._per_call)
-                ]
-                continue
             more: dict[int, bytes | None] = {}
-            for tag, result in zip(points, results or [None] * len(points), strict=True):
+            answers = await self._ask(points, _time(start), end, most=VALUES_PER_CALL)
+            for tag, (result, most) in answers.items():
                 if result is None or not _is_answer(result):
-                    self._fail(tag, result)
+                    why = "no answer" if result is None else result.StatusCode.name
+                    failed.setdefault(why, []).append(tag)
                     found.pop(tag, None)
                     continue
                 values = _values(result)
-                found[tag] += values
+                new = [one for one in values if _time_of(one) > last[tag]]
+                last[tag] = max(map(_time_of, new), default=last[tag])
+                found[tag] += new
                 if result.ContinuationPoint and result.ContinuationPoint != points[tag]:
                     more[tag] = result.ContinuationPoint
-                elif len(values) >= most and (times := _times(values)):
-                    # Some cut an answer and do not say so.
-                    left.append((_time(max(times)) + MICROSECOND, {tag: None}))
+                elif len(values) >= most and new:  # some cut an answer and do not say so
+                    left.append((last[tag], {tag: None}))
             if more:
                 left.append((start, more))
             if sum(map(len, found.values())) > 4 * VALUES_PER_PIECE and until - since > SHORTEST_NS:
                 return None
+        self._give_up(failed)
         return found
 
     async def _ask(
+        self, points: Mapping[int, bytes | None], since: datetime, until: datetime, *, most: int
+    ) -> dict[int, tuple[Any, int]]:
+        """HistoryRead of tags, each from its continuation point on, of as many as a call takes.
+
+        Gives each tag's result, None where there is none, and the most values that it was asked
+        for: its share in ``most`` of a call.
+        """
+        answers: dict[int, tuple[Any, int]] = {}
+        left = list(points)
+        while left:
+            some = left[: self._per_call]
+            share = max(most // len(some), 1)
+            given = [(self._nodes[tag], points[tag]) for tag in some]
+            results = await self._call(given, since, until, most=share)
+            if results is None and len(some) > 1:  # it may be able to do with less
+                self._per_call = len(some) // 2
+                continue
+            for tag, result in zip(some, results or [None], strict=True):
+                answers[tag] = result, share
+            left = left[len(some) :]
+        return answers
+
+    async def _call(
         self,
         nodes: Sequence[tuple[ua.NodeId, bytes | None]],
         since: datetime,
@@ -259,14 +274,14 @@ class History:
                 return None
         return None
 
-    def _fail(self, tag: int, result: Any) -> None:
-        """This tag has no history after all."""
-        self._able[tag] = False
-        name = result.StatusCode.name if result is not None else "it does not answer"
-        logger.warning(
-            "Source %s: the server does not give the history of %s: %s. The gap stays.",
-            *(self._source, shortened([self._nodes[tag].to_string()]), name),
-        )
+    def _give_up(self, failed: Mapping[str, Sequence[int]]) -> None:
+        """These tags, by what is said of them, have no history after all."""
+        for why, tags in failed.items():
+            self._able |= dict.fromkeys(tags, False)
+            logger.warning(
+                "Source %s: the server does not give the history of %s: %s. Of these a gap stays.",
+                *(self._source, shortened([self._nodes[t].to_string() for t in tags]), why),
+            )
 
 
 def _is_answer(result: Any) -> bool:
@@ -279,8 +294,12 @@ def _values(result: Any) -> list[Any]:
 
 
 def _times(values: Iterable[Any]) -> list[int]:
-    times = (nanoseconds(one.SourceTimestamp) or nanoseconds(one.ServerTimestamp) for one in values)
-    return [at for at in times if at is not None]
+    return [at for at in map(_time_of, values) if at]
+
+
+def _time_of(value: Any) -> int:
+    """Of a data value, in ns; 0: it has none."""
+    return nanoseconds(value.SourceTimestamp) or nanoseconds(value.ServerTimestamp) or 0
 
 
 def _time(ns: int) -> datetime:

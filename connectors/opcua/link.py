@@ -99,7 +99,7 @@ class Link:
         somewhere else each time, and an answer to no request of ours is passed over.
         """
         await self._client.connect()
-        protocol = self._client.uaclient.protocol
+        protocol: Any = self._client.uaclient.protocol
         if protocol is None:
             raise ConnectionError("the connection is closed")
         protocol._request_id += random.randrange(1 << 30)  # noqa: S311, SLF001

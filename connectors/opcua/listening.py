@@ -9,18 +9,18 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from asyncua import ua
 
-from connectors.batch import Notice, Samples
+from connectors.batch import Notice
 from connectors.contract import Batch, LostError, TagRef
-from connectors.opcua.history import History, Piece
+from connectors.opcua.history import Piece
 from connectors.opcua.link import FAILURES, Facts, Link, readable
 from connectors.opcua.nodes import Address
-from connectors.opcua.progress import Kept, Message, Position, Unacknowledged
+from connectors.opcua.order import Order
+from connectors.opcua.progress import Position
 from connectors.opcua.settings import RateClass, Settings
 from connectors.opcua.subscription import Subscription
 from connectors.opcua.units import Meanings
@@ -32,15 +32,6 @@ logger = logging.getLogger(__name__)
 MOST_BAD_KEPT = 100  # a subscription with more bad nodes is made anew: positions stay small
 
 Rates = Mapping[RateClass, Mapping[int, tuple[TagRef, Address]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Batches that wait for history, and what their position is."""
-
-    batches: list[Batch]
-    position: Position
-    acknowledged: list[Message]
 
 
 class Listening:
@@ -59,17 +50,13 @@ class Listening:
         """``rates``: the tags by rate class. ``meanings`` and ``totals`` outlive an opening."""
         self.subscriptions = [Subscription(source, settings, rate, tags)
                               for rate, tags in rates.items()]  # fmt: skip
-        self.unacknowledged = Unacknowledged()
-        self.history = History(source, settings, link)
         self.skew_s = 0.0  # of the server's clock, ahead of ours
         self.waves = Waves(source, settings, self.subscriptions, meanings, totals)
+        self.order = Order(source, settings, link, meanings, totals)
         self._source, self._settings, self._link = source, settings, link
         self._meanings, self._totals = meanings, totals
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
-        self._piece: asyncio.Task[Piece] | None = None
-        self._held: list[_Held] = []
         self._first: list[Batch] = []
-        self._quiet: list[Message] = []  # stored with the next position: they said nothing of ours
         self._unheard: set[Subscription] = set()  # taken over, and silent since
         self.in_vain = 0  # the start of a run of the server that hands over and sends nothing then
         self._most = 1 << 16  # publish requests that the server takes
@@ -78,8 +65,6 @@ class Listening:
         self._doom = ""  # why the next wave will not come
         self._asking = False  # whether requests are on their way and somebody waits for them
         self._asked = self._retried = self._answered = asyncio.get_running_loop().time()
-        self._fill_until = 0.0  # s, the loop's clock: so long new values wait for history
-        self._position = Position(until=0, started=0, kept=())  # of what was handed on
 
     # ---- opening --------------------------------------------------------------------------------
 
@@ -117,9 +102,7 @@ class Listening:
                 for tag, status in one.bad.items():
                     wave.add(tag, now, np.nan, status)
         self.waves.out_of_reach(now)
-        self._position = self._now()
-        if resume is not None:
-            self.history.go_on(resume.missed)
+        self.order.begin(self._now(), () if resume is None else resume.missed)
         said += await self._changed(messages)
         self._first = self._handed_on(messages, wave, said)
 
@@ -166,7 +149,7 @@ class Listening:
                 continue
             ahead = {n: (n - before.sequence) % LAST_SEQUENCE for n in available}
             stored = [n for n, distance in ahead.items() if distance == 0 or distance >= 1 << 31]
-            self.unacknowledged.stored((one.id, n) for n in stored)
+            self.order.unacknowledged.stored((one.id, n) for n in stored)
             taken[one] = sorted(available - set(stored), key=ahead.__getitem__)
         return taken
 
@@ -235,10 +218,10 @@ class Listening:
         """The next wave, or nothing where there was none; sees to nodes that are to be retried."""
         clock = asyncio.get_running_loop().time
         self._check()
-        if self._waits():
+        if self.order.waits:
             return await self._read_alone()
-        if self._held:
-            return self._let_go()
+        if self.order.holds:
+            return self.order.let_go()
         idle = clock() - self._asked  # while nobody asked, nobody could hear it
         self._answered += idle
         for one in self.subscriptions:
@@ -257,9 +240,10 @@ class Listening:
             self._asked, self._asking = clock(), False
         answered = [one for one in self._requests if one.done()]
         self._requests = [one for one in self._requests if one not in answered]
-        read = self._read_piece()
+        read = self._read()
         messages = self._messages(answered)
         said = await self._changed(messages)
+        await self._hear({message.subscription for message in messages} & self._unheard)
         if not answered:
             said += await self._look_for_silence()
         batches = read + self._handed_on(messages, Wave(), said)
@@ -270,7 +254,7 @@ class Listening:
     def _ask(self) -> None:
         """Send as many requests as there should be on their way."""
         while len(self._requests) < self._depth:
-            self._requests.append(self._link.publish(self.unacknowledged.ripe()))
+            self._requests.append(self._link.publish(self.order.unacknowledged.ripe()))
 
     @property
     def _depth(self) -> int:
@@ -307,13 +291,10 @@ class Listening:
         self._doom = self._doom or str(error) or type(error).__name__
 
     async def _changed(self, messages: Iterable[Answer]) -> list[Notice]:
-        """Read anew what tags mean of which the server says that it changed; see to probes."""
+        """Read anew what tags mean of which the server says that it changed."""
         said: list[Notice] = []
         try:
             with readable():
-                for one in {message.subscription for message in messages} & self._unheard:
-                    self._unheard.discard(one)
-                    await one.end_probe(self._link)
                 for one, tags in self.waves.semantics(messages).items():
                     facts = await self._facts()
                     told = await self._meant(one, facts, tags)
@@ -322,6 +303,16 @@ class Listening:
         except FAILURES as error:
             self._fall(error)
         return said
+
+    async def _hear(self, proved: set[Subscription]) -> None:
+        """These were taken over, and say something."""
+        self._unheard -= proved
+        try:
+            with readable():
+                for one in proved:
+                    await one.end_probe(self._link)
+        except FAILURES as error:
+            self._fall(error)
 
     def _patience_s(self, one: Subscription) -> float:
         return one.probe_s if one in self._unheard else one.patience_s
@@ -401,97 +392,31 @@ class Listening:
         """What may be handed on of a wave: what was missed first, the rest once history came."""
         made = self.waves.made(messages, wave, said)
         self._doom = self._doom or made.doom
-        nothing_before = not self.history.missed
-        gap = self.history.miss(made.said)
-        if (gap and nothing_before) or (self.history.missed and not self._fill_until):
-            bridged = min((one.bridged_s for one in self.subscriptions), default=0.0)
-            wait_s = min(self._settings.fill_wait_s, bridged)
-            self._fill_until = asyncio.get_running_loop().time() + wait_s
-        first: list[Batch] = [*made.said]
-        if self._waits():
-            self._held.append(_Held(made.live, self._now(), made.acknowledged))
-            if first:
-                first[-1] = replace(first[-1], position=self._text())
-            return first
-        self._held.append(_Held(first + made.live, self._now(), made.acknowledged))
-        return self._let_go()
-
-    def _let_go(self) -> list[Batch]:
-        """Hand on what waited for history."""
-        batches: list[Batch] = []
-        for held in self._held:
-            self._position = held.position
-            if held.batches:
-                position = self._text()
-                *others, last = held.batches
-                batches += [replace(one, position=position) if isinstance(one, Samples) else one
-                            for one in others]  # fmt: skip
-                batches.append(replace(last, position=position))
-                self.unacknowledged.hand_on(position, [*self._quiet, *held.acknowledged])
-                self._quiet = []
-            else:
-                self._quiet += held.acknowledged
-        self._held = []
-        return batches
+        bridged_s = min((one.bridged_s for one in self.subscriptions), default=0.0)
+        return self.order.take(made, self._now(), wait_s=bridged_s)
 
     def _now(self) -> Position:
         """Where to go on once all that came is stored, but for what is still to be read."""
-        kept: list[Kept] = [
-            one.kept() for one in self.subscriptions if len(one.bad) <= MOST_BAD_KEPT
-        ]
-        return Position(until=self.waves.until, started=self._started, kept=tuple(kept))
-
-    def _text(self) -> str:
-        missed, units = tuple(self.history.missed), self._meanings.kept()
-        return replace(self._position, missed=missed, units=units).text()
-
-    # ---- history --------------------------------------------------------------------------------
-
-    def _waits(self) -> bool:
-        """Whether new values wait for history."""
-        return bool(self.history.missed) and asyncio.get_running_loop().time() < self._fill_until
+        kept = tuple(one.kept() for one in self.subscriptions if len(one.bad) <= MOST_BAD_KEPT)
+        return Position(until=self.waves.until, started=self._started, kept=kept)
 
     def _reading(self) -> list[asyncio.Task[Piece]]:
-        """The piece that is being read, if there is something to read."""
-        if self._piece is None and self.history.missed and not self._doom:
-            self._piece = self._link.task(self._read())
-        return [] if self._piece is None else [self._piece]
-
-    async def _read(self) -> Piece:
-        with readable():
-            facts = await self._facts()
-            nodes = {tag: node for one in self.subscriptions
-                     for tag, node in one.nodes(facts).items()}  # fmt: skip
-            wanted = sum(len(one.tags) for one in self.subscriptions)
-            return await self.history.piece(nodes, facts, wanted=wanted)
+        """The piece of history that is being read, if there is something to read."""
+        return [] if self._doom else self.order.reading(self.subscriptions)
 
     async def _read_alone(self) -> list[Batch]:
         """The next piece, while the server's queues hold what is new."""
-        left_s = self._fill_until - asyncio.get_running_loop().time()
         signs: list[asyncio.Future[Any]] = [self._link.lost, *self._reading()]
-        await asyncio.wait(signs, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        batches = self._read_piece()
+        timeout = self.order.patience_s
+        await asyncio.wait(signs, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self._link.lost.done():
             await self._look_for_silence()
-        return batches
+        return self._read()
 
-    def _read_piece(self) -> list[Batch]:
-        """The piece that was read, as batches."""
-        if self._piece is None or not self._piece.done():
-            return []
-        reading, self._piece = self._piece, None
+    def _read(self) -> list[Batch]:
+        """What was read of history by now."""
         try:
-            piece = reading.result()
+            return self.order.read()
         except FAILURES as error:
             self._fall(error)
             return []
-        self.history.took(piece)
-        batches: list[Batch] = [*piece.wave.rejections(self._source)]
-        if piece.wave.tag:
-            batches.append(piece.wave.samples(self._source, meant=self._meanings.meant))
-        batches += piece.filled
-        self._totals["replayed_total"] += len(piece.wave.tag)
-        self._totals["filled_total"] += len(piece.filled)
-        if batches:
-            batches[-1] = replace(batches[-1], position=self._text())
-        return batches

@@ -132,7 +132,7 @@ class Source:
     async def accepted(self, position: str) -> None:
         """See Source of the contract: goes out with the next publish request."""
         if self._listening is not None:
-            self._listening.unacknowledged.accepted(position)
+            self._listening.order.unacknowledged.accepted(position)
 
     async def retune(self, tags: Sequence[TagRef]) -> None:
         """See Retunable of the contract."""
@@ -170,7 +170,7 @@ class Source:
             "last_publish_ns": listening.waves.last_publish if listening is not None else 0,
             "publish_lag_s": time.monotonic() - listening.heard if listening is not None else 0.0,
             "clock_skew_s": listening.skew_s if listening is not None else 0.0,
-            "fills_pending": len(listening.history.missed) if listening is not None else 0,
+            "fills_pending": len(listening.order.history.missed) if listening is not None else 0,
             "units_converted": meanings.converted if meanings is not None else 0,
             "units_bad": len(meanings.bad) if meanings is not None else 0,
             **{name: self._totals[name] for name in TOTALS},

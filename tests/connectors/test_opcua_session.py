@@ -239,9 +239,11 @@ async def test_a_message_is_acknowledged_only_once_it_was_accepted():
 
 async def test_a_subscription_that_is_handed_over_and_then_silent_is_made_anew_within_seconds():
     server = corner({"flow": 0.0})  # asyncua's: it sends to the session that was before
-    plant = server.source(["flow"], keepalive_s=10)  # and would be silent for long by right
+    plant = server.source(["flow"], keepalive_s=3)  # and would be silent for long by right
     await plant.open(resume=None)
     stored = await take(plant, lambda some: notices(some, NoticeKind.ALIVE))
+    server.set("flow", 1.0)
+    await take(plant, lambda some: 1.0 in values(some), accept=False)  # it has this one still
     await plant.close()
     await plant.open(resume=last_position(stored))
     patience_s = plant._listening._patience_s(plant._listening.subscriptions[0])
