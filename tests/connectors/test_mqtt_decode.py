@@ -232,6 +232,15 @@ def test_trouble_with_a_topic_is_logged_once_without_its_payload(caplog):
     assert "hush" not in caplog.text
 
 
+def test_a_payload_of_sparkplug_is_rejected_counted_and_its_topic_named(caplog):
+    topic = "spBv1.0/plant/DDATA/edge/pump"
+    metric = b"\x12\x10\x0a\x04flow\x20\x0a\x69\x00\x00\x00\x00\x00\x00\x29\x40"  # 12.5
+    payload = b"\x08\x80\xd8\x8a\xe3\xcc\x31" + metric + b"\x18\x07"  # timestamp, metric, seq
+    batches = decoder(topic).decode([came(topic, payload)], "p")
+    assert rejected(batches) == {"not_json": 1}
+    assert topic in caplog.text
+
+
 def test_the_first_rule_that_fits_counts():
     rules = [
         {"topic": "p/+/t", "format": "number"},
