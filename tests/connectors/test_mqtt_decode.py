@@ -131,7 +131,9 @@ def test_a_stamp_that_cannot_be_true_gives_way_to_the_time_of_receipt(ms, true, 
 
 
 def test_how_far_a_clock_may_be_ahead_is_a_setting():
-    (batch,) = decoder("a#x", max_ahead_s=7200).decode([came("a", stamped(NOW_MS + HOUR_MS))], "p")
+    (batch,) = decoder("a#x", clock_ahead_s=7200).decode(
+        [came("a", stamped(NOW_MS + HOUR_MS))], "p"
+    )
     assert batch.flags.tolist() == [0]
 
 
