@@ -114,8 +114,8 @@ def test_a_value_set_by_hand_is_shown_until_the_process_speaks_again():
 
 
 def test_a_mean_with_one_sample_set_by_hand_is_no_evidence_though_the_last_one_may_be():
-    grid, frames = grid_of((0, 0.5, 7.0, FORCED), (0, 1, 8.0), (0, 2, 9.0), (1, 3, 1.0))
-    assert frames.forced[:, :2].tolist() == [[False, True], [False, False], [False, False]]
+    grid, frames = grid_of((0, 0.5, 7.0, FORCED), (0, 1, 8.0), (0, 3, 9.0), (1, 3, 1.0))
+    assert frames.forced[:, :2].tolist() == [[False, True], [False, True], [False, False]]
     grid, frames = grid_of((0, 1, 7.0), (0, 2, 9.0, FORCED), (1, 3, 1.0))
     assert frames.forced[:, :2].tolist() == [[False, False], [True, True], [True, True]]
     assert grid.builder.forced == [("a0", "x"), ("a0", "x_mean")]
