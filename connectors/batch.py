@@ -23,6 +23,7 @@ F64 = NDArray[np.float64]
 # OPC UA status codes (Part 4, 7.39; Part 6, A.2). Other sources map to these.
 GOOD = 0x0000_0000
 UNCERTAIN = 0x4000_0000
+GOOD_LOCAL_OVERRIDE = 0x0096_0000  # set by hand: of the process it says nothing
 BAD = 0x8000_0000
 BAD_OUT_OF_RANGE = 0x803C_0000
 BAD_NO_DATA = 0x809B_0000
@@ -210,6 +211,12 @@ class Notice:
                 f"Notice rejected of {self.source}: want a reason and a count above 0, "
                 f"got {self.reason!r} and {self.count}"
             )
+
+
+def forced(status: U32) -> NDArray[np.bool_]:
+    """Whether the value was set by hand (GoodLocalOverride), whatever its flags and info bits."""
+    by_hand: NDArray[np.bool_] = (status & np.uint32(0xFFFF_0000)) == GOOD_LOCAL_OVERRIDE
+    return by_hand
 
 
 def with_bad_numbers_marked(value: F64, status: U32) -> U32:

@@ -5,6 +5,7 @@ same training writes the same bytes, and the bundle's hash is that of its card, 
 of the weights.
 """
 
+import ctypes
 import functools
 import hashlib
 import json
@@ -36,6 +37,8 @@ from models.settings import DetectorSettings
 SCHEMA_VERSION = 1
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h, stdio.h
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -262,7 +265,11 @@ def code_version() -> str:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder of files, whole or not at all, and on disk for good when this returns."""
+    """Write a folder of files, whole or not at all, and on disk for good when this returns.
+
+    At every moment a whole folder stands under the name, where the file system can exchange two
+    names in one step; where it cannot, as over some networks, there is none for an instant.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -273,16 +280,24 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         fresh.chmod(0o755)
         _sync(fresh)
-        if path.exists():
+        if path.exists() and not _exchange(fresh, path):
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
             path.rename(old / path.name)
             fresh.rename(path)
             shutil.rmtree(old)
-        else:
+        elif not path.exists():
             fresh.rename(path)
         _sync(path.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names, in one step; False where that cannot be (renameat2(2))."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
 
 
 def _sync(folder: Path) -> None:

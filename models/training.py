@@ -10,7 +10,6 @@ fold's scores come from what the other folds hold.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,8 +96,8 @@ def train(
         model_settings: Which detector, and its settings.
         training_settings: How to train it.
         progress: Told after every epoch.
-        checkpoint: A folder to save to when stopped, and to go on from where it exists; gone when
-        all is done.
+        checkpoint: A folder to save to when stopped, and to go on from where it exists. It is the
+        caller's to remove, once the bundle is safe.
         should_stop: Asked often; true saves and raises Interrupted.
 
     Raises:
@@ -154,8 +153,6 @@ def train(
         created_with=versions(),
         weights_sha256=hashlib.sha256(weights_bytes(detector)).hexdigest(),
     )
-    if checkpoint is not None and checkpoint.exists():
-        shutil.rmtree(checkpoint)
     return Trained(Bundle(card, detector), held_out, fits)
 
 

@@ -35,7 +35,9 @@ class WiredClient(Client):
         """In place of paho's own, which blocks. A wrapper is what its websockets are, too."""
         return self._wire
 
-    def greet(self, *, session_expiry_s: int, receive_maximum: int | None) -> None:
+    def greet(
+        self, *, session_expiry_s: int, receive_maximum: int | None, packet_bytes: int | None
+    ) -> None:
         """Send CONNECT."""
         settings = self._settings_given
         if settings.protocol != "5":
@@ -46,6 +48,8 @@ class WiredClient(Client):
             properties.SessionExpiryInterval = session_expiry_s
         if receive_maximum is not None:
             properties.ReceiveMaximum = receive_maximum
+        if packet_bytes is not None:
+            properties.MaximumPacketSize = packet_bytes
         self.connect(
             settings.host,
             settings.resolved_port,
@@ -65,3 +69,17 @@ class WiredClient(Client):
             _, number = self.subscribe([(topic, options) for topic in topics])
         assert number is not None  # noqa: S101 - only without a socket
         return number
+
+    def give_up(self, topics: Sequence[str]) -> int:
+        """Send UNSUBSCRIBE; its packet's number."""
+        _, number = self.unsubscribe([*topics])
+        assert number is not None  # noqa: S101 - only without a socket
+        return number
+
+    def leave(self, *, forget: bool) -> None:
+        """Send DISCONNECT. ``forget``: the session is to end with it (not in MQTT 3.1.1)."""
+        properties = None
+        if forget and self._settings_given.protocol == "5":
+            properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call] # as above
+            properties.SessionExpiryInterval = 0
+        self.disconnect(properties=properties)

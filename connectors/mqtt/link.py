@@ -5,20 +5,25 @@ Behind it a thread of its own does the talking (``pump``). It never reconnects.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from connectors.contract import ConnectorError, LostError, NotReadyError
 from connectors.mqtt.publishing import Answer, Publication, Publisher
-from connectors.mqtt.pump import MESSAGE_BYTES, Options, Pump, Received, in_words
+from connectors.mqtt.pump import Options, Pump, Received, in_words
 from connectors.mqtt.settings import LinkSettings
 from connectors.mqtt.tls import tls_context
 from connectors.mqtt.wire import Wire
 from connectors.secrets import read_secret
 
+log = logging.getLogger(__name__)
+
+MOST_GIVEN_UP = 1000  # topics on one link: more come of a subscription with wildcards
 GOODBYE_S = 0.8  # how long closing waits for the thread, which needs a hundredth of it
 
 
@@ -45,6 +50,9 @@ class Link:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: asyncio.Future[None] | None = None
+        self._topics: set[str] = set()
+        self._given_up: set[str] = set()
+        self._changing: asyncio.Future[None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -72,6 +80,11 @@ class Link:
         return {} if self._pump is None else self._pump.refused
 
     @property
+    def not_ours(self) -> Sequence[str]:
+        """Topics given up to which there was no subscription: one with wildcards brings them."""
+        return () if self._pump is None else self._pump.not_ours
+
+    @property
     def inbox(self) -> int:
         """How many messages wait to be taken."""
         return 0 if self._pump is None else len(self._pump.inbox)
@@ -81,9 +94,18 @@ class Link:
         """About how much memory they take."""
         return 0 if self._pump is None else self._pump.inbox_bytes
 
+    @property
+    def heard(self) -> float:
+        """When the broker's last bytes came, s of ``time.monotonic``; 0 before there is a link."""
+        return 0.0 if self._pump is None else self._pump.heard
+
     async def open(self, topics: Sequence[str] = ()) -> None:
-        """Connect and subscribe. Raises NotReadyError and RefusedError."""
+        """Connect and subscribe. Raises NotReadyError and RefusedError.
+
+        Where a session was expected and none is kept, it makes none, and is closed again.
+        """
         self._loop = asyncio.get_running_loop()
+        self._topics = set(topics)
         secret, context = await asyncio.to_thread(self._credentials)
         wire = await self._connected(context)
         self._opened = self._loop.create_future()
@@ -104,6 +126,42 @@ class Link:
         await self._opened
         if self._pump.error is not None:
             raise self._pump.error
+
+    async def want(self, topics: Sequence[str]) -> None:
+        """Have these topics and no others from now on; until the broker has answered.
+
+        Those that stay are not touched. Nothing, once the link is gone.
+        """
+        wanted, before = set(topics), self._topics
+        self._topics = wanted
+        self._given_up -= wanted
+        pump = self._pump
+        if pump is None or not self.is_open or wanted == before:
+            return
+        new = [topic for topic in topics if topic not in before]
+        old = before - wanted
+        self._given_up |= old
+        self._changing = done = asyncio.get_running_loop().create_future()
+        then = partial(self._tell, partial(_settle, done))
+        pump.call(lambda client: pump.change(client, want=new, give_up=old, then=then))
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                await done
+        except TimeoutError:  # what waits for us in its queue comes before its answer
+            log.warning("%s: the broker has yet to answer to changed topics.", self._name)
+
+    def give_up(self, topics: Iterable[str]) -> int:
+        """Have the broker send no more of topics that a kept session still holds; how many.
+
+        Each is asked for once a link, and no more than ``MOST_GIVEN_UP``: more than that come of a
+        subscription with wildcards.
+        """
+        some = [*set(topics) - self._given_up][: max(0, MOST_GIVEN_UP - len(self._given_up))]
+        pump = self._pump
+        if pump is not None and some:
+            self._given_up.update(some)
+            pump.call(lambda client: pump.change(client, give_up=some))
+        return len(some)
 
     def acknowledge(self, packets: Sequence[int]) -> None:
         """Tell the broker that it may forget these; nothing, once the link is gone."""
@@ -131,7 +189,7 @@ class Link:
         size = 0
         while pump.inbox and len(taken) < most and size < most_bytes:
             one = pump.inbox.popleft()
-            size += len(one.payload) + MESSAGE_BYTES
+            size += one.size
             taken.append(one)
         pump.took(size)
         return taken
@@ -179,16 +237,24 @@ class Link:
 
     def _settled(self) -> None:
         """The link is open, or gone."""
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_result(None)
+        if self._opened is not None:
+            _settle(self._opened)
         if not self.is_open:
             self._publisher.fail(self._lost())
+            if self._changing is not None:
+                _settle(self._changing)  # the next link asks for what is wanted then
         self._changed()
 
     def _lost(self) -> LostError:
         """For those who wait for an answer."""
         why = self.error or f"{self._name}: broker {self._settings.where}: the link is closed"
         return LostError(str(why), connector=self._name)
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    """In the loop: whoever waits goes on."""
+    if not future.done():
+        future.set_result(None)
 
 
 async def _tcp(host: str, port: int) -> socket.socket:

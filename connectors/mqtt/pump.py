@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # how often pings and bounds are looked at when nothing happens
 BURST = 256  # packets read before anything else is looked at
-TOPICS_AT_ONCE = 100  # in one SUBSCRIBE: far below the largest packet that brokers take
+TOPICS_AT_ONCE, TOPIC_BYTES = 100, 1 << 16  # in a packet: far below the largest that brokers take
 MESSAGE_BYTES = 400  # what a message costs in memory beside its payload
 BAD_PROTOCOL, BAD_CLIENT_ID = 0x84, 0x85  # CONNACK (MQTT 5, 3.2.2.2): no time will mend these
+NO_SUBSCRIPTION = 0x11  # UNSUBACK (MQTT 5, 3.11.3): there was none to end
 NO_ENTRY = (0x86, 0x87, 0x8A, 0x8C)  # CONNACK: bad user name or password, not authorized, banned
 BROKEN = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
@@ -50,15 +51,23 @@ class Received(NamedTuple):
     said: Sequence[tuple[str, str]]  # user properties; MQTT 5
     came: int  # ns since 1970 UTC
 
+    @property
+    def size(self) -> int:
+        """About how much memory it takes, in bytes."""
+        size = MESSAGE_BYTES + len(self.topic) + len(self.payload)
+        return size + sum(len(key) + len(value) for key, value in self.said) if self.said else size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a source wants of its link and a sink does not, and the other way round."""
 
     keeps_session: bool = False
+    expects_session: bool = False  # where none was kept, make none: it ends before any topic
     session_expiry_s: int = 0
     receive_maximum: int | None = None
     inbox_bytes: float = math.inf  # what may wait to be taken
+    packet_bytes: int | None = None  # no larger packet may be sent to us; MQTT 5
     will: tuple[str, bytes] | None = None  # topic and payload, retained
 
 
@@ -86,6 +95,7 @@ class Pump:
         self.session_present = False
         self.session_is_new = False  # let in, and nothing was kept for us
         self.refused: dict[str, str] = {}  # topics, and why
+        self.not_ours: list[str] = []  # given up, and the broker knew no subscription to them
         self.inbox: deque[Received] = deque()
         self._name, self._settings, self._options, self._wire = name, settings, options, wire
         self._on_publish, self._news, self._settled, self._now = on_publish, news, settled, now
@@ -103,9 +113,15 @@ class Pump:
         self._client: WiredClient | None = None
         self._connack: tuple[ReasonCode, bool] | None = None
         self._asked: dict[int, Sequence[str]] = {}  # by packet: topics not answered yet
+        self._then: dict[int, Callable[[], None]] = {}  # by packet: what to do when it is answered
         self._farewell = ""  # the broker's words, if it had any
 
     # Called by others.
+
+    @property
+    def heard(self) -> float:
+        """When the broker's last bytes came, s of ``time.monotonic``; at first its opening."""
+        return self._wire.heard
 
     @property
     def inbox_bytes(self) -> int:
@@ -140,10 +156,13 @@ class Pump:
 
     def run(self, secret: str | None, topics: Sequence[str]) -> None:
         """Connect, subscribe, and see to everything until it ends."""
+        forget = False
         try:
             self._talk(secret, topics)
         except _StoppedError:
             pass
+        except _ForgottenError:
+            forget = True
         except ConnectorError as error:
             self.error = error
         except OSError as error:
@@ -155,7 +174,7 @@ class Pump:
             with contextlib.suppress(OSError):
                 if self.error is None:
                     self._do(self._client)  # what was wanted before the goodbye
-                self._client.disconnect()
+                self._client.leave(forget=forget)
         for one in (self._wire, self._awake, self._waker):
             one.close()
         self._settled()
@@ -168,7 +187,9 @@ class Pump:
         while self._connack is None:
             self._turn(client, _left(deadline))
         self._check(*self._connack)
-        self._subscribe(client, topics, deadline)
+        if self._options.expects_session and self.session_is_new:
+            raise _ForgottenError
+        self._subscribe(client, topics)
         self.is_open = True
         self._settled()
         while True:
@@ -182,6 +203,7 @@ class Pump:
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         if self._settings.user_name is not None:
@@ -189,22 +211,23 @@ class Pump:
         if options.will is not None:
             client.will_set(*options.will, qos=1, retain=True)
         client.greet(
-            session_expiry_s=options.session_expiry_s, receive_maximum=options.receive_maximum
+            session_expiry_s=options.session_expiry_s,
+            receive_maximum=options.receive_maximum,
+            packet_bytes=options.packet_bytes,
         )
         return client
 
     def _on_message(self, _: Any, __: Any, message: "MQTTMessage") -> None:
         # No two at one instant: without a time of their own they would be one.
         self._last = came = max(self._now(), self._last + 1)
-        self._bytes_in += len(message.payload) + MESSAGE_BYTES
         try:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""
         said = getattr(message.properties, "UserProperty", ())
-        self.inbox.append(
-            Received(topic, message.payload, message.mid, message.retain, message.dup, said, came)
-        )
+        one = Received(topic, message.payload, message.mid, message.retain, message.dup, said, came)
+        self._bytes_in += one.size
+        self.inbox.append(one)
 
     def _on_connect(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         self._connack = (reason, flags.session_present)
@@ -214,6 +237,14 @@ class Pump:
             if reason.is_failure:
                 self.refused[topic] = str(reason)
                 log.error("%s: the broker does not let us read %r: %s.", self._name, topic, reason)
+        self._then.pop(number, _nothing)()
+
+    def _on_unsubscribe(self, _: Any, __: Any, number: int, reasons: Any, ___: Any) -> None:
+        asked = self._asked.pop(number)
+        for topic, reason in zip(asked, reasons, strict=False):  # 3.1.1 gives none
+            if reason.value == NO_SUBSCRIPTION:
+                self.not_ours.append(topic)
+        self._then.pop(number, _nothing)()
 
     def _on_disconnect(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         if flags.is_disconnect_packet_from_server:
@@ -236,13 +267,14 @@ class Pump:
             hint = "check user_name and its password, and whom the broker lets in"
         raise self._not_ready(f"refuses us: {reason}. Trying again; {hint}")
 
-    def _subscribe(self, client: "WiredClient", topics: Sequence[str], deadline: float) -> None:
+    def _subscribe(self, client: "WiredClient", topics: Sequence[str]) -> None:
         """Ask for all topics; what is refused is noted. Raises NotReadyError if all are."""
-        for at in range(0, len(topics), TOPICS_AT_ONCE):
-            part = topics[at : at + TOPICS_AT_ONCE]
-            self._asked[client.ask_for(part)] = part
+        self.change(client, want=topics)
         # A full inbox: what the broker kept for us comes before its answer, and is to be taken.
+        asked, deadline = 0, math.inf
         while self._asked and not self._is_full():
+            if asked != len(self._asked):  # so many topics may take long, but not one answer
+                asked, deadline = len(self._asked), time.monotonic() + self._settings.timeout_s
             self._turn(client, _left(deadline))
         if topics and len(self.refused) == len(topics):
             topic, why = next(iter(self.refused.items()))
@@ -250,6 +282,26 @@ class Pump:
                 f"lets us have none of {len(topics)} topics; {topic!r}: {why}. Trying again; let "
                 "us read them, in the broker's access list"
             )
+
+    def change(
+        self,
+        client: "WiredClient",
+        *,
+        want: Iterable[str] = (),
+        give_up: Iterable[str] = (),
+        then: "Callable[[], None] | None" = None,
+    ) -> None:
+        """Ask for topics, and have others no more; ``then`` when the last of it is answered."""
+        number = 0
+        for part in _packets(want):
+            self._asked[number := client.ask_for(part)] = part
+        had = [topic for topic in give_up if self.refused.pop(topic, None) is None]
+        for part in _packets(had):
+            self._asked[number := client.give_up(part)] = part
+        if then is not None and number:
+            self._then[number] = then
+        elif then is not None:
+            then()
 
     def _turn(self, client: "WiredClient", most_s: float) -> None:
         """Wait until something happens, and see to it. Raises ConnectorError, OSError."""
@@ -328,6 +380,28 @@ class Pump:
 
 class _StoppedError(Exception):
     """Somebody wants it to end."""
+
+
+class _ForgottenError(Exception):
+    """The broker kept no session for us, and one was expected."""
+
+
+def _packets(topics: Iterable[str]) -> Iterator[list[str]]:
+    """Topics in their order, so many as go together."""
+    part: list[str] = []
+    size = 0
+    for topic in topics:
+        if len(part) == TOPICS_AT_ONCE or (part and size + len(topic) > TOPIC_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(topic)
+        size += len(topic)
+    if part:
+        yield part
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _left(deadline: float) -> float:

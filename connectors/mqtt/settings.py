@@ -9,7 +9,10 @@ from connectors.payloads.forms import Form
 
 PORT, TLS_PORT = 1883, 8883
 LONGEST = 65_535  # bytes of a topic; MQTT 5, 1.5.4
+LONGEST_LEVEL = 10_000  # bytes of what we put into one: three of them and some words fit
 DAY_S = 86_400
+LARGEST_PACKET = 268_435_460  # bytes; MQTT 5, 2.1.4, with its first five
+LARGEST_KB = 262_143  # of a payload: a packet's length is less than 256 MiB; MQTT 5, 1.5.5
 
 
 def filter_or_error(topic: str) -> str:
@@ -30,8 +33,13 @@ def filter_or_error(topic: str) -> str:
 
 def level_or_error(name: str) -> str:
     """Text that can be part of a topic that is written to."""
-    if not name or any(one in name for one in "+#\0") or name.startswith(("/", "$")):
-        raise ValueError(f"{name!r} cannot be in a topic: want text without + and #")
+    if (
+        not name
+        or any(one in name for one in "+#\0")
+        or name.startswith(("/", "$"))
+        or len(name.encode()) > LONGEST_LEVEL  # UnicodeEncodeError is a ValueError, too
+    ):
+        raise ValueError(f"{name[:80]!r} cannot be in a topic: want text without + and #")
     return name
 
 
@@ -157,7 +165,17 @@ class ReadingSettings(LinkSettings):
         description="Messages held in memory; beyond it none is read: the broker keeps them.",
     )
     max_payload_kb: float = Field(
-        1024.0, gt=0, description="A larger payload is rejected and counted."
+        1024.0,
+        gt=0,
+        le=LARGEST_KB,
+        description="A larger payload is rejected and counted; one four times as large is not even "
+        "sent to us by a broker that speaks MQTT 5, and nobody is told.",
+    )
+    max_ahead_s: float = Field(
+        60.0,
+        ge=0,
+        description="A stamp further ahead of its message, or of before 2001, cannot be true: the "
+        "time of receipt stands for it.",
     )
     batch_messages: int = Field(
         2000, ge=1, le=100_000, description="The most messages that become one batch."
@@ -168,6 +186,20 @@ class ReadingSettings(LinkSettings):
         "none does, any JSON form is recognised.",
         examples=["[{topic: plant/+/telemetry, format: flat, time_key: ts}]"],
     )
+
+    @property
+    def keeps_session(self) -> bool:
+        """Whether the broker is asked to keep anything for us."""
+        return self.protocol != "5" or self.session_expiry_s > 0
+
+    @property
+    def packet_bytes(self) -> int:
+        """No larger packet shall be sent to us: the broker throws it away without a word.
+
+        Four times the largest payload, so that one that is too large can still be counted, and room
+        for a topic. MQTT 5, 3.1.2.11.4.
+        """
+        return min(int(4 * self.max_payload_kb * 1024) + LONGEST, LARGEST_PACKET)
 
 
 class WritingSettings(LinkSettings):

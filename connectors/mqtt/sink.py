@@ -20,7 +20,9 @@ from connectors.points import Message, Outgoing, Points
 log = logging.getLogger(__name__)
 
 MEASUREMENT = "asset_score"  # the points that are shown; others are for databases
-STATES = ("ok", "warming", "blind", "off")  # as the field `state` counts them
+STATES: Mapping[float, str] = dict(
+    enumerate(("ok", "warming", "blind", "off"))
+)  # as the field `state` counts them
 FAILURE = 0x80  # reason codes from here on say no; MQTT 5, 2.4
 NEVER = (0x90, 0x99)  # PUBACK (MQTT 5, 3.4.2.1): topic name invalid, payload format invalid
 
@@ -166,7 +168,7 @@ class Sink:
         document = {
             "asset": points.tags["asset"],
             **_instant(moment),
-            "state": STATES[int(fields["state"])],
+            "state": STATES[fields["state"]],
             "valid": valid,
             "surprise": fields["surprise"] if valid else None,
             "threshold": fields["threshold"] or None,  # 0: nothing judges the asset

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel
 
 from connectors.batch import Notice, NoticeKind
-from connectors.contract import Batch, TagRef
+from connectors.contract import Batch, LostError, NotReadyError, TagRef
 from connectors.mqtt.link import Link
 from connectors.mqtt.pump import Options
 from connectors.mqtt.settings import ReadingSettings
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 GATHER_S = 0.02  # how long the first message waits for company: a batch has its price
 LOOK_S = 0.005  # no company in this time: then none is coming, it waits for an acknowledgement
+SPARE_S = 1.0  # beyond twice the keep-alive: it is looked at every half second
+LOST = "/lost"
+POSITION = re.compile(f"([0-9]+)/[0-9]+/([0-9]+)({LOST})?", re.ASCII)
 BATCH_BYTES = 1 << 20  # about: one batch more would wait for the disk anyway
 
 
@@ -29,7 +33,12 @@ class Source:
     """One session at one broker: at QoS 1, kept by the broker while we are away.
 
     A position is ``<link>/<message>/<ns>``: which link since the first one ever, up to which of its
-    messages, and when that one came.
+    messages, and when that one came. Where ``/lost`` follows, what was published since then is lost
+    until a new session stands: a gap that is not over.
+
+    A broker that no longer knows our session has made a new one by the time it says so. That one is
+    ended, the gap is said and committed, and only then another session is made: whenever we are
+    killed, the next start finds either no session or the gap in its position.
     """
 
     Settings: ClassVar[type[BaseModel]] = ReadingSettings
@@ -50,52 +59,48 @@ class Source:
         self._decoder: Decoder | None = None
         self._link: Link | None = None
         self._number = 0  # of the link
-        self._last: int | None = None  # when the last message came that is in the journal
         self._message = 0  # of the link's messages, the last one taken
         self._unacknowledged: deque[tuple[int, list[int]]] = deque()  # up to which message, packets
-        self._forgotten = False  # the broker did not know our session, and nobody was told yet
-        self._gaps = 0
-        self._links = 0
+        self._lost: int | None = None  # since when everything is lost, until the next session
+        self._lost_known = asyncio.Event()  # that is in the journal
+        self._since: int | None = None  # when our first session began
+        self._opened = 0.0  # s of time.monotonic
+        self._gaps = self._links = self._unsubscribed = 0
+        self._told_not_ours = False
 
     async def open(self, *, resume: str | None) -> None:
         """See Source of the contract. RefusedError only for settings that no broker can serve."""
         await self.close()
         if self._decoder is None:
             self._decoder = await asyncio.to_thread(_decoder, self.name, self._settings, self._tags)
-        before, _, last = _parsed(resume)
-        self._number, self._message = max(before, self._number) + 1, 0
-        self._unacknowledged.clear()
-        self._link = link = Link(
-            self.name,
-            self._settings,
-            Options(
-                keeps_session=True,
-                session_expiry_s=self._settings.session_expiry_s,
-                receive_maximum=self._settings.receive_maximum,
-                inbox_bytes=self._settings.buffer_mb * 1e6,
-            ),
-            changed=self._changed.set,
-            now=self._now,
-        )
-        # A topic that was wanted once and is not any more stays subscribed in a kept session: what
-        # comes of it is counted as unwanted and acknowledged.
-        try:
-            await link.open(self._decoder.topics)
-        finally:  # the next link finds the session that this one made
-            if resume is not None and link.session_is_new:
-                self._forgotten = True
-        self._links += 1
-        self._last = last
+        before, last, lost = _parsed(resume)
+        self._number = max(before, self._number)
+        last = self._since if last is None else last
+        self._lost = last if lost or not self._settings.keeps_session else None
+        self._lost_known.clear()
+        link = await self._connected(expects_session=last is not None and self._lost is None)
+        if not link.is_open and link.error is None:  # there was none, and none is made yet
+            self._lost = last
+            await self._let_go()
 
     async def batches(self) -> AsyncIterator[Batch]:
         """See Source of the contract."""
-        link, decoder = self._link, self._decoder
-        assert link is not None, "open() first"  # noqa: S101 (the caller's own mistake)
-        assert decoder is not None  # noqa: S101 (as above)
-        if self._forgotten:
-            self._forgotten = False
+        decoder = self._decoder
+        assert decoder is not None, "open() first"  # noqa: S101 (the caller's own mistake)
+        if self._link is None:
+            yield (gap := self._gap(over=False))
+            await self._lost_known.wait()
+            self._lost = gap.until
+            try:
+                await self._connected(expects_session=False)
+            except NotReadyError as error:
+                raise LostError(str(error), connector=self.name) from error
+        link = self._link
+        assert link is not None  # noqa: S101 - as above
+        if self._lost is not None:
             self._gaps += 1
-            yield self._missed(self._last)
+            yield self._gap(over=True)
+            self._lost = None
         while True:
             await self._company(link)
             taken = link.take(self._settings.batch_messages, BATCH_BYTES)
@@ -109,18 +114,46 @@ class Source:
                 self._unacknowledged[-1][1].extend(packets)
             else:
                 link.acknowledge(packets)
+            if decoder.strays:
+                self._give_up(link, decoder.strays)
             for batch in made:
                 yield batch
 
     async def accepted(self, position: str) -> None:
         """See Source of the contract. What an earlier link brought comes again by itself."""
-        number, message, _ = _parsed(position)
-        if self._link is None or number != self._number:
+        if position.endswith(LOST):
+            self._lost_known.set()
+        number, message, *_ = position.split("/")
+        if self._link is None or int(number) != self._number:
             return
         packets: list[int] = []
-        while self._unacknowledged and self._unacknowledged[0][0] <= message:
+        while self._unacknowledged and self._unacknowledged[0][0] <= int(message):
             packets += self._unacknowledged.popleft()[1]
         self._link.acknowledge(packets)
+
+    async def retune(self, tags: Sequence[TagRef]) -> None:
+        """See Retunable of the contract. What came for tags that are wanted no more is unwanted.
+
+        Returns when the broker has answered; where the link is lost, or that takes longer than
+        ``timeout_s``, before it has.
+        """
+        if self._decoder is None:
+            self._decoder = await asyncio.to_thread(_decoder, self.name, self._settings, tags)
+        else:
+            self._decoder.use(await asyncio.to_thread(self._decoder.reading, tags))
+        self._tags = tags
+        if self._link is not None:
+            await self._link.want(self._decoder.topics)
+
+    @property
+    def watchdog_s(self) -> float:
+        """See Watched of the contract. The link itself gives up a little earlier, and says why."""
+        return 2.0 * self._settings.keepalive_s + SPARE_S
+
+    @property
+    def heard(self) -> float:
+        """See Watched of the contract: the last bytes of the broker, be it a PINGRESP."""
+        return max(self._opened, 0.0 if self._link is None else self._link.heard)
 
     def status(self) -> Mapping[str, int | float | str]:
         """See Source of the contract."""
@@ -130,6 +163,7 @@ class Source:
             "connected": int(there),
             "links_total": self._links,
             "gaps_total": self._gaps,
+            "unsubscribed_total": self._unsubscribed,
             "buffered_bytes": 0 if link is None else link.inbox_bytes,
             "unacknowledged": sum(len(packets) for _, packets in self._unacknowledged),
         }
@@ -143,6 +177,8 @@ class Source:
                 "messages_total": decoder.messages,
                 "bytes_total": decoder.bytes,
                 "rejected_total": decoder.rejected,
+                "empty_total": decoder.empty,
+                "restamped_total": decoder.restamped,
                 "maybe_duplicate_total": decoder.maybe_duplicate,
                 "unwanted_total": decoder.unwanted,
                 "without_guarantee_total": decoder.without_guarantee,
@@ -151,10 +187,60 @@ class Source:
 
     async def close(self) -> None:
         """See Source of the contract."""
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         link, self._link = self._link, None
         self._unacknowledged.clear()
         if link is not None:
             await link.close()
+
+    async def _connected(self, *, expects_session: bool) -> Link:
+        """A new link, subscribed to all topics. Raises NotReadyError, RefusedError."""
+        decoder, settings = self._decoder, self._settings
+        assert decoder is not None  # noqa: S101 - open() makes it
+        self._number, self._message = self._number + 1, 0
+        self._opened = time.monotonic()
+        self._link = link = Link(
+            self.name,
+            settings,
+            Options(
+                keeps_session=True,
+                expects_session=expects_session,
+                session_expiry_s=settings.session_expiry_s,
+                receive_maximum=settings.receive_maximum,
+                inbox_bytes=settings.buffer_mb * 1e6,
+                packet_bytes=settings.packet_bytes,
+            ),
+            changed=self._changed.set,
+            now=self._now,
+        )
+        await link.open(decoder.topics)
+        await link.want(decoder.topics)  # they may have changed meanwhile
+        if link.is_open:
+            self._links += 1
+            self._since = self._since or self._now()
+        return link
+
+    def _give_up(self, link: Link, strays: set[str]) -> None:
+        """End subscriptions that a kept session still holds, of an earlier configuration.
+
+        Addresses have no wildcards: what comes on a topic was subscribed by just that name.
+        """
+        count = link.give_up(strays - {""})
+        strays.clear()
+        self._unsubscribed += count
+        if count:
+            log.info("%s: %d topics are not configured any more: unsubscribed.", self.name, count)
+        if link.not_ours and not self._told_not_ours:
+            self._told_not_ours = True
+            log.warning(
+                "%s: %r comes although we never subscribed to it: another client of our name "
+                "did, with wildcards. It is counted as unwanted_total. Take another client_id, or "
+                "let that client unsubscribe.",
+                self.name,
+                link.not_ours[0],
+            )
 
     async def _company(self, link: Link) -> None:
         """Wait for a message, and a little longer while more come. Raises what ended the link."""
@@ -171,15 +257,16 @@ class Source:
             here = link.inbox
             await asyncio.sleep(LOOK_S)
 
-    def _missed(self, last: int | None) -> Notice:
+    def _gap(self, *, over: bool) -> Notice:
         now = self._now()
+        assert self._lost is not None  # noqa: S101 - whoever calls has looked
         return Notice(
             source=self.name,
             kind=NoticeKind.GAP,
-            since=now if last is None else min(last, now),
+            since=min(self._lost, now),
             until=now,
             reason="the broker no longer knew our session: what was published meanwhile is lost",
-            position=f"{self._number}/0/{now}",
+            position=f"{self._number}/0/{now}{'' if over else LOST}",
         )
 
 
@@ -190,10 +277,7 @@ def _decoder(name: str, settings: ReadingSettings, tags: Sequence[TagRef]) -> "D
     return Decoder(name, settings, tags)
 
 
-def _parsed(position: str | None) -> tuple[int, int, int | None]:
-    """Link, message and time of a position; of one that is not ours, nothing."""
-    parts = (position or "").split("/")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
-        return 0, 0, None
-    link, message, came = map(int, parts)
-    return link, message, came
+def _parsed(position: str | None) -> tuple[int, int | None, bool]:
+    """Link and time of a position, and whether all since is lost; of one not ours, nothing."""
+    found = POSITION.fullmatch(position or "")
+    return (int(found[1]), int(found[2]), bool(found[3])) if found else (0, None, False)

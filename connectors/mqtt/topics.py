@@ -1,5 +1,6 @@
 """What each topic is for: addresses to topics, topics to the rule that fits."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -7,13 +8,20 @@ from connectors.contract import RefusedError, TagRef
 from connectors.mqtt.settings import LONGEST, Rule
 from connectors.payloads.forms import Form, Wanted
 
+FORBIDDEN = re.compile("[+\0\ud800-\udfff]")  # the last are halves of characters: no UTF-8
+
 
 def wanted_of(tags: Sequence[TagRef], *, connector: str) -> Mapping[str, tuple[Wanted, ...]]:
     """The tags of each topic. Raises RefusedError for an address that is no topic."""
     found: dict[str, list[Wanted]] = defaultdict(list)
     for tag in tags:
         topic, hash_, key = tag.address.partition("#")
-        if not topic or "+" in topic or "\0" in topic or len(topic.encode()) > LONGEST:
+        if (
+            not topic
+            or FORBIDDEN.search(topic)
+            or topic.startswith("$share/")  # its messages carry another topic, and others take some
+            or len(topic.encode()) > LONGEST
+        ):
             raise RefusedError(
                 f"{connector}: {tag.address[:80]!r} is no address: want a topic without wildcards, "
                 "or topic#member of its JSON object",

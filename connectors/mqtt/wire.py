@@ -9,6 +9,7 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 
 PIECE = 1 << 16  # bytes read at once: no more than this lies beside the counted buffer
 AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -33,6 +34,7 @@ class Wire:
         self._at = 0
         self._going = bytearray()
         self.error: OSError | None = None  # why it does not work any more
+        self.heard = time.monotonic()  # when the last bytes came, at first: when it was made
 
     @property
     def waiting(self) -> int:
@@ -67,6 +69,7 @@ class Wire:
             except OSError as error:
                 self.error = error
                 raise
+            self.heard = time.monotonic()
             if not self._come:
                 self.error = ConnectionResetError(
                     "it closed the connection; it stopped, or another client has our client_id"

@@ -34,6 +34,7 @@ BAD_NODE_ID_UNKNOWN = 0x8034_0000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_TIME = datetime(1601, 1, 2, tzinfo=UTC)  # OPC UA counts from 1601: zero means no time
+_FURTHEST = 9_200_000_000_000_000_000  # int64 ends in 1677 and 2262: OPC UA in 1601 and 9999
 _NUMERIC = range(1, 12)  # Boolean, SByte ... UInt64, Float, Double: Part 6, table 1
 
 
@@ -42,7 +43,8 @@ def nanoseconds(time: datetime | None) -> int | None:
     if time is None or time <= _NO_TIME:
         return None
     passed = time - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 1_000_000_000 + passed.microseconds * 1000
+    found = (passed.days * 86_400 + passed.seconds) * 1_000_000_000 + passed.microseconds * 1000
+    return max(-_FURTHEST, min(found, _FURTHEST))
 
 
 @dataclass(slots=True)

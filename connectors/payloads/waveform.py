@@ -14,6 +14,8 @@ from connectors.payloads.stamps import stamp, status_keys, status_of, time_of
 
 DTYPES = frozenset({"i2", "i4", "f4", "f8"})
 ORDERS = {"little": "<", "big": ">"}
+FASTEST_HZ = 1e9  # times are whole nanoseconds: faster samples would share them
+LONGEST_S = 30 * 86_400.0  # of one block: a rate that says more is none
 HEADER_BYTES = {"none": 0, "time": 8, "time_rate": 16}
 
 
@@ -64,7 +66,7 @@ def block(  # noqa: D417 - the others are what they are called
     if unit is not None and wanted.unit is not None and unit != wanted.unit:
         raise RejectedError(Reason.UNIT)
     rate = _positive(said.get("rate_hz", form.rate_hz))
-    if rate is None:
+    if rate is None or rate > FASTEST_HZ or len(samples) > LONGEST_S * rate:
         raise RejectedError(Reason.RATE)
     return Block(
         tag=wanted.id,

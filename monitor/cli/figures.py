@@ -8,6 +8,11 @@ from monitor.live.clock import SystemClock
 from monitor.site.status import rejected
 
 _SOURCES = {"refused": "given up"}
+_MARKS = {
+    "restamped": "with a time that could not be true, stamped anew",
+    "replayed": "sent again, or from history",
+    "forced": "set by hand",
+}
 _STATES = {
     None: "not scored lately",
     "ok": "scored",
@@ -33,12 +38,16 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
         held = (f": {reason}" if reason else "", "bold red" if state == "refused" else "yellow")
         say(f"source   {name}: {_SOURCES.get(state, state)}, {when}", held)
         _say_silent(live["sources"].get(name))
+        _say_gaps(source["gaps"], zone)
+        _say_marks(source)
     for words in rejected(found).values():
         say(("warning  ", "yellow"), words)
     say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
     for name, asset in found["assets"].items():
         at = asset["tick_ns"]
         say(f"asset    {name}: ", *_standing(asset), "" if at is None else f"; {_moment(at, zone)}")
+        if asset["forced"]:
+            say((f"         set by hand: {_shortened(asset['forced'])}", "yellow"))
     for name, number in found["alarms"].items():
         say(f"alarms   {name}: ", (str(number), "bold red" if number else "green"))
         for alarm in found["assets"][name]["active"]:
@@ -66,24 +75,53 @@ def _say_service(found: dict[str, Any], zone: str) -> None:
 
 
 def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[str, str]:
-    """The state of a source and why: of what holds it up, else its last word.
-
-    The running service knows; where none runs, what was stored counts.
-    """
-    if live is None:
-        return source["state"], source["reason"]
-    if live["state"] in ("waiting", "refused") or source["reason"]:  # else that is over by now
-        return live["state"], live["reason"]
-    return source["state"], ""
+    """The state of a source and why: as the running service sees it, else as it was stored."""
+    known = source if live is None else live
+    return known["state"], known["reason"]
 
 
 def _say_silent(live: dict[str, Any] | None) -> None:
     """Tags that a source that runs has given no value of: of a wrong address it hears nothing."""
-    silent = live["silent"] if live is not None and live["state"] == "running" else []
+    is_open = live is not None and live["state"] in ("running", "silent")
+    silent = live["silent"] if live is not None and is_open else []
     if silent:
-        more = f" and {len(silent) - MOST_SHOWN} more" if len(silent) > MOST_SHOWN else ""
-        names = ", ".join(silent[:MOST_SHOWN])
-        say(("         no usable value since the start", "yellow"), f": {names}{more}")
+        names = _shortened(silent)
+        say(("         no usable value since the start", "yellow"), f": {names}")
+
+
+def _say_gaps(gaps: dict[str, Any], zone: str) -> None:
+    """What a source said is missing, of what is kept; nothing where it never did."""
+    last = gaps["last"]
+    if last is None:
+        return
+    missing = gaps["missing_s"]
+    why = f": {last['reason']}" if last["reason"] else ""
+    say(
+        (f"         {duration(missing)} missing", "yellow" if missing else ""),
+        f" in {gaps['told']:,} gaps, {gaps['filled']:,} of them filled; the last one"
+        f" ({last['kind']}) until {_moment(last['until_ns'], zone)}{why}",
+    )
+
+
+def _say_marks(source: dict[str, Any]) -> None:
+    """Samples that are not as others, and tags whose unit is not what it was."""
+    counts = [f"{count:,} {_MARKS.get(mark, mark)}" for mark, count in source["marks"].items()]
+    if counts:
+        say(f"         of the samples {', '.join(counts)}")
+    if source["outrun"]:
+        say(
+            (f"         {source['outrun']:,} times not waited for", "yellow"),
+            ": too many samples waited; what it sent of then is late",
+        )
+    if source["unit_changed"]:
+        names = _shortened(list(source["unit_changed"]))
+        reason = next(iter(source["unit_changed"].values()))
+        say(("         unit changed", "yellow"), f": {names}{f': {reason}' if reason else ''}")
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return f"{', '.join(names[:MOST_SHOWN])}{more}"
 
 
 def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
@@ -99,9 +137,14 @@ def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
         )
     if found["dead_letters"]:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))
+    if found["repeats_forgotten"]:
+        say(f"repeats  {found['repeats_forgotten']:,} forgotten early: they would count as late")
     for what, number in found["no_longer_kept"].items():
         if number:
             say(f"no longer kept  {number:,} {what.replace('_', ' ')}")
+    for what, number in found["damaged"].items():
+        if number:
+            say("damaged  ", (f"{number:,} {what.replace('_', ' ')}", "bold red"))
 
 
 def stop_where_all_was_rejected(found: dict[str, Any], *, then: str) -> None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,10 +42,11 @@ def command(
         say_summary,
         stop_where_all_was_rejected,
     )
+    from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
-    from monitor.state.database import Database  # noqa: PLC0415 - as above
     from monitor.state.journal import Journal  # noqa: PLC0415 - as above
+    from monitor.state.salvage import surviving  # noqa: PLC0415 - as above
 
     config = load(file)
     console.log_to()
@@ -55,15 +56,14 @@ def command(
                 f"--read-again: no source {source!r}; there are: {', '.join(config.sources)}.",
                 code=console.Exit.USAGE,
             )
-    database = Database(config.data_dir)
-    try:
+
+    def watch(database: "Database") -> tuple["Ended", dict[str, Any]]:
         with database.atomic() as tx:
             for source in read_again or ():
                 Journal(database).forget_position(tx, source)
-        ended = asyncio.run(_run(config, database))
-        found = summary(database)
-    finally:
-        database.close()
+        return asyncio.run(_run(config, database)), summary(database)
+
+    ended, found = surviving(config.data_dir, watch, now=SystemClock().now)
     if as_json:
         console.say_json(
             {**found, "refused": dict(ended.refused), "undelivered": dict(ended.undelivered)}

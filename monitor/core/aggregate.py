@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import F64, I64, U32, usable
+from connectors.batch import F64, I64, U32, forced, usable
 from monitor.core.plan import Aggregate
 
 # n samples, m groups, A assets, G tags, C channels
@@ -47,6 +47,9 @@ class Groups:
         self.any_usable = last >= 0
         self.last_value = np.where(self.any_usable, value[last], np.nan) if count else ends * np.nan
         self.last_time = np.where(self.any_usable, time[last], NEVER) if count else ends
+        by_hand = forced(status)
+        self.any_forced = self._reduce(np.logical_or, by_hand)
+        self.last_forced = self.any_usable & by_hand[last] if count else self.any_forced
         self._count = self._reduce(np.add, self._usable.astype(np.int64))
 
     def value(self, how: Aggregate, held_AC: F64, column: Index, tick: int) -> F64:
@@ -139,3 +142,35 @@ def common(old: Sequence[Any], new: Sequence[Any]) -> tuple[Index, Index]:
     both = [(index, place[name]) for index, name in enumerate(old) if name in place]
     pairs = np.array(both, np.intp).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def carried(
+    there: Bool, row: Index, *columns: tuple[NDArray[Any], NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Each column [R, C] as of the latest frame of the asset in which it is ``there`` [R, C].
+
+    A column comes with what is held [A, C], for where there was none in these frames.
+    """
+    if bool(there.all()):
+        return [now for now, _ in columns]
+    back = last_true(there)
+    within = back >= last_true(changes(row))[:, None]
+    at = back * there.shape[1] + np.arange(there.shape[1])
+    return [np.where(within, now.ravel()[at], held[row]) for now, held in columns]
+
+
+def layers(
+    hows: Sequence[Aggregate], tag_of_C: Sequence[int], tags: int
+) -> list[tuple[Aggregate, Index]]:
+    """The channels in as few layers as hold each tag at most once, all of one aggregate.
+
+    Of each layer the aggregate, and the channel that each tag feeds [G], -1 for none.
+    """
+    found: list[tuple[Aggregate, Index]] = []
+    for channel, (how, tag) in enumerate(zip(hows, tag_of_C, strict=True)):
+        free = [column_G for other, column_G in found if other is how and column_G[tag] < 0]
+        if not free:
+            free = [np.full(tags, -1, np.intp)]
+            found.append((how, free[0]))
+        free[0][tag] = channel
+    return found

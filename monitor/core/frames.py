@@ -10,34 +10,35 @@ The result depends on the samples, not on how they were cut into batches, as lon
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import F64, I64, U32
+from connectors.batch import F64, I64, U8, U32, Flag
 from monitor.core.aggregate import (
     FOREVER,
     NEVER,
     Bool,
     Groups,
     Index,
+    carried,
     changes,
     common,
     ends,
-    last_true,
+    layers,
     ranges,
 )
+from monitor.core.missing import GapKind, SourceGap
 from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
 from monitor.core.records import Gap
-from monitor.core.vouching import Vouched
+from monitor.core.repeats import MOST_KNOWN, Repeats
+from monitor.core.vouching import Feeds, Span, Vouched
+from monitor.core.waiting import MOST_WAITING, Waiting, to_close
 
 # A assets, S sources, G tags (or features of a tag's blocks) and C channels of one kind; R frames,
 # n samples, m groups (one tag, one tick)
-
-
-LEAST_KEPT = 4096  # samples remembered before it is worth looking for old ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Frames:
     value: F64  # [R, C] in the channel's unit; NaN where not valid
     age: NDArray[np.float32]  # [R, C] s since the value was last known
     valid: Bool  # [R, C]
+    forced: Bool  # [R, C] set by hand: shown, but no evidence of the process
     fresh: Bool  # [R] the first frame of an asset, or the first after a gap
 
     def __len__(self) -> int:
@@ -81,51 +83,12 @@ class Intake:
 
 
 @dataclass(slots=True)
-class _Samples:
-    """Samples by columns, in the order they were journaled."""
-
-    slot: Index  # [n] asset row * G + tag
-    source: Index  # [n]
-    time: I64  # [n]
-    value: F64  # [n]
-    status: U32  # [n]
-
-    def take(self, index: Index | Bool) -> "_Samples":
-        return _Samples(
-            self.slot[index],
-            self.source[index],
-            self.time[index],
-            self.value[index],
-            self.status[index],
-        )
-
-    @staticmethod
-    def join(parts: Sequence["_Samples"]) -> "_Samples":
-        return _Samples(
-            np.concatenate([part.slot for part in parts]),
-            np.concatenate([part.source for part in parts]),
-            np.concatenate([part.time for part in parts]),
-            np.concatenate([part.value for part in parts]),
-            np.concatenate([part.status for part in parts]),
-        )
-
-    @staticmethod
-    def none() -> "_Samples":
-        return _Samples(
-            np.empty(0, np.intp),
-            np.empty(0, np.intp),
-            np.empty(0, np.int64),
-            np.empty(0, np.float64),
-            np.empty(0, np.uint32),
-        )
-
-
-@dataclass(slots=True)
 class _Held:
     """What each channel shows in a tick without samples."""
 
     value: F64  # [A, C]
     ok: Bool  # [A, C] the last sample was usable
+    forced: Bool  # [A, C] the last usable sample was set by hand
     time: I64  # [A, C] of the last usable sample
 
 
@@ -134,10 +97,19 @@ class FrameBuilder:
 
     ``stored`` and ``duplicate`` count, per source, the samples that stand in frames (closed or
     open) and the repeats found among them; late and refused ones are counted by the caller from
-    ``push``.
+    ``push``. At most ``most_waiting`` samples wait for their frames: beyond that, the assets with
+    the most of them close frames early, and ``outrun`` counts, per source, how often one of its
+    assets did so. Of at most ``most_known`` samples in closed frames it is known that they came.
     """
 
-    def __init__(self, kind: KindSettings, assets: Sequence[Asset]) -> None:
+    def __init__(
+        self,
+        kind: KindSettings,
+        assets: Sequence[Asset],
+        *,
+        most_waiting: int = MOST_WAITING,
+        most_known: int = MOST_KNOWN,
+    ) -> None:
         self.kind = kind
         self.assets = tuple(asset.name for asset in assets)
         self.tags = tuple(slot.name for slot in kind.slots)
@@ -154,38 +126,44 @@ class FrameBuilder:
         self._stale_C = np.array([round(c.stale_s * SECOND) for c in kind.channels.values()])
         self._tag_of_C = [kind.slots.index(kind.slot_of(channel)) for channel in kind.channels]
         hows = [channel.aggregate for channel in kind.channels.values()]
-        self._layers = _layers(hows, self._tag_of_C, len(self.tags))
+        self._layers = layers(hows, self._tag_of_C, len(self.tags))
         self._source_AG = np.array(
             [[row_of[asset.tags[slot.tag][1]] for slot in kind.slots] for asset in assets], np.intp
         ).reshape(count_A, len(self.tags))
-        self._source_AC = self._source_AG[:, self._tag_of_C]
+        names_AG = np.array(self.sources, np.object_)[self._source_AG]
+        numbers = [[asset.tags[slot.tag][0] for slot in kind.slots] for asset in assets]
+        number_AG = np.array(numbers, np.intp).reshape(count_A, len(self.tags))
+        # Any of the channels that a tag feeds: all of them hold samples of the same stamp.
+        self._channel_of_G = [self._tag_of_C.index(tag) for tag in range(len(self.tags))]
         self._uses_SA = np.zeros((count_S, count_A), np.bool_)
         self._uses_SA[self._source_AG.T, np.arange(count_A)] = True
 
         self._watermark_SA = np.full((count_S, count_A), NEVER, np.int64)
         self._heard_SA = np.full((count_S, count_A), FOREVER, np.int64)
         self._ended_S = np.zeros(count_S, np.bool_)
-        self._vouched = Vouched(self._uses_SA, self._tick)
+        self._vouched = Vouched(Feeds(names_AG, number_AG, np.array(self._tag_of_C)), self._tick)
+        self._most_waiting = most_waiting
+        self._repeats = Repeats(self._floor, most=most_known)
         self._last_A = np.full(count_A, NEVER, np.int64)  # number of the last closed tick
         self._held = _Held(
             np.full((count_A, count_C), np.nan),
             np.zeros((count_A, count_C), np.bool_),
+            np.zeros((count_A, count_C), np.bool_),
             np.full((count_A, count_C), NEVER, np.int64),
         )
-        self._open = _Samples.none()
+        self._open = Waiting.none()
         self._nothing = Frames(
             asset=np.empty(0, np.intp),
             tick=np.empty(0, np.int64),
             value=np.empty((0, count_C)),
             age=np.empty((0, count_C), np.float32),
             valid=np.empty((0, count_C), np.bool_),
+            forced=np.empty((0, count_C), np.bool_),
             fresh=np.empty(0, np.bool_),
         )
-        self._closed: list[tuple[Index, I64]] = []  # slots and times of samples that came to stay
-        self._count = 0  # of them
-        self._kept = LEAST_KEPT  # of them, when those too old were last dropped
         self._stored_S = np.zeros(count_S, np.int64)
         self._duplicate_S = np.zeros(count_S, np.int64)
+        self._outrun_S = np.zeros(count_S, np.int64)
 
     # ---- in -------------------------------------------------------------------------------------
 
@@ -197,6 +175,7 @@ class FrameBuilder:
         value: F64,
         status: U32,
         *,
+        flags: U8,
         received: int,
         now: int,
     ) -> Intake:
@@ -215,13 +194,17 @@ class FrameBuilder:
         self._heard_SA[s, row[sound]] = now
         self._ended_S[s] &= not sound.any()
         behind = sound & (self._tick_of(time) <= self._last_A[row])
-        late = behind & ~self._is_repeat(slot, time, behind)
+        live = sound & (flags & Flag.REPLAYED == 0)
+        self._vouched.heard(slot[live], time[live])
+        late = behind.copy()
+        late[behind] = ~self._repeats.among(slot[behind], time[behind])
         keep = sound & ~behind
         if bool(late.any()):
-            self._note(slot[late], time[late])
+            self._repeats.note(slot[late], time[late])
+            self._vouched.late(slot[late], time[late], self._held.time[:, self._channel_of_G])
         if bool(keep.any()):
-            batch = _Samples(slot, np.full(len(slot), s), time, value, status).take(keep)
-            self._open = _Samples.join([self._open, batch])
+            batch = Waiting(slot, np.full(len(slot), s), time, value, status).take(keep)
+            self._open = Waiting.join([self._open, batch])
             np.maximum.at(self._watermark_SA[s], row[keep], batch.time - 1)  # its instant may go on
         rejected = {"ahead": int(ahead.sum()), "ancient": int(ancient.sum())}
         return Intake(
@@ -231,10 +214,20 @@ class FrameBuilder:
             rejected={reason: count for reason, count in rejected.items() if count},
         )
 
-    def alive(self, source: str, since: int, until: int, *, received: int, now: int) -> None:
+    def alive(
+        self,
+        source: str,
+        since: int,
+        until: int,
+        *,
+        tags: tuple[int, ...] = (),
+        received: int,
+        now: int,
+    ) -> None:
         """The source vouches for (since, until]: what did not change then stayed as it was.
 
-        As for samples, nothing is believed of what lies more than max_ahead_s past ``received``.
+        ``tags``: of these alone. As for samples, nothing is believed of what lies more than
+        max_ahead_s past ``received``.
         """
         until = min(until, received + self._ahead)
         if source not in self.sources or since > until:
@@ -242,8 +235,16 @@ class FrameBuilder:
         s = self.sources.index(source)
         self._heard_SA[s] = now
         self._ended_S[s] = False
-        self._watermark_SA[s] = np.maximum(self._watermark_SA[s], until)
-        self._vouched.add(s, since, until)
+        if not tags:
+            self._watermark_SA[s] = np.maximum(self._watermark_SA[s], until)
+        self._vouched.add(Span(source, tags, since, until))
+
+    def missing(self, gap: SourceGap, *, received: int, now: int) -> None:
+        """The source said what is missing, or was read from history: that it vouches for."""
+        if gap.kind is GapKind.FILLED:
+            self.alive(gap.source, gap.since, gap.until, tags=gap.tags, received=received, now=now)
+        if gap.source in self.sources:
+            self._vouched.gap(replace(gap, until=min(gap.until, received + self._ahead)))
 
     def ended(self, source: str) -> None:
         """Nothing more will come from this source: it holds no frame back."""
@@ -262,6 +263,7 @@ class FrameBuilder:
         limit_A = self._limits(now)
         open_tick = self._tick_of(self._open.time)
         open_row = self._open.slot // len(self.tags)
+        limit_A = self._hurried(limit_A, open_row, open_tick)
         ripe = open_tick <= limit_A[open_row]
         next_A = np.full(len(self.assets), FOREVER, np.int64)
         np.minimum.at(next_A, open_row[~ripe], open_tick[~ripe])
@@ -275,9 +277,13 @@ class FrameBuilder:
         self._open = self._open.take(~ripe)
         last = ends(row)
         self._last_A[row[last]] = tick[last]
-        self._forget()
+        self._repeats.forget()
         begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
-        self._vouched.forget(np.where(begun_A, self._last_A, limit_A) * self._tick)
+        self._vouched.forget(
+            np.where(begun_A, self._last_A, limit_A) * self._tick,
+            self._held.time[:, self._channel_of_G],
+            self._held.ok[:, self._channel_of_G],
+        )
         before = np.append([NEVER], tick)[:-1]
         starts = changes(row)
         before[starts] = last_A[row[starts]]
@@ -302,6 +308,25 @@ class FrameBuilder:
         """Repeats per source found when their frame closed."""
         return dict(zip(self.sources, self._duplicate_S.tolist(), strict=True))
 
+    @property
+    def outrun(self) -> Mapping[str, int]:
+        """How often frames closed without waiting for a source, because too many samples waited."""
+        return dict(zip(self.sources, self._outrun_S.tolist(), strict=True))
+
+    @property
+    def forgotten(self) -> int:
+        """Samples of which it was forgotten before remember_s that they came: a repeat is late."""
+        return self._repeats.forgotten
+
+    @property
+    def forced(self) -> list[tuple[str, str]]:
+        """The channels that hold a value that was set by hand: asset and channel."""
+        names = list(self.kind.channels)
+        return [
+            (self.assets[row], names[column])
+            for row, column in np.argwhere(self._held.forced & self._held.ok).tolist()
+        ]
+
     # ---- how ------------------------------------------------------------------------------------
 
     def _tick_of(self, time: I64) -> I64:
@@ -309,37 +334,19 @@ class FrameBuilder:
         ticks: I64 = -(-time // self._tick)
         return ticks
 
-    def _is_repeat(self, slot: Index, time: I64, behind: Bool) -> Bool:
-        """Whether a sample behind its frame was counted already, in the last remember_s."""
-        repeat = np.zeros(len(slot), np.bool_)
-        if self._closed and bool(behind.any()):
-            floor = self._last_A[slot[behind] // len(self.tags)] * self._tick - self._remember
-            known = _pairs(
-                np.concatenate([slots for slots, _ in self._closed]),
-                np.concatenate([times for _, times in self._closed]),
-            )
-            asked = _pairs(slot[behind], time[behind])
-            repeat[behind] = np.isin(asked, known) & (time[behind] > floor)
-        return repeat
+    def _floor(self, slot: Index) -> I64:
+        """Of which time on repeats are told from late samples, in ns [n]."""
+        floor: I64 = self._last_A[slot // len(self.tags)] * self._tick - self._remember
+        return floor
 
-    def _note(self, slot: Index, time: I64) -> None:
-        """These samples came to stay: a repeat of one is known."""
-        self._closed.append((slot, time))
-        self._count += len(slot)
-
-    def _forget(self) -> None:
-        """Drop what is older than remember_s before its asset's last frame, now and then."""
-        if self._count <= 2 * self._kept:
-            return
-        kept = []
-        for slot, time in self._closed:
-            floor = self._last_A[slot // len(self.tags)] * self._tick - self._remember
-            recent = time > floor
-            if bool(recent.any()):
-                kept.append((slot[recent], time[recent]))
-        self._closed = kept
-        self._count = sum(len(slot) for slot, _ in kept)
-        self._kept = max(self._count, LEAST_KEPT)
+    def _hurried(self, limit_A: I64, row: Index, tick: I64) -> I64:
+        """The limits, further on where too many samples wait; what comes for those is late."""
+        early_A = to_close(row, tick, len(self.assets), most=self._most_waiting)
+        hurried_A = early_A > limit_A
+        if bool(hurried_A.any()):
+            behind_SA = self._watermark_SA - self._lateness < early_A * self._tick
+            self._outrun_S += (behind_SA & self._uses_SA & hurried_A).sum(axis=1)
+        return np.maximum(limit_A, early_A)
 
     def _limits(self, now: int) -> I64:
         """The number of the last tick of each asset that no source holds back."""
@@ -350,7 +357,7 @@ class FrameBuilder:
         limit: I64 = (passed.min(axis=0, initial=FOREVER) - self._lateness) // self._tick
         return limit
 
-    def _group(self, ripe: _Samples) -> Groups:
+    def _group(self, ripe: Waiting) -> Groups:
         """Sort by tag and time, drop repeats (the first journaled counts), and mark the ticks."""
         order = np.lexsort(
             (ripe.time, ripe.slot)
@@ -363,8 +370,7 @@ class FrameBuilder:
             self._duplicate_S += np.bincount(ripe.source[repeat], minlength=sources)
             ripe = ripe.take(~repeat)
         self._stored_S += np.bincount(ripe.source, minlength=sources)
-        if len(ripe.slot):
-            self._note(ripe.slot, ripe.time)
+        self._repeats.note(ripe.slot, ripe.time)
         return Groups(
             slot=ripe.slot,
             tick=self._tick_of(ripe.time),
@@ -433,9 +439,10 @@ class FrameBuilder:
         )
 
         shown = np.full((count_R, count_C), np.nan)
-        shown_ok = np.zeros((count_R, count_C), np.bool_)
-        carry = _Held(shown.copy(), shown_ok.copy(), np.full((count_R, count_C), NEVER, np.int64))
-        sampled = shown_ok.copy()
+        nowhere = np.zeros((count_R, count_C), np.bool_)
+        shown_ok, sampled, shown_forced = nowhere.copy(), nowhere.copy(), nowhere.copy()
+        never = np.full((count_R, count_C), NEVER, np.int64)
+        carry = _Held(shown.copy(), nowhere.copy(), nowhere.copy(), never)
         held_AC = np.where(self._held.ok, self._held.value, np.nan)
         for how, column_G in self._layers:
             column = column_G[groups.tag]
@@ -443,28 +450,40 @@ class FrameBuilder:
             stands = how in (Aggregate.LAST, Aggregate.TIME_MEAN)
             mine = np.flatnonzero(column >= 0)
             at = frame_of[mine] * count_C + column[mine]  # in the raveled [R, C]
-            usable = groups.last_usable if how is Aggregate.LAST else groups.any_usable
+            ends_it = how is Aggregate.LAST
             sampled.ravel()[at] = True
             shown.ravel()[at] = value[mine]
-            shown_ok.ravel()[at] = usable[mine]
+            shown_ok.ravel()[at] = (groups.last_usable if ends_it else groups.any_usable)[mine]
+            shown_forced.ravel()[at] = (groups.last_forced if ends_it else groups.any_forced)[mine]
             carry.value.ravel()[at] = (groups.last_value if stands else value)[mine]
             carry.ok.ravel()[at] = groups.last_usable[mine]
+            carry.forced.ravel()[at] = (groups.last_forced if stands else groups.any_forced)[mine]
             carry.time.ravel()[at] = groups.last_time[mine]
 
         # Where nothing was sampled, look back: to an earlier frame of the asset, else to what is
         # held. Bad samples say nothing about when it was known.
-        value_of, ok_of = (carry.value, self._held.value), (carry.ok, self._held.ok)
-        stood, stood_ok = _carried(sampled, row, value_of, ok_of)
-        (known,) = _carried(carry.time != NEVER, row, (carry.time, self._held.time))
+        stood, stood_ok, stood_forced = carried(
+            sampled,
+            row,
+            (carry.value, self._held.value),
+            (carry.ok, self._held.ok),
+            (carry.forced, self._held.forced),
+        )
+        (known,) = carried(carry.time != NEVER, row, (carry.time, self._held.time))
 
         last = ends(row)
         self._held.value[row[last]] = stood[last]
         self._held.ok[row[last]] = stood_ok[last]
+        self._held.forced[row[last]] = stood_forced[last]
         self._held.time[row[last]] = known[last]
 
         value = np.where(sampled, shown, stood)
         ok = np.where(sampled, shown_ok, stood_ok)
-        since = np.where(ok, np.maximum(known, self._vouched_until(row, instant)), known)
+        if self._vouched:
+            vouched = self._vouched.until(row, instant, known)
+            since = np.where(ok, np.maximum(known, vouched), known)
+        else:
+            since = known
         age = instant[:, None] - since
         valid = ok & (age <= self._stale_C)
         return Frames(
@@ -473,21 +492,14 @@ class FrameBuilder:
             value=np.where(valid, value, np.nan),
             age=(age / SECOND).astype(np.float32),
             valid=valid,
+            forced=valid & np.where(sampled, shown_forced, stood_forced),
             fresh=fresh,
         )
-
-    def _vouched_until(self, row: Index, instant: I64) -> I64:
-        """Until when the source of each channel vouched for it, at most the instant: ns [R, C]."""
-        if not len(self._vouched):
-            return np.full((len(row), len(self._tag_of_C)), NEVER, np.int64)
-        until_SR = self._vouched.until(instant)
-        return until_SR[self._source_AC[row], np.arange(len(row))[:, None]]
 
     # ---- snapshot -------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next frames depend on, as arrays and JSON values."""
-        closed = self._closed or [(np.empty(0, np.intp), np.empty(0, np.int64))]
         return {
             "assets": list(self.assets),
             "tags": list(self.tags),
@@ -502,6 +514,7 @@ class FrameBuilder:
             "held": {
                 "value": self._held.value.copy(),
                 "ok": self._held.ok.copy(),
+                "forced": self._held.forced.copy(),
                 "time": self._held.time.copy(),
             },
             "open": {
@@ -511,12 +524,10 @@ class FrameBuilder:
                 "value": self._open.value.copy(),
                 "status": self._open.status.copy(),
             },
-            "closed": {
-                "slot": np.concatenate([slot for slot, _ in closed]),
-                "time": np.concatenate([time for _, time in closed]),
-            },
+            "closed": self._repeats.snapshot(),
             "stored": self._stored_S.copy(),
             "duplicate": self._duplicate_S.copy(),
+            "outrun": self._outrun_S.copy(),
         }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
@@ -531,67 +542,29 @@ class FrameBuilder:
             (self._ended_S, "ended"),
             (self._stored_S, "stored"),
             (self._duplicate_S, "duplicate"),
+            (self._outrun_S, "outrun"),
         ):
-            mine_S[new_S] = tree[name][old_S]
+            if name in tree:  # else an earlier version wrote it
+                mine_S[new_S] = tree[name][old_S]
         for mine_AC, name in (
             (self._held.value, "value"),
             (self._held.ok, "ok"),
+            (self._held.forced, "forced"),
             (self._held.time, "time"),
         ):
-            mine_AC[np.ix_(new_A, new_C)] = tree["held"][name][np.ix_(old_A, old_C)]
+            if name in tree["held"]:  # as above
+                mine_AC[np.ix_(new_A, new_C)] = tree["held"][name][np.ix_(old_A, old_C)]
         last = tree["last"][old_A]
         self._last_A[new_A] = np.where(last == NEVER, NEVER, last * tree["tick"] // self._tick)
 
         source_of = np.full(len(tree["sources"]), sources)
         source_of[old_S] = new_S
-        self._vouched.restore(tree["alive"], source_of)
         slot_of_AG = np.full((len(tree["assets"]), len(tree["tags"])), -1)
         old_G, new_G = common(tree["tags"], self.tags)
+        self._vouched.restore(tree["alive"], tree["sources"], (old_A, old_G), (new_A, new_G))
         slot_of_AG[np.ix_(old_A, old_G)] = new_A[:, None] * tags + new_G
         slot_of = slot_of_AG.ravel()
-        opened = _Samples(**tree["open"])
+        opened = Waiting(**tree["open"])
         opened.slot, opened.source = slot_of[opened.slot], source_of[opened.source]
         self._open = opened.take((opened.slot >= 0) & (opened.source < sources))
-        slot = slot_of[tree["closed"]["slot"]]
-        if bool((slot >= 0).any()):
-            self._closed, self._count = [], 0
-            self._note(slot[slot >= 0], tree["closed"]["time"][slot >= 0])
-
-
-def _carried(
-    there: Bool, row: Index, *columns: tuple[NDArray[Any], NDArray[Any]]
-) -> list[NDArray[Any]]:
-    """Each column [R, C] as of the latest frame of the asset in which it is ``there`` [R, C].
-
-    A column comes with what is held [A, C], for where there was none in these frames.
-    """
-    if bool(there.all()):
-        return [now for now, _ in columns]
-    back = last_true(there)
-    within = back >= last_true(changes(row))[:, None]
-    at = back * there.shape[1] + np.arange(there.shape[1])
-    return [np.where(within, now.ravel()[at], held[row]) for now, held in columns]
-
-
-def _layers(
-    hows: Sequence[Aggregate], tag_of_C: Sequence[int], tags: int
-) -> list[tuple[Aggregate, Index]]:
-    """The channels in as few layers as hold each tag at most once, all of one aggregate.
-
-    Of each layer the aggregate, and the channel that each tag feeds [G], -1 for none.
-    """
-    layers: list[tuple[Aggregate, Index]] = []
-    for channel, (how, tag) in enumerate(zip(hows, tag_of_C, strict=True)):
-        free = [column_G for other, column_G in layers if other is how and column_G[tag] < 0]
-        if not free:
-            free = [np.full(tags, -1, np.intp)]
-            layers.append((how, free[0]))
-        free[0][tag] = channel
-    return layers
-
-
-def _pairs(slot: Index, time: I64) -> NDArray[np.void]:
-    """Tag and time as one comparable value."""
-    pairs = np.empty(len(slot), [("slot", np.int64), ("time", np.int64)])
-    pairs["slot"], pairs["time"] = slot, time
-    return pairs
+        self._repeats.restore(tree["closed"], slot_of)

@@ -13,12 +13,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms
+from connectors.batch import (
+    GOOD,
+    I32,
+    I64,
+    Flag,
+    Notice,
+    NoticeKind,
+    Samples,
+    Waveforms,
+    forced,
+)
 from models.bundle import Bundle
 from monitor.core.aggregate import Bool, Index, common
 from monitor.core.alarms import CLASSES, Alarms
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
+from monitor.core.missing import SourceGap, said
 from monitor.core.modes import RunStates
 from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
@@ -36,6 +47,7 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.scoring import Scorer
+from monitor.core.settling import Settling
 from monitor.core.shelving import Shelves
 from monitor.core.vibration import feature_of, samples_of
 
@@ -43,6 +55,13 @@ from monitor.core.vibration import feature_of, samples_of
 # clock that was set, or a program that stood still, when no source could be heard. A step back of
 # no more is no clock that was set: sources stamp their records side by side, and commit in turn.
 LONGEST_STEP = 5 * SECOND
+
+# What sources say of themselves is counted by their own words: so many of them, and no longer ones.
+MOST_REASONS, LONGEST_WORDS = 50, 500
+OTHER = "other"  # the reason of all further ones
+
+
+ALL_TAGS = "all"  # stands for the tags of a notice that names none
 
 
 _SAYS = {  # what a notice says of its source, in a word
@@ -94,15 +113,18 @@ class SlotMap:
 
 def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
     """What a source said of itself, as far as it matters to frames; times as in FrameBuilder."""
-    match notice:
-        case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
-            for frames in builders:
-                frames.alive(notice.source, since, until, received=received, now=now)
-        case Notice(kind=NoticeKind.ENDED):
-            for frames in builders:
+    for frames in builders:
+        match notice:
+            case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
+                frames.alive(
+                    notice.source, since, until, tags=notice.tags, received=received, now=now
+                )
+            case Notice(kind=NoticeKind.ENDED):
                 frames.ended(notice.source)
-        case _:
-            pass  # kept by the journal alone
+            case _ if gap := said(notice, received=received):
+                frames.missing(gap, received=received, now=now)
+            case _:
+                pass  # kept by the journal alone
 
 
 class KindPipeline:
@@ -121,6 +143,7 @@ class KindPipeline:
         self.frames = FrameBuilder(kind, assets)
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
+        self._settling = Settling(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
         self.threshold = threshold_of(kind, bundle)
         self.provisional = (
@@ -133,7 +156,8 @@ class KindPipeline:
         frames, gaps = self.frames.close(now)
         if not len(frames):
             return None, [], gaps
-        scores = self._scorer.score(frames, self._running.of(frames))
+        evidence = frames.valid & ~frames.forced & ~self._settling.of(frames)
+        scores = self._scorer.score(frames, self._running.of(frames), evidence)
         return scores, self.alarms.step(frames, scores), gaps
 
     def snapshot(self) -> dict[str, Any]:
@@ -142,6 +166,7 @@ class KindPipeline:
             "assets": list(self.assets),
             "frames": self.frames.snapshot(),
             "running": self._running.snapshot(),
+            "settling": self._settling.snapshot(),
             "scoring": self._scorer.snapshot(),
             "alarms": self.alarms.snapshot(),
         }
@@ -151,6 +176,9 @@ class KindPipeline:
         old_A, new_A = common(tree["assets"], self.assets)
         self.frames.restore(tree["frames"])
         self._running.restore(tree["running"], old_A, new_A)
+        if "settling" in tree:  # else an earlier version wrote it
+            old_C, new_C = common(tree["frames"]["channels"], list(self.frames.kind.channels))
+            self._settling.restore(tree["settling"], (old_A, old_C), (new_A, new_C))
         self._scorer.restore(tree["scoring"], old_A, new_A)
         self.alarms.restore(tree["alarms"], tree["assets"])
 
@@ -165,6 +193,8 @@ class Pipeline:
     def __init__(self, plan: Plan, bundles: Mapping[str, Bundle]) -> None:
         self._wall = 0  # ns, wall time up to which time has passed
         self._latest = 0  # ns, the latest wall time seen: a clock set back does not turn it back
+        # ns, wall time as it would be had nobody set the clock back: what stamps are held against
+        self._reached = 0
         self._now = 0  # ns that passed since the first record: what silence is counted in
         self._kinds: dict[str, KindPipeline] = {}
         self._received: Counter[str] = Counter()
@@ -172,6 +202,9 @@ class Pipeline:
         self._repeated: Counter[str] = Counter()  # found at the door; frames count the others
         self._rejected: dict[str, Counter[str]] = {}
         self._examples: dict[str, dict[str, str]] = {}  # of them, by source and reason
+        self._gaps: dict[str, Counter[str]] = {}  # by source: how many of each kind, and how long
+        self._marks: dict[str, Counter[str]] = {}  # by source: samples that are not as others
+        self._changed: dict[str, dict[str, str]] = {}  # by source: tags of another unit, and why
         self._sources: dict[str, dict[str, Any]] = {  # what each said last of itself
             source: {"state": "waiting", "last_ns": None}
             for source in sorted({source for a in plan.assets for _, source in a.tags.values()})
@@ -192,10 +225,14 @@ class Pipeline:
             self._wall = record.received
         passed = record.received - self._wall
         if passed > 0 or passed < -LONGEST_STEP:
-            self._now += min(max(passed, 0), LONGEST_STEP)
+            went_by = min(max(passed, 0), LONGEST_STEP)
+            self._now += went_by
+            self._reached += went_by
             self._wall = record.received
         self._latest = max(self._latest, record.received)
+        self._reached = max(self._reached, record.received)
         late: tuple[Samples, ...] = ()
+        missing: tuple[SourceGap, ...] = ()
         events = self._shelves.expire(self._latest)
         touched: Iterable[KindPipeline] = self._kinds.values()
         match record.body:
@@ -204,14 +241,17 @@ class Pipeline:
             case Waveforms():
                 late, touched = self._take_blocks(record.body)
             case Notice():
-                self._notice(record.body)
+                missing = self._notice(record.body, received=record.received)
             case Epoch():
-                self._latest = record.received  # a clock that was once wrong is believed no longer
+                # A clock that was once wrong is believed no longer.
+                self._latest = self._reached = record.received
                 self._listen()
                 gone = [_ended(alarm, now=self._latest) for alarm in self._gone]
                 events += self._shelves.mark(gone)
                 self._gone = []
             case Command():
+                if record.body.action is Action.SHELVE and self._wall < self._latest - LONGEST_STEP:
+                    self._latest = self._wall  # as for an Epoch: else its time would be over
                 events += self._obey(record.body)
             case _:
                 pass  # a Beat lets time pass; the others change no frame
@@ -226,6 +266,7 @@ class Pipeline:
             alarms=tuple(events),
             gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
             late=late,
+            source_gaps=missing,
         )
 
     @property
@@ -256,6 +297,12 @@ class Pipeline:
             },
             "sources": {source: dict(known) for source, known in self._sources.items()},
             "examples": {source: dict(known) for source, known in self._examples.items()},
+            "gaps": {source: dict(counts) for source, counts in self._gaps.items()},
+            "forced": self._forced(),
+            "outrun": self._outrun(),
+            "repeats_forgotten": sum(kind.frames.forgotten for kind in self._kinds.values()),
+            "marks": {source: dict(counts) for source, counts in self._marks.items()},
+            "unit_changed": {source: dict(tags) for source, tags in self._changed.items()},
             "thresholds": {
                 name: {"value": kind.threshold, "provisional": kind.provisional}
                 for name, kind in self._kinds.items()
@@ -268,6 +315,7 @@ class Pipeline:
         return {
             "wall": self._wall,
             "latest": self._latest,
+            "reached": self._reached,
             "now": self._now,
             **self.status(),
             "received": dict(self._received),
@@ -282,6 +330,7 @@ class Pipeline:
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Take back what ``snapshot`` gave. What the plan no longer names is left behind."""
         self._wall, self._latest, self._now = tree["wall"], tree["latest"], tree["now"]
+        self._reached = tree.get("reached", self._latest)  # an earlier version has none
         self._received = Counter(tree["received"])
         self._late = Counter(tree["late"])
         self._frames = Counter(tree["frames"])
@@ -290,7 +339,12 @@ class Pipeline:
         # A snapshot from before alarms were settled and shelved has none of these.
         self._gone = [Standing.from_json(alarm) for alarm in tree.get("gone", ())]
         self._shelves.restore(tree.get("shelves", ()))
-        self._examples = {source: dict(said) for source, said in tree.get("examples", {}).items()}
+        self._examples = {source: dict(known) for source, known in tree.get("examples", {}).items()}
+        self._gaps = {source: Counter(counts) for source, counts in tree.get("gaps", {}).items()}
+        self._marks = {source: Counter(counts) for source, counts in tree.get("marks", {}).items()}
+        self._changed = {
+            source: dict(tags) for source, tags in tree.get("unit_changed", {}).items()
+        }
         for source, known in tree.get("sources", {}).items():
             if source in self._sources:
                 self._sources[source] = dict(known)
@@ -342,6 +396,7 @@ class Pipeline:
     ) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
         self._received[samples.source] += len(samples)
+        self._mark(samples)
         number, slot = self._slots.of(samples.source, samples.tag, feature)
         self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
         late, touched = [], []
@@ -356,7 +411,8 @@ class Pipeline:
                 samples.time[mine],
                 samples.value[mine],
                 samples.status[mine],
-                received=self._latest,
+                flags=samples.flags[mine],
+                received=self._reached,
                 now=self._now,
             )
             self._repeated[samples.source] += intake.duplicate
@@ -390,18 +446,58 @@ class Pipeline:
             case _:
                 return []
 
-    def _notice(self, notice: Notice) -> None:
-        """What a source said of itself."""
+    def _notice(self, notice: Notice, *, received: int) -> tuple[SourceGap, ...]:
+        """What a source said of itself; gives what it said is missing, or filled."""
         if notice.kind in _SAYS:
             self._heard(notice.source, _SAYS[notice.kind], None)
         builders = [kind.frames for kind in self._kinds.values()]
-        hear(notice, builders, received=self._latest, now=self._now)
+        hear(notice, builders, received=self._reached, now=self._now)
         if notice.kind is NoticeKind.REJECTED:
             self._received[notice.source] += notice.count
             self._reject(notice.source, notice.reason, notice.count)
             if notice.example:
-                said = self._examples.setdefault(notice.source, {})
-                said.setdefault(notice.reason, notice.example)
+                examples = self._examples.setdefault(notice.source, {})
+                if len(examples) < MOST_REASONS:
+                    reason = notice.reason[:LONGEST_WORDS]
+                    examples.setdefault(reason, notice.example[:LONGEST_WORDS])
+        if notice.kind is NoticeKind.UNIT_CHANGED:
+            names = [str(tag) for tag in notice.tags] or [ALL_TAGS]
+            changed = self._changed.setdefault(notice.source, {})
+            changed.update(dict.fromkeys(names, notice.reason))
+        gap = said(notice, received=received)
+        if gap is None:
+            return ()
+        counts = self._gaps.setdefault(gap.source, Counter())
+        counts[gap.kind] += 1
+        counts[f"{gap.kind}_ns"] += gap.until - gap.since
+        return (gap,)
+
+    def _forced(self) -> dict[str, list[str]]:
+        """The channels of each asset that hold a value that was set by hand."""
+        found: dict[str, list[str]] = {}
+        for kind in self._kinds.values():
+            for asset, channel in kind.frames.forced:
+                found.setdefault(asset, []).append(channel)
+        return found
+
+    def _outrun(self) -> dict[str, int]:
+        """How often frames closed without waiting for a source, for too many samples waited."""
+        found: Counter[str] = Counter()
+        for kind in self._kinds.values():
+            found.update(kind.frames.outrun)
+        return {source: count for source, count in found.items() if count}
+
+    def _mark(self, samples: Samples) -> None:
+        """Count what is not as other samples: stamped anew, read from history, set by hand."""
+        counts = {
+            flag.name.lower(): int(np.count_nonzero(samples.flags & flag))
+            for flag in (Flag.RESTAMPED, Flag.REPLAYED)
+            if flag.name and samples.flags.any()
+        }
+        if bool((samples.status != GOOD).any()):
+            counts["forced"] = int(np.count_nonzero(forced(samples.status)))
+        if any(counts.values()):
+            self._marks.setdefault(samples.source, Counter()).update(counts)
 
     def _heard(self, source: str, state: str, time: I64 | None) -> None:
         """What a source is doing, and the latest of its stamps."""
@@ -413,7 +509,8 @@ class Pipeline:
 
     def _reject(self, source: str, reason: str, count: int) -> None:
         if count:
-            self._rejected.setdefault(source, Counter())[reason] += count
+            known, reason = self._rejected.setdefault(source, Counter()), reason[:LONGEST_WORDS]
+            known[reason if reason in known or len(known) < MOST_REASONS else OTHER] += count
 
     def _listen(self) -> None:
         for kind in self._kinds.values():

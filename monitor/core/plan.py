@@ -103,6 +103,12 @@ class ChannelSettings(Settings):
     stale_s: float = Field(
         60.0, gt=0, description="Not valid when its value was last known longer ago than this."
     )
+    settle_s: float = Field(
+        10.0,
+        ge=0,
+        description="After it was away (not valid) for longer than stale_s, the model does not see "
+        "it for this long once it is back: its jump then is not the machine's.",
+    )
     model: bool = Field(
         default=True, description="Whether the model sees it; limits work either way."
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import Notice, Samples, Waveforms
+from monitor.core.missing import SourceGap
 
 # N rows, C channels of one kind
 
@@ -209,6 +210,7 @@ class Results:
     alarms: tuple[AlarmEvent, ...] = ()
     gaps: tuple[Gap, ...] = ()
     late: tuple[Samples, ...] = ()  # came after their frame was closed: kept, never scored live
+    source_gaps: tuple[SourceGap, ...] = ()  # what sources said is missing, or filled
 
     @staticmethod
     def join(found: Sequence["Results"]) -> "Results":
@@ -222,4 +224,5 @@ class Results:
             alarms=tuple(event for results in found for event in results.alarms),
             gaps=tuple(gap for results in found for gap in results.gaps),
             late=tuple(late for results in found for late in results.late),
+            source_gaps=tuple(gap for results in found for gap in results.source_gaps),
         )

@@ -37,8 +37,11 @@ class Scorer:
         self._frames_A = np.zeros(len(ids), np.int64)  # since the state began
         self._table = bundle.initial(len(ids)) if bundle is not None else {}
 
-    def score(self, frames: Frames, running: NDArray[np.uint8]) -> Scores:
-        """Scores of the frames, row for row; ``running`` [R] are their RunStates."""
+    def score(self, frames: Frames, running: NDArray[np.uint8], evidence: Bool) -> Scores:
+        """Scores of the frames, row for row; ``running`` [R] are their RunStates.
+
+        ``evidence`` [R, C]: what the model may see of what is valid.
+        """
         count_R, count_C = frames.value.shape
         off = ~scored(running)
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there
@@ -58,12 +61,14 @@ class Scorer:
             spread=np.full((count_R, count_C), np.nan, np.float32),
         )
         if self._bundle is not None:
-            self._judge(self._bundle, frames, off, scores)
+            self._judge(self._bundle, frames, evidence, off, scores)
         return scores
 
-    def _judge(self, bundle: Bundle, frames: Frames, off: Bool, scores: Scores) -> None:
+    def _judge(
+        self, bundle: Bundle, frames: Frames, evidence: Bool, off: Bool, scores: Scores
+    ) -> None:
         """Fill in what the bundle says."""
-        value, valid = frames.value, frames.valid
+        value, valid = frames.value, evidence
         if not self._sees_all:
             value, valid = value[:, self._model_C], valid[:, self._model_C]
         scores.coverage[:] = valid.mean(axis=1)

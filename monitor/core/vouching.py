@@ -1,44 +1,120 @@
-"""What sources vouched for: spans of time in which all that they did not send stayed as it was.
+"""Until when a value is known: what sources vouched for, and where that ends.
 
-Beside the frames, which ask here twice: which ticks are known to have been although nothing was
-sampled in them, and until when the value that a channel holds was known.
+A source vouches for a span of time: all that it did not send then stayed as it was. That ends at a
+gap: what a channel holds from before it may have changed meanwhile, and later vouching is for what
+the source has, not for what we hold. It is known again with the next sample, with a repeat of the
+held one (the source says that it still stands), or when history fills the gap. Beside the frames,
+which ask here twice: which ticks are known to have been although nothing was sampled in them, and
+until when the value that a channel holds was known.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.batch import I64
 from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, ranges
+from monitor.core.missing import GapKind, SourceGap, parts
 
-# S sources, A assets, n ticks, R frames
+# A assets, G tags (or features of a tag's blocks), C channels of one kind, n ticks, R frames
+
+# Of a source, that are open: beyond that the two oldest are taken for one, with all between them
+MOST_GAPS = 256
+MOST_SCOPES = 1000  # remembered, so that they are not worked out again and again
+
+
+class Span(NamedTuple):
+    """(since, until] in ns, of a source, or of some of its tags."""
+
+    source: str
+    tags: tuple[int, ...]  # none: all of the source
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """What feeds the assets of a kind: of each tag its number and its source."""
+
+    source_AG: NDArray[np.object_]  # [A, G] names
+    number_AG: Index  # [A, G]
+    tag_of_C: Index  # [C]
 
 
 class Vouched:
-    """The spans (since, until] in ns that each source vouched for.
+    """The spans that sources vouched for, and the gaps in which they could not.
 
-    ``uses_SA`` says which assets read from which sources, ``tick`` is the length of theirs in ns.
+    ``tick`` is the length of a tick in ns.
     """
 
-    def __init__(self, uses_SA: Bool, tick: int) -> None:
-        self._uses_SA, self._tick = uses_SA, tick
-        self._spans: list[tuple[int, int, int]] = []  # (source, since, until], sorted
+    def __init__(self, feeds: Feeds, tick: int) -> None:
+        self._feeds, self._tick = feeds, tick
+        self._scopes: dict[tuple[str, tuple[int, ...], tuple[int, ...]], Bool] = {}  # worked out
+        self._spans: list[Span] = []  # sorted
+        self._gaps: list[SourceGap] = []  # in the order they were said
+        shape = feeds.number_AG.shape
+        self._floor_AG = np.full(shape, NEVER, np.int64)  # vouched for until, by spans let go of
+        self._told_AG = np.full(shape, NEVER, np.int64)  # the end of the latest gap
+        self._again_AG = np.full(shape, NEVER, np.int64)  # the stamp that was said again since
+        self._stood_AG = np.full(
+            shape, NEVER, np.int64
+        )  # the end of the gap it was said again after
+        self._newer_AG = np.full(
+            shape, FOREVER, np.int64
+        )  # the first late stamp after the held one
 
-    def __len__(self) -> int:
-        """Count of spans."""
-        return len(self._spans)
+    def __bool__(self) -> bool:
+        """Whether anything was ever vouched for."""
+        return bool(self._spans) or bool((self._floor_AG != NEVER).any())
 
-    def add(self, source: int, since: int, until: int) -> None:
-        """One span more; those of one source that touch become one."""
-        merged: list[tuple[int, int, int]] = []
-        for span in sorted([*self._spans, (source, since, until)]):
+    # ---- in -------------------------------------------------------------------------------------
+
+    def add(self, span: Span) -> None:
+        """One span more; those of the same tags that touch become one."""
+        merged: list[Span] = []
+        for one in sorted([*self._spans, span]):
             last = merged[-1] if merged else None
-            if last is not None and span[0] == last[0] and span[1] <= last[2]:
-                merged[-1] = (last[0], last[1], max(last[2], span[2]))
+            if last is not None and one[:2] == last[:2] and one.since <= last.until:
+                merged[-1] = last._replace(until=max(last.until, one.until))
             else:
-                merged.append(span)
+                merged.append(one)
         self._spans = merged
+
+    def gap(self, gap: SourceGap) -> None:
+        """Vouching ends here, or goes on: what is filled was vouched for after all."""
+        if gap.kind is GapKind.FILLED:
+            self.add(Span(gap.source, gap.tags, gap.since, gap.until))
+            cut = [part for one in self._gaps for part in parts(one, [gap])]
+            self._gaps = [part for part in cut if not part.filled]
+        elif gap.since < gap.until:
+            self._gaps.append(gap)
+            told = np.where(self._scope(gap.source, gap.tags), gap.until, NEVER)
+            np.maximum(self._told_AG, told, out=self._told_AG)
+        mine = [one for one in self._gaps if one.source == gap.source]
+        if len(mine) > MOST_GAPS:
+            others = [one for one in self._gaps if one.source != gap.source]
+            self._gaps = [*others, _joined(*mine[:2]), *mine[2:]]
+
+    def heard(self, slot: Index, time: I64) -> None:
+        """The source has said these samples now [n]: it stands by the latest of each tag."""
+        if not self._gaps:
+            return
+        told = self._told_AG.ravel()[slot]
+        slot, time, told = slot[time <= told], time[time <= told], told[time <= told]
+        again, stood = self._again_AG.ravel(), self._stood_AG.ravel()
+        np.maximum.at(again, slot, time)
+        latest = time == again[slot]
+        stood[slot[latest]] = told[latest]
+
+    def late(self, slot: Index, time: I64, held_AG: I64) -> None:
+        """These samples [n] came too late; ``held_AG``: the stamps of what is held."""
+        newer = time > held_AG.ravel()[slot]
+        np.minimum.at(self._newer_AG.ravel(), slot[newer], time[newer])
+
+    # ---- out ------------------------------------------------------------------------------------
 
     def ticks(self, first_A: I64, limit_A: I64) -> tuple[Index, I64, I64]:
         """The numbers of the ticks within a span, from each asset's first up to its limit.
@@ -49,9 +125,11 @@ class Vouched:
         """
         next_A = np.full(len(first_A), FOREVER, np.int64)
         rows, ticks = [np.empty(0, np.intp)], [np.empty(0, np.int64)]
-        for s, since, until in self._spans:
-            row = np.flatnonzero(self._uses_SA[s] & (first_A != FOREVER))
-            first, last = np.maximum(since // self._tick + 1, first_A[row]), until // self._tick
+        for span in self._spans:
+            uses_A = self._scope(span.source, span.tags).any(axis=1)
+            row = np.flatnonzero(uses_A & (first_A != FOREVER))
+            first = np.maximum(span.since // self._tick + 1, first_A[row])
+            last = span.until // self._tick
             beyond = np.maximum(first, limit_A[row] + 1)
             next_A[row] = np.minimum(next_A[row], np.where(beyond <= last, beyond, FOREVER))
             length = np.maximum(np.minimum(last, limit_A[row]) - first + 1, 0)
@@ -59,34 +137,122 @@ class Vouched:
             ticks.append(ranges(first, length))
         return np.concatenate(rows), np.concatenate(ticks), next_A
 
-    def until(self, instant: I64) -> I64:
-        """Until when each source vouched for what it holds at each instant, at most it: [S, R].
+    def until(self, row: Index, instant: I64, held_RC: I64) -> I64:
+        """Until when each held value is vouched for at each instant, at most it: ns [R, C].
 
-        NEVER where it did not.
+        ``held_RC`` are the stamps of what is held. NEVER where nobody vouched.
         """
-        until_SR = np.full((len(self._uses_SA), len(instant)), NEVER, np.int64)
-        for s, since, until in self._spans:
-            reached = np.where(since < instant, np.minimum(until, instant), NEVER)
-            until_SR[s] = np.maximum(until_SR[s], reached)
-        return until_SR
+        tag_of_C = self._feeds.tag_of_C
+        until_RC = self._floor_AG[row][:, tag_of_C]
+        scopes: dict[tuple[str, tuple[int, ...]], I64] = {}
+        for span in self._spans:
+            reached = np.where(span.since < instant, np.minimum(span.until, instant), NEVER)
+            before = scopes.get(span[:2])
+            scopes[span[:2]] = reached if before is None else np.maximum(before, reached)
+        for (source, tags), reached in scopes.items():
+            mine = self._scope(source, tags)[row][:, tag_of_C]
+            until_RC = np.where(mine, np.maximum(until_RC, reached[:, None]), until_RC)
+        newer_RC = self._newer_AG[row][:, tag_of_C]
+        until_RC = np.minimum(until_RC, np.where(held_RC < newer_RC, newer_RC, FOREVER))
+        if self._gaps:
+            again = held_RC == self._again_AG[row][:, tag_of_C]
+            stands = np.where(again, self._stood_AG[row][:, tag_of_C], held_RC)
+            for gap in self._gaps:
+                doubt = self._in(gap)[row][:, tag_of_C] & (stands < gap.until)
+                doubt &= (gap.since < instant)[:, None]
+                until_RC = np.where(doubt, np.minimum(until_RC, gap.since), until_RC)
+        return until_RC
 
-    def forget(self, past_A: I64) -> None:
-        """Drop what ended before each asset that reads it was ``past`` it [A], in ns.
+    def forget(self, past_A: I64, held_AG: I64, ok_AG: Bool) -> None:
+        """Let go of what no frame will ask for: each asset is ``past`` that time [A], in ns.
 
-        The latest span of a source stays: it may go on.
+        Of a span, its end is kept. A gap stays as long as a value from before it is held
+        (``held_AG`` are the stamps, ``ok_AG`` whether it is usable).
         """
-        past_S = np.where(self._uses_SA, past_A, FOREVER).min(axis=1, initial=FOREVER)
+        np.copyto(self._newer_AG, FOREVER, where=self._newer_AG <= held_AG)
+        spans = []
+        for span in self._spans:
+            scope = self._scope(span.source, span.tags)
+            if bool((past_A[scope.any(axis=1)] < span.until).any()):
+                spans.append(span)
+            else:
+                ended = np.where(scope, span.until, NEVER)
+                np.maximum(self._floor_AG, ended, out=self._floor_AG)
+        self._spans = spans
+        if self._gaps:
+            stands = np.where(held_AG == self._again_AG, self._stood_AG, held_AG)
+            self._gaps = [
+                gap
+                for gap in self._gaps
+                if bool(
+                    (
+                        self._in(gap)
+                        & ((past_A[:, None] < gap.until) | (ok_AG & (stands < gap.until)))
+                    ).any()
+                )
+            ]
+
+    # ---- how ------------------------------------------------------------------------------------
+
+    def _scope(self, source: str, tags: tuple[int, ...] = (), but: tuple[int, ...] = ()) -> Bool:
+        """Which tags are meant [A, G]: of the source, those named (none: all), less ``but``."""
+        key = source, tags, but
+        if key not in self._scopes:
+            if len(self._scopes) > MOST_SCOPES:
+                self._scopes.clear()
+            mine = self._feeds.source_AG == source
+            if tags:
+                mine = mine & np.isin(self._feeds.number_AG, tags)
+            self._scopes[key] = mine & ~np.isin(self._feeds.number_AG, but)
+        return self._scopes[key]
+
+    def _in(self, gap: SourceGap) -> Bool:
+        return self._scope(gap.source, gap.tags, gap.but)
+
+    # ---- snapshot -------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as arrays and JSON values."""
+        return {
+            "spans": [list(span) for span in self._spans],
+            "gaps": [asdict(gap) for gap in self._gaps],
+            **{name: getattr(self, f"_{name}").copy() for name in _ARRAYS},
+        }
+
+    def restore(
+        self, tree: Any, sources: Sequence[str], old_AG: Sequence[Index], new_AG: Sequence[Index]
+    ) -> None:
+        """Take back what ``snapshot`` gave: the tags ``old_AG`` of it are ``new_AG`` here."""
+        if not isinstance(tree, Mapping):  # an earlier version kept the spans alone, by number
+            self._spans = sorted(Span(sources[s], (), since, until) for s, since, until in tree)
+            return
         self._spans = [
-            (s, since, until)
-            for (s, since, until), (after, _, past) in pairwise([*self._spans, (-1, 0, 0)])
-            if s != after or past > past_S[s]
+            Span(name, tuple(t), since, until) for name, t, since, until in tree["spans"]
         ]
+        self._gaps = [
+            SourceGap(
+                **(
+                    gap
+                    | {"kind": GapKind(gap["kind"])}
+                    | {"tags": tuple(gap["tags"]), "but": tuple(gap["but"])}
+                )
+            )
+            for gap in tree["gaps"]
+        ]
+        for name in _ARRAYS:
+            getattr(self, f"_{name}")[np.ix_(*new_AG)] = tree[name][np.ix_(*old_AG)]
 
-    def snapshot(self) -> list[list[int]]:
-        """The spans, as JSON values."""
-        return [list(span) for span in self._spans]
 
-    def restore(self, spans: Sequence[Sequence[int]], source_of: Index) -> None:
-        """Take back what ``snapshot`` gave: source s of it is ``source_of[s]`` here, S for none."""
-        known = [(int(source_of[s]), since, until) for s, since, until in spans]
-        self._spans = sorted(span for span in known if span[0] < len(self._uses_SA))
+_ARRAYS = ("floor_AG", "told_AG", "again_AG", "stood_AG", "newer_AG")
+
+
+def _joined(one: SourceGap, other: SourceGap) -> SourceGap:
+    """One gap that covers both, and all between them."""
+    named = bool(one.tags and other.tags)
+    return replace(
+        one,
+        since=min(one.since, other.since),
+        until=max(one.until, other.until),
+        tags=tuple(sorted({*one.tags, *other.tags})) if named else (),
+        but=(),
+    )

@@ -82,6 +82,7 @@ def stretches(
                 batch.time[known],
                 batch.value[known],
                 batch.status[known],
+                flags=batch.flags[known],
                 received=received,
                 now=received,
             )

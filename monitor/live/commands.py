@@ -19,7 +19,7 @@ from monitor.live.stepper import Stepper
 from monitor.live.threads import in_thread
 from monitor.live.tidying import HOUR
 from monitor.state.database import DatabaseReader
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.store import Alarm, Store
 
 STEPPED_S = 5.0  # how long an answer waits for the step; the command is safe already
@@ -78,7 +78,7 @@ class Commands:
         known = len(await self._events(alarm.id))
         try:
             number = await self._record(command)
-        except StorageFullError as error:
+        except StorageError as error:
             raise RequestError(str(error)) from None
         try:
             async with asyncio.timeout(STEPPED_S):

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 SOCKET = "control.sock"
 MOST_BYTES = 64 << 10  # of one request
+MOST_CALLERS = 32  # at once; the next one is told to come again
 IDLE_S = 60.0  # how long a caller may keep the line open without a word
 ANSWER_S = 15.0  # how long a command waits for its answer
 LONGEST_PATH = 107  # bytes: what sockaddr_un holds beside its last 0 (unix(7))
@@ -77,6 +78,9 @@ class Control:
         assert task is not None  # noqa: S101 - the server starts one for each caller
         self._talking.add(task)
         try:
+            if len(self._talking) > MOST_CALLERS:
+                _say(writer, {"error": f"{MOST_CALLERS} others ask just now; try again"})
+                return
             with suppress(ConnectionError, TimeoutError):
                 await self._converse(reader, writer)
         except asyncio.CancelledError:
@@ -113,7 +117,7 @@ class Control:
     async def _handle(self, line: bytes) -> Any:
         try:
             request = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested too deep
             raise RequestError(f"not JSON: {error}; want one document a line") from None
         name = request.get("request") if isinstance(request, dict) else None
         if not isinstance(name, str) or name not in self._handlers:

@@ -15,7 +15,7 @@ from monitor.live.clock import Clock
 from monitor.live.reasons import Reasons
 from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
-from monitor.state.errors import CorruptError, StorageFullError
+from monitor.state.errors import CorruptError, StorageError
 from monitor.state.outbox import Outbox
 from monitor.state.writer import Writer
 
@@ -57,7 +57,7 @@ class Delivery:
                 except NotReadyError as error:
                     self._say(str(error))
                     pause_s = backoff.next_s(error.retry_after_s)
-                except StorageFullError as error:  # ours: the sink has taken it
+                except StorageError as error:  # ours: the sink has taken it
                     self._say(f"what it took cannot be noted, and will be sent again: {error}")
                     pause_s = backoff.next_s()
                 except RefusedError as error:  # at the door: nothing can be delivered as configured
@@ -89,7 +89,7 @@ class Delivery:
             await self._settle(numbers[-1], {numbers[i]: why for i, why in refused.items()})
             for index, item in enumerate(items):
                 if isinstance(item, Message) and index not in refused:
-                    self.lag_s = (self._clock.now() - item.time) / 1e9
+                    self.lag_s = max(0.0, (self._clock.now() - item.time) / 1e9)
             self._say("")
             backoff.reset()
 

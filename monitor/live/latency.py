@@ -17,7 +17,11 @@ class Latency:
     total_s: float = 0.0
 
     def plus(self, seconds: Sequence[float]) -> "Latency":
-        """With these added; a bound belongs to the bucket below it, as Prometheus counts."""
+        """With these added; a bound belongs to the bucket below it, as Prometheus counts.
+
+        Less than nothing, by a clock that was put back, counts as nothing.
+        """
+        seconds = [max(0.0, one) for one in seconds]
         place = np.searchsorted(BOUNDS, seconds)
         more = np.bincount(place, minlength=len(self.counts)).tolist()
         return Latency(

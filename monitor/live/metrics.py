@@ -18,10 +18,10 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from monitor.core.missing import GapKind
 from monitor.live.health import judge
-from monitor.live.intake import SourceState
 from monitor.live.latency import BOUNDS, Latency
-from monitor.live.standing import ServiceStanding
+from monitor.live.standing import Desired, ServiceStanding
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "watchkeeper_"
@@ -46,7 +46,7 @@ class _Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family once; a name that a source chose gives way to ours."""
         taken = set()
-        ours = (_service, _samples, _frames, _sources, _sinks)
+        ours = (_service, _samples, _gaps, _frames, _sources, _sinks)
         for families in (*(make(self._standing) for make in ours), _peers(self._standing)):
             for family in families:
                 if family.name not in taken:
@@ -120,6 +120,23 @@ def _samples(standing: ServiceStanding) -> Iterator[Metric]:
     )
 
 
+def _gaps(standing: ServiceStanding) -> Iterator[Metric]:
+    labels = ("source", "kind")
+    count = CounterMetricFamily(
+        PREFIX + "source_gaps",
+        "Times a source said that samples are missing, or filled.",
+        labels=labels,
+    )
+    seconds = CounterMetricFamily(
+        PREFIX + "source_gap_seconds", "How long what it spoke of lasted.", labels=labels
+    )
+    for name, source in standing.sources.items():
+        for kind in GapKind:
+            count.add_metric((name, kind), source.gaps.get(kind, 0))
+            seconds.add_metric((name, kind), source.gaps.get(f"{kind}_ns", 0) / 1e9)
+    yield from (count, seconds)
+
+
 def _frames(standing: ServiceStanding) -> Iterator[Metric]:
     scored = CounterMetricFamily(PREFIX + "frames_scored", "Frames with a score that counts.")
     scored.add_metric((), standing.frames.get("ok", 0))
@@ -142,7 +159,12 @@ def _sources(standing: ServiceStanding) -> Iterator[Metric]:
         (
             "connected",
             "Whether it is connected and read.",
-            {name: one.state is SourceState.RUNNING for name, one in sources.items()},
+            {name: one.connected for name, one in sources.items()},
+        ),
+        (
+            "desired",
+            "Whether it is wanted: it has not ended, and was not given up.",
+            {name: one.desired is Desired.WATCHED for name, one in sources.items()},
         ),
         (
             "fresh",
@@ -161,6 +183,21 @@ def _sources(standing: ServiceStanding) -> Iterator[Metric]:
         ),
     ):
         yield _gauges(f"source_{name}", words, "source", values)
+    given = sources.items()
+    for name, words, counts in (
+        ("restarts", "Attempts to open it after its first.", {n: s.restarts for n, s in given}),
+        (
+            "rebuilds",
+            "Times it was made anew, for opening again did not help.",
+            {n: s.rebuilds for n, s in given},
+        ),
+        (
+            "watchdog",
+            "Links given up, for the peer gave no sign of life.",
+            {n: s.watchdog for n, s in given},
+        ),
+    ):
+        yield _counters(f"source_{name}", words, "source", counts)
 
 
 def _sinks(standing: ServiceStanding) -> Iterator[Metric]:

@@ -8,7 +8,6 @@ connection.
 import asyncio
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,14 +26,20 @@ from monitor.live.commands import Commands
 from monitor.live.control import Control
 from monitor.live.delivery import Delivery
 from monitor.live.health import judge
-from monitor.live.intake import Behind, Intake, SourceState
+from monitor.live.intake import Behind, Desk
 from monitor.live.points import PointMaker, health_points
-from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
+from monitor.live.standing import (
+    ServiceStanding,
+    SinkStanding,
+    SourceStanding,
+    SourceState,
+)
 from monitor.live.stepper import Stepper
+from monitor.live.supervisor import Assignment, Supervisor
 from monitor.live.threads import in_thread, submitted
 from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, encode
 from monitor.state.outbox import Outbox
 from monitor.state.store import Store
@@ -68,15 +73,16 @@ class Service:
         bundles: Mapping[str, Bundle],
         *,
         config_hash: str,
-        sources: Sequence[Source],
+        sources: Mapping[str, Callable[[], Source]],
         sinks: Sequence[Sink],
         clock: Clock,
         channel_score_s: float,
         shelve_hours: float,
         retention: Retention,
     ) -> None:
+        """``sources`` make each source, as often as it is wanted anew; making does no I/O."""
         self._database, self._clock = database, clock
-        self._sources, self._sinks = sources, sinks
+        self._sinks = sinks
         self._journal, self._outbox = Journal(database), Outbox(database)
         self._store = Store(database)
         self._epoch = Epoch(
@@ -88,10 +94,7 @@ class Service:
             for kind, bundle in bundles.items()
         }
         self._gpu = any(bundle.detector.device != "cpu" for bundle in bundles.values())
-        self._expected_s = _expected_s(plan)
-        self._tags = _tags(plan)
         self._writer = Writer(database)
-        self._intakes: list[Intake] = []
         self._deliveries: list[Delivery] = []
         self._started = clock.now()
         self._trouble = ""  # why nothing goes into the journal
@@ -113,6 +116,15 @@ class Service:
             announce=self._announce,
             troubles=self._troubles,
         )
+        self._desk = Desk(
+            journal=self._journal,
+            writer=self._writer,
+            clock=clock,
+            behind=Behind(lambda: self.stepper.at),
+            committed=self.stepper.wake,
+        )
+        self._sources_changed = asyncio.Event()
+        self.supervisors = {one.name: self.supervisor(one) for one in assignments(plan, sources)}
         self._commands = Commands(
             database,
             record=self._record,
@@ -128,6 +140,28 @@ class Service:
     def stop(self) -> None:
         """Take nothing more in, finish what is in the journal, and end. In the event loop only."""
         self._stop.set()
+
+    def supervisor(self, assignment: Assignment) -> Supervisor:
+        """A supervisor at this service's desk; not started, and not among ``supervisors`` yet.
+
+        Raises what ``assignment.make`` raises.
+        """
+        return Supervisor(assignment, desk=self._desk, changed=self._sources_changed.set)
+
+    def watch(self, supervisor: Supervisor) -> None:
+        """One source more, from now on, while the service runs."""
+        assert supervisor.name not in self.supervisors  # noqa: S101 - replace() is for that
+        self.supervisors[supervisor.name] = supervisor
+        supervisor.start()
+
+    async def unwatch(self, name: str) -> None:
+        """One source less: it is closed, and forgotten here.
+
+        The service ends when all that are left have ended: add what is new before.
+        """
+        await self.supervisors[name].stop()
+        del self.supervisors[name]
+        self._sources_changed.set()
 
     async def run(self) -> Ended:
         """Run until every source ended or was refused, or until ``stop``.
@@ -155,27 +189,12 @@ class Service:
             logger.warning("No command can reach this service: %s.", error)
 
     async def _serve(self) -> Ended:
-        behind = Behind(lambda: self.stepper.at)
-        self._intakes = [
-            Intake(
-                source,
-                journal=self._journal,
-                writer=self._writer,
-                clock=self._clock,
-                behind=behind,
-                committed=self.stepper.wake,
-                tags=self._tags[source.name],
-            )
-            for source in self._sources
-        ]
         self._deliveries = [
             Delivery(sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
             for sink in self._sinks
         ]
-        reading = [
-            asyncio.create_task(intake.run(), name=f"source {intake.source.name}")
-            for intake in self._intakes
-        ]
+        for supervisor in self.supervisors.values():
+            supervisor.start()
         delivering = [
             asyncio.create_task(delivery.run(), name=f"sink {delivery.sink.name}")
             for delivery in self._deliveries
@@ -184,46 +203,64 @@ class Service:
         telling = asyncio.create_task(self._tell_health(), name="health")
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
-            everything = asyncio.create_task(_all(reading), name="sources")
+            everything = asyncio.create_task(self._sources_end(), name="sources")
             ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, *delivering]
             done, _ = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                await task  # a bug in a source or a sink is a bug, not an outage
+                await task  # a bug of ours, or in a sink, is a bug, not an outage
             everything.cancel()
             self.stop()
-            await _cancelled(beating, *reading)
+            await _cancelled(beating)
+            await self._stop_sources()
             await telling  # what it has begun is delivered with the rest
-            with contextlib.suppress(StorageFullError):  # then there is nothing on its way
+            with contextlib.suppress(StorageError):  # then there is nothing on its way
                 await self._commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
             self._announce_here()
             if self.stepper.failed is None:
-                with contextlib.suppress(StorageFullError):  # the one before stays
+                with contextlib.suppress(StorageError):  # the one before stays
                     await self._commit(self.stepper.write_status)
                 await self._farewell()
         finally:
-            await _cancelled(beating, telling, *reading, *delivering)
+            await _cancelled(beating, telling, *delivering)
+            await self._stop_sources()
         if self.stepper.failed is not None:
             raise self.stepper.failed
         return Ended(
             refused={
-                intake.source.name: intake.reason
-                for intake in self._intakes
-                if intake.state is SourceState.REFUSED
+                name: one.reason
+                for name, one in self.supervisors.items()
+                if one.state is SourceState.REFUSED
             },
-            mismatched=frozenset(intake.source.name for intake in self._intakes if intake.mismatch),
+            mismatched=frozenset(name for name, one in self.supervisors.items() if one.mismatch),
             undelivered={
                 delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
                 for delivery in self._deliveries
             },
         )
 
+    async def _sources_end(self) -> None:
+        """Wait until every source has ended or was given up. Raises what a supervisor raised."""
+        while True:
+            self._sources_changed.clear()
+            every = tuple(self.supervisors.values())
+            for one in every:
+                one.raise_failure()
+            if every and all(one.over for one in every):
+                return
+            await self._sources_changed.wait()
+
+    async def _stop_sources(self) -> None:
+        """Stop them all, each in its time, whatever becomes of the others."""
+        stopping = [one.stop() for one in self.supervisors.values()]
+        await asyncio.gather(*stopping, return_exceptions=True)
+
     def _troubles(self) -> dict[str, dict[str, str]]:
         """The sources that wait or were given up for a reason; called from the step's thread."""
         return {
-            intake.source.name: {"state": str(intake.state), "reason": intake.reason}
-            for intake in self._intakes
-            if intake.reason
+            name: {"state": str(one.state), "reason": one.reason}
+            for name, one in tuple(self.supervisors.items())
+            if one.reason
         }
 
     async def _farewell(self) -> None:
@@ -245,7 +282,7 @@ class Service:
             try:
                 await self._record(Beat())
                 self._trouble = ""
-            except StorageFullError as error:
+            except StorageError as error:
                 if not self._trouble:  # said once, not with each beat
                     logger.error("Time stands still: %s", error)  # noqa: TRY400 - said in full
                 self._trouble = str(error)
@@ -253,12 +290,12 @@ class Service:
     async def _tell_health(self) -> None:
         """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
         while self._wants_points and not await _within(HEALTH_S, self._stop):
-            standing = await self.standing()
-            points = health_points(standing, site=self._site, ready=judge(standing).ready)
             try:
+                standing = await self.standing()
+                points = health_points(standing, site=self._site, ready=judge(standing).ready)
                 await self._commit(partial(self._outbox.put, items=points))
                 self._announce_here()
-            except StorageFullError:
+            except StorageError:
                 pass  # the beat says so
         await self._stop.wait()
 
@@ -266,26 +303,12 @@ class Service:
         """How it stands now."""
         now = self._clock.now()
         counts = self.stepper.shown.get("conservation", {})
+        gaps = self.stepper.shown.get("gaps", {})
         sources = {
-            intake.source.name: SourceStanding(
-                state=intake.state,
-                reason=intake.reason,
-                sample_age_s=_age_s(now, intake.sampled),
-                heard_age_s=_age_s(now, intake.heard),
-                expected_s=self._expected_s[intake.source.name],
-                counts=Conservation.from_json(counts.get(intake.source.name, {})),
-                silent=tuple(
-                    name
-                    for number, name in self._tags[intake.source.name].items()
-                    if number in intake.silent
-                ),
-                peer={
-                    name: value
-                    for name, value in intake.source.status().items()
-                    if isinstance(value, str) or math.isfinite(value)
-                },
+            name: one.standing(
+                now, Conservation.from_json(counts.get(name, {})), gaps.get(name, {})
             )
-            for intake in self._intakes
+            for name, one in self.supervisors.items()
         }
         return await in_thread(partial(self._standing, now, sources))
 
@@ -299,7 +322,7 @@ class Service:
                 reason=delivery.reason,
                 items=backlog.items,
                 bytes=backlog.bytes,
-                oldest_age_s=_age_s(now, backlog.oldest),
+                oldest_age_s=_waited_s(now, backlog.oldest),
                 dropped=backlog.dropped,
                 dead_letters=letters.get(delivery.sink.name, 0),
                 lag_s=delivery.lag_s,
@@ -313,7 +336,7 @@ class Service:
             stepping=self.stepper.alive,
             failed=self.stepper.failed is not None,
             record=done,
-            behind_s=_age_s(now, self._journal.received(done)) or 0.0,
+            behind_s=_waited_s(now, self._journal.received(done)) or 0.0,
             journal_trouble=self._trouble,
             journal_bytes=self._database.bytes(),
             frames=shown.get("frames", {}),
@@ -352,31 +375,24 @@ class Service:
             delivery.wake()
 
 
-def _expected_s(plan: Plan) -> dict[str, float]:
-    """How often each source should be heard, s: as the most patient of its kinds says."""
-    found: dict[str, float] = {}
+def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> list[Assignment]:
+    """What each source is to give; it should be heard as often as its most patient kind says."""
+    tags: dict[str, dict[int, str]] = {}
+    expected_s: dict[str, float] = {}
     for asset in plan.assets:
-        for _, source in asset.tags.values():
-            found[source] = max(found.get(source, 0.0), plan.kinds[asset.kind].idle_s)
-    return found
-
-
-def _tags(plan: Plan) -> dict[str, dict[int, str]]:
-    """The tags of each source: number -> asset/tag."""
-    found: dict[str, dict[int, str]] = {}
-    for asset in plan.assets:
+        idle_s = plan.kinds[asset.kind].idle_s
         for tag, (number, source) in asset.tags.items():
-            found.setdefault(source, {})[number] = f"{asset.name}/{tag}"
-    return found
+            tags.setdefault(source, {})[number] = f"{asset.name}/{tag}"
+            expected_s[source] = max(expected_s.get(source, 0.0), idle_s)
+    return [
+        Assignment(name=name, make=make, tags=tags[name], expected_s=expected_s[name])
+        for name, make in sources.items()
+    ]
 
 
-def _age_s(now: int, moment: int | None) -> float | None:
-    return None if moment is None else (now - moment) / 1e9
-
-
-async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for all tasks, or for the first that fails."""
-    await asyncio.gather(*tasks)
+def _waited_s(now: int, moment: int | None) -> float | None:
+    """The age of what waits, s: 0 where the clock was put back meanwhile."""
+    return None if moment is None else max(0.0, (now - moment) / 1e9)
 
 
 async def _within(longest_s: float, event: asyncio.Event) -> bool:

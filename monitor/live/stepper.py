@@ -3,17 +3,22 @@
 Results, outgoing messages and "done up to record n" go into one transaction. After a crash the
 newest snapshot is loaded and the journal replayed from there; what was committed before is worked
 out again, to rebuild the state, and not written twice. Where new records begin, the alarms that
-the store holds as active are what counts: it knows what people were told.
+the store holds as active are what counts: it knows what people were told. A record that does not
+read back is counted, and stepped as a gap of its source; while the disk does not do what it must,
+the step waits.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from connectors.batch import Notice, NoticeKind
 from connectors.points import Outgoing
 from monitor.core.pipeline import Pipeline
 from monitor.core.records import Epoch, Record, Results
@@ -23,10 +28,11 @@ from monitor.live.messages import message
 from monitor.live.points import PointMaker
 from monitor.live.tidying import Job, Retention, Tidying
 from monitor.state.database import Database, Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import CorruptError, DamagedError, StorageError
 from monitor.state.journal import Journal
+from monitor.state.losses import Damage, Losses
 from monitor.state.outbox import Outbox
-from monitor.state.snapshot import Snapshots
+from monitor.state.snapshot import Snapshot, Snapshots
 from monitor.state.store import Store
 from monitor.state.writer import GROUP_BYTES, Writer
 
@@ -70,6 +76,7 @@ class Stepper:
         self._points, self._announce, self._troubles = points, announce, troubles
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._snapshots = Outbox(database), Snapshots(database)
+        self._losses = Losses(database)
         self._tidying = Tidying(database, retention)
         self._to_tidy: deque[Job] = deque()  # one at a time, between steps
         self._news, self._stopping = threading.Event(), threading.Event()
@@ -78,17 +85,19 @@ class Stepper:
         self.end_to_end = Latency()  # of every kind's newest frame: from its instant
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
-        self._unsaved = False  # there was no room for the last snapshot: said once
+        self._unsaved = False  # the last snapshot could not be saved: said once
+        self._waits = False  # for the disk: said once
+        self._lost = 0  # records that did not read back, to be counted with the next commit
         self._at = 0  # the pipeline has seen up to this record
         self._settled = False  # the pipeline knows what people were told
-        self._records: Iterator[tuple[int, Record]] | None = None  # being read
+        self._records: Iterator[tuple[int, Sequence[Record]]] | None = None  # being read
         self._thread = threading.Thread(target=self._run, name="step")
 
     def start(self) -> None:
         """Restore the state, then step. Raises what a snapshot that does not fit raises."""
         self._done = self._store.done()
         self.shown = self._store.status() or {}
-        if (snapshot := self._snapshots.latest()) is not None:
+        if (snapshot := self._snapshot()) is not None:
             self._pipeline.restore(snapshot.tree)
             self._at = snapshot.record
             for kind, made_by in snapshot.meta["bundles"].items():
@@ -97,6 +106,17 @@ class Stepper:
         if self._at < self._done:
             logger.info("Replaying records %d to %d.", self._at + 1, self._done)
         self._thread.start()
+
+    def _snapshot(self) -> Snapshot | None:
+        """The newest snapshot; where none is left the journal is stepped as far as it goes back."""
+        try:
+            if (found := self._snapshots.latest()) is not None:
+                return found
+        except CorruptError as error:
+            logger.error("%s: models warm up, and counts begin anew.", error)  # noqa: TRY400 - all said
+            self._finish(lambda: self._writer.submit(self._snapshots.forget, size=1024))
+        self._at = self._journal.first() - 1
+        return None
 
     def wake(self) -> None:
         """There is something new in the journal."""
@@ -136,7 +156,7 @@ class Stepper:
                     self._save()
                     saved_s = now_s
                 if not self._to_tidy and now_s - tidied_s >= TIDY_S:
-                    self._to_tidy = deque(self._tidying.jobs(self._clock.now()))
+                    self._look_for_old(now_s)
                     tidied_s = now_s
                 if not moved and stopping:
                     break
@@ -145,7 +165,7 @@ class Stepper:
                 elif not moved:
                     self._news.wait(POLL_S)
             self._save()
-        except StorageFullError as error:  # told to stop while it waits for room: all said
+        except (StorageError, DamagedError) as error:  # told to stop while it waits, or no use
             self.failed = error
         except BaseException as error:
             self.failed = error
@@ -157,16 +177,16 @@ class Stepper:
         received: list[int] = []
         started, before = time.monotonic(), self._at
         fetched = self._records
-        records = fetched or self._journal.read(self._at)
-        for number, record in records:
+        records = fetched or self._readable()
+        for number, stepped in records:
             if number > self._done and not self._settled:
                 self._pipeline.settle(self._store.standing(), self._store.shelves())
                 self._settled = True
-            results = self._pipeline.step(record)
+            given = [self._pipeline.step(record) for record in stepped]
             self._at = number
             if number > self._done:
-                found.append(results)
-                received.append(record.received)
+                found += given
+                received += [record.received for record in stepped]
             if time.monotonic() - started > GROUP_S:
                 self._records = records  # the rest is next: what was fetched is not fetched again
                 break
@@ -184,36 +204,82 @@ class Stepper:
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before
 
+    def _readable(self) -> Iterator[tuple[int, Sequence[Record]]]:
+        """What follows in the journal: each record, or gaps in the place of those that are lost.
+
+        Lost are those that do not read back, and those that are not there: what was damaged is
+        taken out. They are told of with the next record that reads; ends where the disk fails.
+        """
+        before = after = self._at  # all up to `before` were given out
+        why = ""
+        while True:
+            try:
+                for number, record in self._journal.read(after):
+                    if after > before:
+                        yield after, self._gaps(before + 1, after, record.received, why)
+                    yield number, (record,)
+                    before = after = number
+            except CorruptError as error:
+                if error.number is None:
+                    raise
+                after, why = error.number, str(error)
+            except StorageError as error:
+                self._say_waiting(error)
+                return
+            else:
+                return
+
+    def _gaps(self, first: int, last: int, until: int, why: str) -> Sequence[Record]:
+        """What stands for records that are lost: a gap of each source that they may be of."""
+        if last > self._done:
+            self._lost += last - max(first - 1, self._done)
+        known = sorted(self._pipeline.status()["sources"])
+        of = self._journal.sources(first, last)
+        whole = len(of) == last - first + 1 and all(one is None or one in known for one in of)
+        sources = sorted({one for one in of if one is not None}) if whole else known
+        since = self._journal.received(first - 2)
+        reason = f"records {first} to {last} of the journal are lost: {why}"
+        logger.error("%s.", reason.capitalize())
+        gap = partial(
+            Notice,
+            kind=NoticeKind.GAP,
+            since=until if since is None else min(since, until),
+            until=until,
+            reason=reason,
+        )
+        return [Record(until, gap(source=source)) for source in sources]
+
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""
         told = (event for event in results.alarms if not event.silent)
         outgoing: list[Outgoing] = [message(event, site=self._site) for event in told]
         if self._points is not None:
             outgoing += self._points.of(results)
-        status, done = self.status(), self._at
+        status, done, lost = self.status(), self._at, self._lost
 
         def work(tx: Transaction) -> None:
             if self._store.write(tx, results, done=done):
                 self._outbox.put(tx, outgoing)
+                self._losses.add(tx, Damage.RECORDS, lost)
             self._store.write_status(tx, status)
 
         self._finish(lambda: self._writer.submit(work, size=_size(results), wait_s=None))
-        self._done, self.shown = done, status
+        self._done, self._lost, self.shown = done, 0, status
         if outgoing:
             self._announce()
 
     def _save(self) -> None:
         """Write a snapshot, and let it count once it is whole."""
-        if self._at == 0 or self._at == self._snapshots_at():
-            return
         record = self._at
         try:
+            if record == 0 or record == self._snapshots_at():
+                return
             path = self._snapshots.write(
                 self._pipeline.snapshot(),
                 record=record,
                 meta={"bundles": dict(self._epoch.bundles)},
             )
-        except StorageFullError as error:
+        except StorageError as error:
             if not self._unsaved:
                 logger.error("No snapshot is saved: %s", error)  # noqa: TRY400 - said in full
             self._unsaved = True
@@ -223,7 +289,8 @@ class Stepper:
                 lambda tx: self._snapshots.keep(tx, path, record=record), size=1024, wait_s=None
             )
         )
-        self._snapshots.sweep()
+        with suppress(StorageError):  # the next one sweeps
+            self._snapshots.sweep()
         if self._unsaved:
             logger.info("Snapshots are saved again.")
         self._unsaved = False
@@ -232,27 +299,40 @@ class Stepper:
         rows = self._database.query("SELECT MAX(record) FROM snapshot")
         return int(rows[0][0] or 0)
 
+    def _look_for_old(self, now_s: float) -> None:
+        """Note what is older than it must be kept; while the disk fails, that has time."""
+        try:
+            jobs = self._tidying.jobs(self._clock.now(), elapsed_s=now_s, stepped=self._at)
+        except StorageError as error:
+            self._say_waiting(error)
+        else:
+            self._to_tidy = deque(jobs)
+
     def _tidy(self, job: Job) -> None:
         """Do one job of tidying, in a transaction of its own; what is left of it comes again."""
         if self._finish(lambda: self._writer.submit(job, size=GROUP_BYTES, wait_s=None)):
             self._to_tidy.append(job)
 
     def _finish(self, submit: Callable[[], Future[Any]]) -> Any:
-        """Have it committed, and its result; while the disk is full, say so once and try again."""
-        said = False
+        """Have it committed, and its result; while the disk takes nothing, wait and try again."""
         while True:
             try:
                 result = submit().result()
-            except StorageFullError as error:
-                if not said:
-                    logger.error("Results wait for room: %s", error)  # noqa: TRY400 - said in full
-                said = True
+            except StorageError as error:
+                self._say_waiting(error)
                 if self._stopping.wait(POLL_S):
                     raise
             else:
-                if said:
-                    logger.info("There is room again.")
+                if self._waits:
+                    logger.info("The step goes on: the disk does what it must.")
+                self._waits = False
                 return result
+
+    def _say_waiting(self, error: StorageError) -> None:
+        """Say once what the step waits for."""
+        if not self._waits:
+            logger.error("The step waits for the disk: %s", error)
+        self._waits = True
 
     def write_status(self, tx: Transaction) -> None:
         """Store the status once more: why a source was given up may be newer than all results."""

@@ -2,7 +2,8 @@
 
 What belongs to the plant's time (scores, gaps, alarms) is counted back from the newest score, so a
 recording that is played back keeps what it made. What came or was put aside (journal, late samples,
-dead letters) is counted in wall time. See docs/operate.md for what becomes how large.
+dead letters) is counted in wall time. A clock that was set ahead must not delete what is young, so
+a jump is believed only once it has lasted. See docs/operate.md for what becomes how large.
 """
 
 from collections.abc import Callable
@@ -14,12 +15,16 @@ from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
 from monitor.state.rollups import Rollups, Width
 from monitor.state.snapshot import Snapshots
+from monitor.state.source_gaps import SourceGaps
 from monitor.state.store import Store
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 MEGABYTE = 1_000_000
 ROWS = 500  # deleted in one transaction at most: others wait for the writer meanwhile
+
+JUMP_S = 300.0  # wall time that moves on by so much more than time passes was set
+BELIEVED_S = 3600.0  # how long it must have been so before anything is deleted by it
 
 Job = Callable[[Transaction], bool]
 """One transaction of tidying; whether it stopped at its bound, so that there may be more."""
@@ -40,6 +45,29 @@ class Retention:
     snapshot_s: float
 
 
+class Believed:
+    """Wall time for deleting: one that jumps ahead goes on as before, until the jump has lasted."""
+
+    def __init__(self, now: int | None) -> None:
+        """``now`` is wall time at which it was last known to be right, ns; None: it never was."""
+        self._now = now
+        self._elapsed_s: float | None = None  # when that was
+        self._jumped_s: float | None = None  # since when it is ahead
+
+    def at(self, now: int, elapsed_s: float) -> int:
+        """The time to count back from. ``elapsed_s``: of a clock that nobody sets."""
+        passed_s = 0.0 if self._elapsed_s is None else elapsed_s - self._elapsed_s
+        expected = now if self._now is None else self._now + round(passed_s * SECOND)
+        if now - expected <= JUMP_S * SECOND:
+            self._jumped_s = None
+        elif self._jumped_s is None:
+            self._jumped_s = elapsed_s
+        if self._jumped_s is None or elapsed_s - self._jumped_s >= BELIEVED_S:
+            expected, self._jumped_s = now, None
+        self._now, self._elapsed_s = expected, elapsed_s
+        return expected
+
+
 class Tidying:
     """What there is to be tidied in one database."""
 
@@ -47,15 +75,21 @@ class Tidying:
         self._database, self._keep = database, retention
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._rollups = Outbox(database), Rollups(database)
-        self._snapshots = Snapshots(database)
+        self._snapshots, self._source_gaps = Snapshots(database), SourceGaps(database)
+        self._believed = Believed((self._store.status() or {}).get("updated_ns"))
 
-    def jobs(self, now: int) -> list[Job]:
-        """Everything to be done at ``now``, wall time in ns; a job may be done again and again."""
-        keep, newest = self._keep, self._store.newest()
+    def jobs(self, now: int, *, elapsed_s: float, stepped: int) -> list[Job]:
+        """Everything to be done at ``now``, wall time in ns; a job may be done again and again.
+
+        ``elapsed_s`` is the same moment by a clock that nobody sets. ``stepped``: the last record
+        that the step has seen; what follows it is kept.
+        """
+        now = self._believed.at(now, elapsed_s)
+        keep, newest = self._keep, min(self._store.newest(), now)  # no score is from tomorrow
         detail = newest - round(keep.detail_hours * HOUR)
         hours = newest - round(keep.hours_days * DAY)
         outbox = round(keep.outbox_mb * MEGABYTE)
-        records = self._records(now - round(keep.journal_hours * HOUR))
+        records = self._records(now - round(keep.journal_hours * HOUR), stepped)
 
         def roll_up(tx: Transaction) -> bool:
             return self._rollups.step(tx, before=detail) > 0 and self._rollups.waiting(
@@ -73,6 +107,7 @@ class Tidying:
             rollups(Width.MINUTE, newest - round(keep.minutes_days * DAY)),
             rollups(Width.HOUR, hours),
             deleting(self._store.forget_gaps, before=hours),
+            deleting(self._source_gaps.forget, before=hours),
             deleting(self._store.forget_alarms, before=newest - round(keep.alarm_days * DAY)),
             deleting(self._journal.forget, before=records),
             deleting(self._store.forget_late, now=now, before=now - round(keep.late_hours * HOUR)),
@@ -86,9 +121,9 @@ class Tidying:
             ),
         ]
 
-    def _records(self, before: int) -> int:
+    def _records(self, before: int, stepped: int) -> int:
         """The first record of the journal to be kept: younger, or needed to start again."""
         ((kept,),) = self._database.query(
             "SELECT MIN(number) FROM journal WHERE received > ?", (before,)
         )
-        return min(kept or self._journal.last(), self._snapshots.oldest() + 1)
+        return min(kept or self._journal.last(), self._snapshots.oldest() + 1, stepped + 1)

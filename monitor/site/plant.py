@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -180,6 +181,7 @@ def _learn(
         )
     frames, samples = sum(len(run) for run in runs), sum(found.taken for found in read.values())
     _warn_of_short_ticks(kind, plan, frames=frames, samples=samples)
+    checkpoint = path.with_name(path.name + ".checkpoint")
     try:
         trained = train(
             runs,
@@ -187,13 +189,14 @@ def _learn(
             model,
             fit,
             progress=progress,
-            checkpoint=path.with_name(path.name + ".checkpoint"),
+            checkpoint=checkpoint,
             should_stop=should_stop,
         )
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
     threshold = choose_threshold(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
     trained.bundle.with_threshold(threshold.value, provisional=True).save(path)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     return Learnt(
         kind=kind,
         path=path,
@@ -231,7 +234,7 @@ def service(config: Config, database: Database, *, clock: Clock) -> Service:
             config.plan(tag_ids, asset_ids),
             models,
             config_hash=config.hash,
-            sources=[config.make_source(name, tag_ids) for name in used],
+            sources={name: partial(config.make_source, name, tag_ids) for name in used},
             sinks=[config.make_sink(name) for name in config.sinks],
             clock=clock,
             channel_score_s=config.state.channel_score_s,

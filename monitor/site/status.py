@@ -10,7 +10,10 @@ from monitor.state.database import DatabaseReader
 from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
+from monitor.state.source_gaps import GapFigures, SourceGaps
 from monitor.state.store import Alarm, Store
+
+NO_GAPS = GapFigures(told=0, filled=0, missing_ns=0, last=None)
 
 
 def summary(database: DatabaseReader) -> dict[str, Any]:
@@ -27,8 +30,10 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
     backlogs = {name: outbox.backlog(name) for name in outbox.sinks()}
     raised = Counter(alarm.asset for alarm in alarms)
     names = Names(database).of(Family.ASSET)
+    tags = {str(number): name for number, name in Names(database).of(Family.TAG).items()}
     latest = store.latest()
     said = status.get("sources", {})
+    gaps = SourceGaps(database).figures()
     return {
         "samples_received": total.received,
         "samples_stored": total.stored,
@@ -43,11 +48,19 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
                 "reason": "",
                 **status.get("troubles", {}).get(name, {}),
                 "examples": status.get("examples", {}).get(name, {}),
+                "outrun": status.get("outrun", {}).get(name, 0),
+                "marks": status.get("marks", {}).get(name, {}),
+                "unit_changed": {
+                    tags.get(number, number): reason
+                    for number, reason in status.get("unit_changed", {}).get(name, {}).items()
+                },
+                "gaps": gaps.get(name, NO_GAPS).to_json(),
             }
-            for name in sorted({*sources, *said})
+            for name in sorted({*sources, *said, *gaps})
         },
         "assets": {
             name: _asset(latest.get(number), status.get("thresholds", {}))
+            | {"forced": status.get("forced", {}).get(name, [])}
             | {"active": [_active(one) for one in alarms if one.active and one.asset == name]}
             for number, name in names.items()
         },
@@ -60,7 +73,9 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "backlog": {name: waiting.items for name, waiting in backlogs.items()},
         "dead_letters": sum(outbox.dead_letter_counts().values()),
         "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
+        "repeats_forgotten": status.get("repeats_forgotten", 0),
         "no_longer_kept": dict(Losses(database).counts()),
+        "damaged": dict(Losses(database).damaged()),
     }
 
 

@@ -37,8 +37,8 @@ EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1  # the ends of time: what SQLite's 
 class DatabaseReader:
     """Reads a folder's state; never writes, needs no lock. Each thread has its own connection.
 
-    Raises StateError where there is no state, SchemaError for one of another version, CorruptError,
-    ReadOnlyError (SQLite needs to write beside what it reads).
+    Raises StateError where there is no state, SchemaError for one of another version, DamagedError,
+    ReadOnlyError (SQLite needs to write beside what it reads) and other StorageErrors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,14 +106,14 @@ class Database(DatabaseReader):
     """The one writer of a folder, made where there is none, brought up to date where it is older.
 
     Raises LockedError while another process writes it, SchemaError if it was written by a newer
-    version, CorruptError if it is no database, ReadOnlyError if it may not be written,
-    StorageFullError.
+    version, DamagedError if it is no database or does not read, StorageError while the disk does
+    not take what must be written.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "state.db"
         with ExitStack() as undo:
-            self._lock = undo.enter_context(_locked(folder))
+            self._lock = undo.enter_context(locked(folder))
             with translated(path):
                 self._connection = _connect(f"{path.absolute().as_uri()}?mode=rwc")
                 undo.callback(self._connection.close)
@@ -130,7 +130,7 @@ class Database(DatabaseReader):
     def atomic(self) -> Iterator[Transaction]:
         """One transaction: all of it is on the disk when the block ends, or none if it raises.
 
-        Threads wait for each other. Raises StorageFullError, ReadOnlyError, CorruptError;
+        Threads wait for each other. Raises StorageError, DamagedError;
         RuntimeError inside another atomic() of the same thread: hand the transaction on instead.
         """
         if self._writer_thread == threading.get_ident():
@@ -148,11 +148,25 @@ class Database(DatabaseReader):
             finally:
                 self._writer_thread = None
 
+    def log_frames(self) -> int:
+        """How many frames of the write-ahead log count."""
+        with self._writing, translated(self.path):
+            _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return int(frames)
+
     def close(self) -> None:
         """Let go of connections and lock. May be called twice; no thread may be at work."""
         super().close()
         self._connection.close()
         self._lock.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with all that it stands in, durable up to the first that was there before."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -172,13 +186,19 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
+    connection.text_factory = _text
     return connection
 
 
-def _locked(folder: Path) -> IO[str]:
+def _text(raw: bytes) -> str:
+    """Text as it is stored; what is no UTF-8 was damaged, and whoever reads it has a checksum."""
+    return raw.decode(errors="replace")
+
+
+def locked(folder: Path) -> IO[str]:
     """The folder's open lock file, held by this process alone until it is closed."""
     try:
-        (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+        make_folder(folder.absolute() / "snapshots")
     except OSError as error:
         raise of_the_system(folder, error) from error
     return held(

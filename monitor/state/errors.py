@@ -40,12 +40,28 @@ class CorruptError(StateError):
         self.number = number
 
 
-class StorageFullError(StateError):
-    """No space left. Nothing of the transaction was stored; try again when there is space."""
+class DamagedError(CorruptError):
+    """The database as a whole is damaged, not one row of it."""
 
 
-class ReadOnlyError(StateError):
+class StorageError(StateError):
+    """The disk does not do now what it must. Nothing of the transaction was stored; try again."""
+
+
+class StorageFullError(StorageError):
+    """No space left."""
+
+
+class ReadOnlyError(StorageError):
     """The folder or the file may not be written."""
+
+
+class FailingDiskError(StorageError):
+    """The system reports an error in reading, writing or making durable."""
+
+
+class BusyError(StorageError):
+    """Another program holds the database."""
 
 
 class SchemaError(StateError):
@@ -62,6 +78,8 @@ def of_the_system(path: Path, error: OSError) -> StateError:
         return StorageFullError(
             f"{path}: the disk is full. It was not written; free space on that disk."
         )
+    if error.errno == errno.EIO:
+        return FailingDiskError(f"{path}: {error.strerror}. It was not written; look at that disk.")
     return ReadOnlyError(
         f"{path}: cannot be written: {error.strerror}. Want a folder that this user may write."
     )
@@ -87,14 +105,24 @@ def translated(path: Path) -> Iterator[None]:
                 f"{path}: cannot be opened or written ({error}). Give this user the right to write "
                 f"the folder {path.parent} and the files in it; reading needs it as well."
             ) from error
+        if primary == sqlite3.SQLITE_IOERR:
+            raise FailingDiskError(
+                f"{path}: {error} ({error.sqlite_errorname}). Nothing of this transaction was "
+                f"stored; look at the disk of {path.parent} and at the system's log."
+            ) from error
+        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise BusyError(
+                f"{path}: {error}: another program holds it. Nothing of this transaction was "
+                f"stored; end that program."
+            ) from error
         if primary == sqlite3.SQLITE_NOTADB:
-            raise CorruptError(
-                f"{path}: this is not a database. Put the right file back, or move it away to "
-                f"start anew."
+            raise DamagedError(
+                f"{path}: this is not a database. Put the right file back; the next "
+                f"`watchkeeper run` moves it aside and starts anew."
             ) from error
         if primary == sqlite3.SQLITE_CORRUPT:
-            raise CorruptError(
-                f"{path}: the database is damaged ({error}). Stop, keep a copy of {path.parent}, "
-                f"and put back a backup or start on an empty folder."
+            raise DamagedError(
+                f"{path}: the database is damaged ({error}). The next `watchkeeper run` moves it "
+                f"aside, takes over what reads, and goes on; or put back a backup before."
             ) from error
         raise

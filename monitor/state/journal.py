@@ -14,7 +14,7 @@ from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from monitor.core.records import Action, Beat, Body, Command, Epoch, PictureResult, Record
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import DatabaseReader, Transaction
-from monitor.state.errors import CorruptError
+from monitor.state.errors import CorruptError, DamagedError
 
 _KINDS: dict[str, type[Body]] = {
     "samples": Samples,
@@ -26,9 +26,11 @@ _KINDS: dict[str, type[Body]] = {
     "beat": Beat,
 }
 _NAME_OF = {body: name for name, body in _KINDS.items()}
+_OF_NO_SOURCE = frozenset({"command", "epoch", "beat"})
 _OWN_COLUMNS = frozenset({"source", "position"})  # of a body, kept beside it to be asked for
 
-_PAGE_ROWS = 32  # rows fetched at once: a transaction of the reader is short, so the log can be cut
+# Fetched at once, at least one row: a transaction of the reader is short, so the log can be cut
+_PAGE_ROWS, _PAGE_BYTES = 32, 1 << 20
 _FORGET_ROWS = 10_000  # rows deleted in one transaction at most: others wait meanwhile
 
 
@@ -70,6 +72,8 @@ def encode(record: Record) -> Row:
 def decode(row: Row, *, number: int) -> Record:
     """The record of a row. Raises CorruptError with its number."""
     what = f"journal record {number}"
+    if not isinstance(row.body, bytes) or isinstance(row.received, bytes):
+        raise CorruptError(f"{what}: its columns are of other types than written", number=number)
     columns, meta = unpack(row.body, what=what, number=number, bound_to=row.seal)
     kind = _KINDS.get(row.kind)
     if kind is None:
@@ -118,14 +122,19 @@ class Journal:
         you can do without.
         """
         taken = 0
-        while True:
+        while (until := self._page(after)) is not None:
             rows = self.database.query(
                 "SELECT number, received, kind, source, position, body FROM journal"
-                " WHERE number > ? ORDER BY number LIMIT ?",
-                (after, _PAGE_ROWS),
+                " WHERE number > ? AND number <= ? ORDER BY number",
+                (after, until),
             )
             for number, received, kind, source, position, body in rows:
                 if number != after + 1:
+                    if not after < number <= self.last():
+                        raise DamagedError(
+                            f"{self.database.path}: journal record {number} stands "
+                            f"after {after}, of {self.last()}"
+                        )
                     raise CorruptError(
                         f"journal records {after + 1} to {number - 1} are not there: "
                         f"lost, or already forgotten",
@@ -137,8 +146,29 @@ class Journal:
                 taken += len(body)
                 if limit_bytes is not None and taken >= limit_bytes:
                     return
-            if len(rows) < _PAGE_ROWS:
-                return
+
+    def _page(self, after: int) -> int | None:
+        """The last number of the rows to be fetched next; None: there are none."""
+        last, size = None, 0
+        for number, length in self.database.query(
+            "SELECT number, LENGTH(body) FROM journal WHERE number > ? ORDER BY number LIMIT ?",
+            (after, _PAGE_ROWS),
+        ):
+            size += length
+            if last is not None and size > _PAGE_BYTES:
+                break
+            last = number
+        return last
+
+    def sources(self, first: int, last: int) -> list[str | None]:
+        """Of which sources the records ``first`` to ``last`` are, as far as they are there.
+
+        None for one that is of no source. What does not read back may name what there never was.
+        """
+        rows = self.database.query(
+            "SELECT kind, source FROM journal WHERE number BETWEEN ? AND ?", (first, last)
+        )
+        return [None if kind in _OF_NO_SOURCE else str(source) for kind, source in rows]
 
     def positions(self) -> dict[str, str]:
         """How far each source had come with its last record that carried a position."""

@@ -1,4 +1,4 @@
-"""What was deleted before everybody who wanted it had it: counted for good.
+"""What was lost, deleted early or did not read back: counted for good.
 
 Points that a sink did not get in time are counted with the sink, in the outbox.
 """
@@ -17,13 +17,22 @@ class Loss(StrEnum):
     DEAD_LETTERS = "dead_letters"  # refused by a sink, and no longer kept
 
 
+class Damage(StrEnum):
+    """What did not read back, and was given up."""
+
+    COMMITS = "commits"  # at the end of the log, at least so many
+    RECORDS = "journal_records"  # never stepped
+    SCORES = "score_blocks"  # in no rollup
+    ROLLUPS = "rollup_rows"  # an hour of minutes or a day of hours of an asset, begun anew
+
+
 @dataclass(frozen=True, slots=True)
 class Losses:
     """The losses of one database."""
 
     database: DatabaseReader
 
-    def add(self, tx: Transaction, what: Loss, count: int) -> None:
+    def add(self, tx: Transaction, what: Loss | Damage, count: int) -> None:
         """So many more were lost."""
         if count:
             tx.execute(
@@ -33,6 +42,14 @@ class Losses:
             )
 
     def counts(self) -> Mapping[Loss, int]:
-        """How many were lost since the database was made, by what it is."""
-        counted = dict(self.database.query("SELECT what, count FROM loss"))
+        """How many were deleted since the database was made, by what it is."""
+        counted = self._counted()
         return {what: counted.get(what, 0) for what in Loss}
+
+    def damaged(self) -> Mapping[Damage, int]:
+        """How many did not read back since the database was made, by what it is."""
+        counted = self._counted()
+        return {what: counted.get(what, 0) for what in Damage}
+
+    def _counted(self) -> dict[str, int]:
+        return dict(self.database.query("SELECT what, count FROM loss"))

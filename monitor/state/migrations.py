@@ -159,8 +159,23 @@ def _shelving(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _source_gaps(connection: sqlite3.Connection) -> None:
+    """What sources said is missing (gap, overflow), and what of it came back (filled)."""
+    for statement in (
+        # tags: their numbers as a JSON list, in order; none: all of the source.
+        """CREATE TABLE source_gap (number INTEGER PRIMARY KEY AUTOINCREMENT,
+            source TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL,
+            until INTEGER NOT NULL, tags TEXT NOT NULL, reason TEXT NOT NULL,
+            received INTEGER NOT NULL)""",
+        "CREATE INDEX source_gap_by_source ON source_gap (source, kind, until)",
+        "CREATE INDEX source_gap_by_time ON source_gap (until)",
+    ):
+        connection.execute(statement)
+
+
 STEPS: tuple[Step, ...] = (
     ("0001_first", _first),
     ("0002_retention", _retention),
     ("0003_shelving", _shelving),
+    ("0004_source_gaps", _source_gaps),
 )

@@ -19,6 +19,7 @@ from monitor.state.losses import Loss, Losses
 logger = logging.getLogger(__name__)
 
 _TYPES: dict[type[Outgoing], str] = {Message: "message", Points: "points"}
+_LONGEST_REASON = 1000  # characters: what a peer answers may be a whole page
 _FIELD = "field/"  # before the name of a field of Points, to tell it from `time`
 
 
@@ -136,7 +137,7 @@ class Outbox:
         tx.execute(
             "INSERT INTO dead_letter (sink, number, type, body, reason)"
             " SELECT ?, number, type, body, ? FROM outbox WHERE number = ? ON CONFLICT DO NOTHING",
-            (sink, reason, number),
+            (sink, reason[:_LONGEST_REASON], number),
         )
 
     def sinks(self) -> list[str]:

@@ -22,6 +22,7 @@ from monitor.core.records import Scores, ScoreState
 from monitor.state.columns import Columns, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 from monitor.state.errors import CorruptError
+from monitor.state.losses import Damage, Losses
 from monitor.state.store import read_scores
 
 # N rows, C channels, G rows of a rollup, S the score states
@@ -120,8 +121,8 @@ class Rollups:
     ) -> int:
         """Take in the oldest blocks that end at ``before`` or earlier; how many: 0, none is left.
 
-        As many as fit within ``limit`` and ``limit_bytes``, and at least one. A block that does not
-        read back is given up, and an error says so.
+        As many as fit within ``limit`` and ``limit_bytes``, and at least one. What does not read
+        back, a block or the row it belongs into, is given up: counted, and an error says so.
         """
         taken: list[int] = []
         for number, size in tx.execute(
@@ -133,6 +134,7 @@ class Rollups:
             if taken and limit_bytes < 0:
                 break
             taken.append(number)
+        losses = Losses(self.database)
         parts: dict[tuple[str, tuple[str, ...]], list[Columns]] = defaultdict(list)
         for number in taken:
             ((kind, body),) = tx.execute(
@@ -142,12 +144,15 @@ class Rollups:
                 scores = read_scores(number, kind, body)
             except CorruptError as error:
                 logger.error("Scores are lost to the rollups: %s.", error)  # noqa: TRY400 - no bug of ours to trace
+                losses.add(tx, Damage.SCORES, 1)
                 continue
             parts[kind, scores.channels].append(_of_ticks(scores))
         for (kind, channels), tables in parts.items():
             minutes = _fold(tables, Width.MINUTE)
-            _merge(tx, minutes, Width.MINUTE, kind, channels)
-            _merge(tx, _fold([minutes], Width.HOUR), Width.HOUR, kind, channels)
+            hours = _fold([minutes], Width.HOUR)
+            for width, table in ((Width.MINUTE, minutes), (Width.HOUR, hours)):
+                damaged = _merge(tx, table, width, kind, channels)
+                losses.add(tx, Damage.ROLLUPS, damaged)
         tx.executemany("DELETE FROM score_block WHERE id = ?", [(number,) for number in taken])
         return len(taken)
 
@@ -235,8 +240,12 @@ def _fold(tables: list[Columns], width: int) -> dict[str, NDArray[Any]]:
 
 def _merge(
     tx: Transaction, table: Columns, width: Width, kind: str, channels: tuple[str, ...]
-) -> None:
-    """Join rows with those stored. A loop over assets and spans, not over rows."""
+) -> int:
+    """Join rows with those stored. A loop over assets and spans, not over rows.
+
+    A stored row that does not read back is begun anew; how many did not.
+    """
+    damaged = 0
     span_G = _end_of(table["bucket"], _SPAN[width])
     spelled = json.dumps(channels)
     for asset, span in np.unique(np.stack([table["asset"], span_G], axis=1), axis=0).tolist():
@@ -249,13 +258,18 @@ def _merge(
             key,
         ).fetchone()
         if stored is not None:
-            part = _fold([_unpacked(stored[0], asset, span), part], width)
+            try:
+                part = _fold([_unpacked(stored[0], asset, span), part], width)
+            except CorruptError as error:
+                logger.error("A rollup is begun anew: %s.", error)  # noqa: TRY400 - as above
+                damaged += 1
         tx.execute(
             "INSERT INTO rollup (width, asset, span, kind, channels, body)"
             " VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (width, asset, span, kind, channels) DO UPDATE SET body = excluded.body",
             (*key, pack(part)),
         )
+    return damaged
 
 
 def _unpacked(body: bytes, asset: int, span: int) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ class Snapshots:
     def write(self, tree: Tree, *, record: int, meta: Any = None) -> Path:
         """Make the file of a snapshot, durable under its name; it counts once keep() names it.
 
-        Raises TypeError for a tree that is not one, StorageFullError, ReadOnlyError; the snapshots
-        before stay as they are.
+        Raises TypeError for a tree that is not one, StorageError; the snapshots before stay as
+        they are.
         """
         arrays, values = _split(tree)
         blob = pack(
@@ -71,7 +72,8 @@ class Snapshots:
             unfinished.replace(path)
             fsync_folder(self._folder)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
             raise of_the_system(path, error) from error
         return path
 
@@ -98,11 +100,17 @@ class Snapshots:
         )
 
     def sweep(self) -> None:
-        """Remove the files that no row names. Not between write() and keep() of another thread."""
+        """Remove the files that no row names. Not between write() and keep() of another thread.
+
+        Raises StorageError.
+        """
         named = {name for (name,) in self._database.query("SELECT file FROM snapshot")}
-        for path in self._folder.iterdir():
-            if path.name not in named:
-                path.unlink(missing_ok=True)
+        try:
+            for path in self._folder.iterdir():
+                if path.name not in named:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise of_the_system(self._folder, error) from error
 
     def latest(self) -> Snapshot | None:
         """The newest snapshot that reads back whole; None if none was ever kept.
@@ -117,11 +125,12 @@ class Snapshots:
             except CorruptError as error:
                 logger.warning("A snapshot does not read back, taking the one before: %s.", error)
         if rows:
-            raise CorruptError(
-                f"{self._folder}: none of {len(rows)} snapshots reads back. Put back a backup of "
-                f"{self._folder.parent}, or start on an empty folder."
-            )
+            raise CorruptError(f"{self._folder}: none of {len(rows)} snapshots reads back")
         return None
+
+    def forget(self, tx: Transaction) -> None:
+        """Let none count any longer, where none reads back: the next one is the first."""
+        tx.execute("DELETE FROM snapshot")
 
     def oldest(self) -> int:
         """The record of the older snapshot, 0 before there are two: keep all records after it."""
@@ -131,8 +140,8 @@ class Snapshots:
     def _read(self, path: Path, record: int) -> Snapshot:
         try:
             blob = path.read_bytes()
-        except FileNotFoundError as error:
-            raise CorruptError(f"{path}: the file is not there", number=record) from error
+        except OSError as error:
+            raise CorruptError(f"{path}: {error.strerror}", number=record) from error
         arrays, head = unpack(blob, what=str(path), number=record)
         if head["version"] > self._version:
             raise SchemaError(

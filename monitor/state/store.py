@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from connectors.batch import Samples
 from monitor.core.digest import digest
+from monitor.core.missing import SourceGap
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
@@ -28,8 +29,10 @@ from monitor.core.records import (
 )
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
+from monitor.state.errors import CorruptError
 from monitor.state.losses import Loss, Losses
 from monitor.state.names import Family, Names
+from monitor.state.source_gaps import SourceGaps
 
 
 class AlarmState(StrEnum):
@@ -104,6 +107,7 @@ class Store:
             "INSERT INTO gap (asset, since, until) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             [(gap.asset, gap.since, gap.until) for gap in results.gaps],
         )
+        SourceGaps(self.database).add(tx, results.source_gaps)
         tx.executemany(
             "INSERT INTO late (record, samples, body) VALUES (?, ?, ?)",
             [(done, len(samples), pack(*apart(samples))) for samples in results.late],
@@ -151,7 +155,7 @@ class Store:
     def latest(self) -> dict[int, Scores]:
         """The newest row of each asset, by its number; of those silent for long there may be none.
 
-        Raises CorruptError as scores() does.
+        A block that does not read back is passed over.
         """
         found: dict[int, Scores] = {}
         wanted = len(Names(self.database).of(Family.ASSET))
@@ -165,7 +169,10 @@ class Store:
                 break
             rows = self.database.query("SELECT kind, body FROM score_block WHERE id = ?", (number,))
             for kind, body in rows:  # none: it became a rollup meanwhile
-                block = read_scores(number, kind, body)
+                try:
+                    block = read_scores(number, kind, body)
+                except CorruptError:
+                    continue  # counted when it becomes old
                 for asset in np.unique(block.asset).tolist():
                     last = int(np.flatnonzero(block.asset == asset)[-1])
                     if asset not in found or block.tick[last] > found[asset].tick[0]:
@@ -292,8 +299,14 @@ class Store:
             for row in rows
         ]
 
+    def source_gaps(
+        self, source: str | None = None, since: int | None = None, until: int | None = None
+    ) -> list[SourceGap]:
+        """What sources said is missing: what still is, and what was filled. In order of time."""
+        return SourceGaps(self.database).read(source, since, until)
+
     def gaps(self, asset: str | None = None) -> list[Gap]:
-        """Stretches that nobody scored, in order of time."""
+        """Stretches of assets that nobody scored, in order of time."""
         rows = self.database.query(
             "SELECT asset, since, until FROM gap WHERE (:asset IS NULL OR asset = :asset)"
             " ORDER BY since, asset",
@@ -366,9 +379,12 @@ class Store:
         )
 
     def status(self) -> dict[str, Any] | None:
-        """The counters as they were last kept; None before."""
+        """The counters as they were last kept; None before, and where they do not read back."""
         rows = self.database.query("SELECT body FROM status")
-        return json.loads(rows[0][0]) if rows else None
+        try:
+            return dict(json.loads(rows[0][0])) if rows else None
+        except ValueError:
+            return None
 
 
 def _standing(alarm: Alarm) -> Standing:

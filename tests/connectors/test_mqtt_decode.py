@@ -1,6 +1,7 @@
 """Messages to batches, without a broker."""
 
 import itertools
+import json
 import logging
 
 import numpy as np
@@ -96,6 +97,121 @@ def test_what_may_be_a_repeat_is_counted_only_where_nobody_can_see_that():
     assert made.maybe_duplicate == 1
 
 
+RESTAMPED = Flag.RESTAMPED | Flag.NO_SOURCE_TIME
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+NOW_MS = CAME // 1_000_000
+
+
+def stamped(*times_ms):
+    """Entries of ThingsBoard, as a gateway sends that gathers some."""
+    return json.dumps([{"ts": ms, "values": {"x": n}} for n, ms in enumerate(times_ms)]).encode()
+
+
+@pytest.mark.parametrize(
+    ("ms", "true"),
+    [
+        (NOW_MS, True),
+        (NOW_MS + 59_000, True),
+        (NOW_MS + 61_000, False),
+        (NOW_MS - 30 * DAY_MS, True),  # the broker kept it
+        (946_684_800_000, False),  # 2000-01-01: the clock of a PLC that lost its power
+        (946_684_800_000 + 200 * DAY_MS, False),
+        (1_000_000_000_000, True),  # 2001-09-09
+    ],
+)
+def test_a_stamp_that_cannot_be_true_gives_way_to_the_time_of_receipt(ms, true, caplog):
+    made = decoder("a#x")
+    message = came("a", stamped(ms))
+    (batch,) = made.decode([message], "p")
+    assert batch.time.tolist() == [ms * 1_000_000 if true else message.came]
+    assert batch.flags.tolist() == [0 if true else RESTAMPED]
+    assert made.restamped == (not true)
+    assert ("cannot be true" in caplog.text) is not true
+
+
+def test_how_far_a_clock_may_be_ahead_is_a_setting():
+    (batch,) = decoder("a#x", max_ahead_s=7200).decode([came("a", stamped(NOW_MS + HOUR_MS))], "p")
+    assert batch.flags.tolist() == [0]
+
+
+def test_samples_of_one_message_keep_their_distance_when_their_clock_is_wrong():
+    made = decoder("a#x")
+    y2000 = 946_684_800_000
+    first = came("a", stamped(y2000, y2000 + 2000, y2000 + 1000))
+    second = came("a", stamped(NOW_MS, NOW_MS + HOUR_MS, NOW_MS + HOUR_MS - 500))
+    third = came("a", stamped(1, NOW_MS + 999 * DAY_MS))  # nothing that two clocks agree on
+    (batch,) = made.decode([first, second, third], "p")
+    assert [batch.time[n] - first.came for n in range(3)] == [-2 * 10**9, 0, -(10**9)]
+    assert [batch.time[n] - second.came for n in (4, 5)] == [0, -500_000_000]
+    assert batch.time[3] == NOW_MS * 1_000_000
+    assert [batch.time[n] - third.came for n in (6, 7)] == [0, 0]
+    assert made.restamped == 7
+
+
+def test_a_wrong_clock_is_logged_once_a_source_and_counted_for_each_sample(caplog):
+    made = decoder("a#x", "b#x")
+    for topic in ("b", "a", "b"):
+        made.decode([came(topic, stamped(1, 2)), came(topic, stamped(NOW_MS))], "p")
+    assert made.restamped == 6
+    assert [record.args[1] for record in caplog.records] == ["b"]
+
+
+def test_a_restamped_message_that_comes_again_cannot_be_told_from_a_new_one():
+    made = decoder("a#x")
+    made.decode([came("a", stamped(1), again=True), came("a", stamped(NOW_MS), again=True)], "p")
+    assert made.maybe_duplicate == 1
+
+
+def test_a_last_value_whose_stamp_cannot_be_true_is_of_unknown_age():
+    batches = decoder("a#x").decode([came("a", stamped(1), retained=True)], "p")
+    assert rejected(batches) == {"retained_without_time": 1}
+
+
+def test_a_block_is_judged_by_its_end_and_a_wrong_one_ends_when_it_came():
+    rule = {"topic": "w", "format": "waveform", "rate_hz": 10}
+    made = decoder("w", payloads=[rule])
+    block = np.zeros(20, "<f4").tobytes()  # 2 s
+    message = came("w", block, said=[("ts", str(NOW_MS + 59_000))])
+    (batch,) = made.decode([came("w", block, said=[("ts", str(NOW_MS + 50_000))]), message], "p")
+    assert batch.time.tolist() == [(NOW_MS + 50_000) * 1_000_000, message.came - 2 * 10**9]
+    assert made.restamped == 1
+
+
+def test_a_rate_that_makes_no_time_is_no_rate():
+    made = decoder("w")
+    payloads = [
+        {"rate_hz": 1e-320, "block": [1.0]},
+        {"rate_hz": 1e-7, "block": [1.0]},
+        {"rate_hz": 1e308, "block": [1.0]},
+    ]
+    for payload in payloads:
+        assert rejected(made.decode([came("w", json.dumps(payload).encode())], "p")) == {"rate": 1}
+
+
+def test_each_message_is_counted_once_by_what_became_of_it():
+    made = decoder("a", "b#x")
+    messages = [came("a", b"1"), came("a", b"x"), came("b", b'{"y": 1}'), came("c", b"1")]
+    made.decode([*messages, came("a", b"[]")], "p")
+    assert (made.messages, made.rejected, made.empty, made.unwanted) == (5, 1, 2, 1)
+    assert made.strays == {"c"}
+
+
+def test_other_tags_are_read_from_then_on_and_the_counters_go_on():
+    made = decoder("a", "b")
+    made.decode([came("a", b"1"), came("b", b"x")], "p")
+    made.use(made.reading([TagRef(id=7, address="a"), TagRef(id=8, address="c")]))
+    (batch,) = made.decode([came("a", b"1"), came("b", b"1"), came("c", b"1")], "p")
+    assert batch.tag.tolist() == [7, 8]
+    assert (made.topics, made.unheard) == (("a", "c"), 0)
+    assert (made.messages, made.rejected, made.unwanted) == (5, 1, 1)
+
+
+def test_what_a_message_takes_in_memory_counts_all_that_came_with_it():
+    long = came("t" * 100, b"p" * 10, said=[("k" * 7, "v" * 1000)])
+    assert long.size - came("", b"").size == 100 + 10 + 7 + 1000
+
+
 def test_what_nobody_asked_for_makes_no_batch():
     made = decoder("a")
     assert made.decode([came("b", b"1"), came("", b"1")], "p") == []
@@ -155,7 +271,7 @@ def test_what_is_no_topic_filter_is_not_one(wrong):
         filter_or_error(wrong)
 
 
-@pytest.mark.parametrize("address", ["a/+/b", "#x", "a#", "\0"])
+@pytest.mark.parametrize("address", ["a/+/b", "#x", "a#", "\0", "$share/g/a", "a/\ud800"])
 def test_an_address_that_is_no_topic_can_never_work(address):
     with pytest.raises(RefusedError):
         decoder(address)

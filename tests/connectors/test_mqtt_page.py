@@ -15,6 +15,7 @@ from connectors.payloads.forms import Reason
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^    (\S+) (.+)\n((?:    -> .+\n)+)", PAGE, re.MULTILINE)
+CAME = 1_704_067_300_000_000_000  # after what the examples are stamped with
 QUALITY = ("good", "uncertain", "bad", "bad")
 
 
@@ -33,7 +34,7 @@ def test_each_example_gives_what_the_page_says(topic, payload, wanted):
     addresses = list(dict.fromkeys(line.split(": ")[0] for line in lines))
     tags = [TagRef(id=n, address=a, unit="m3/h") for n, a in enumerate(addresses)]
     settings = ReadingSettings(type="mqtt", host="h", client_id="c")
-    message = Received(topic, payload.encode(), 1, retained=False, again=False, said=(), came=1)
+    message = Received(topic, payload.encode(), 1, retained=False, again=False, said=(), came=CAME)
     batches = Decoder("m", settings, tags).decode([message], "p")
     assert not [batch for batch in batches if isinstance(batch, Notice)]
     got = [told(addresses[b.tag[row]], b, row) for b in batches for row in range(len(b))]

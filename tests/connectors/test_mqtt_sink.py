@@ -159,6 +159,19 @@ async def test_an_item_that_is_no_topic_is_refused_and_the_others_are_taken(tmp_
         assert ids == ["m1", "m3"]
 
 
+@pytest.mark.parametrize("state", [4.0, -1.0, 0.5])
+async def test_a_state_that_there_is_not_is_refused_and_the_others_are_taken(state, tmp_path):
+    odd = scores("pump", 1.0)
+    odd.fields["state"][:] = state
+    with mosquitto(tmp_path) as broker, recorded(broker) as got:
+        async with opened(sink(broker)) as one:
+            with pytest.raises(RefusedError) as error:
+                await one.deliver([odd, alarm(1), alarm(2, asset="\ud800"), scores("fan", 1.0)])
+            assert error.value.items == (0, 2)
+            topics = [topic for topic, _, _ in await asyncio.to_thread(got.all)]
+        assert topics[1:] == ["watchkeeper/plant/pump/alarm", "watchkeeper/plant/fan/state"]
+
+
 async def test_what_the_broker_does_not_confirm_is_not_delivered(tmp_path):
     with mosquitto(tmp_path) as broker:
         async with opened(sink(broker, timeout_s=0.3)) as one:

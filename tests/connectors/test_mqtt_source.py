@@ -3,20 +3,30 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from support import brokers
 from support.brokers import PASSWORD, USER, mosquitto, publish
 from support.certificates import Certificates
+from support.plants import until
 from support.recordings import rejected, samples
-from support.servers import HERE, started
+from support.servers import HERE, program, started
 
-from connectors.batch import Notice, NoticeKind, Samples, Waveforms
-from connectors.contract import LostError, NotReadyError, TagRef
+from connectors.batch import NoticeKind, Samples, Waveforms
+from connectors.contract import (
+    LostError,
+    NotReadyError,
+    RefusedError,
+    Retunable,
+    TagRef,
+    Watched,
+)
 from connectors.mqtt import Source
 from connectors.mqtt.client import WiredClient
 from connectors.mqtt.settings import ReadingSettings
@@ -133,40 +143,180 @@ async def test_a_broker_that_restarts_is_lost_once_and_nothing_else_is(tmp_path)
             assert values(await take(one, 1)) == [2]
 
 
-async def test_a_broker_that_forgot_us_leaves_a_gap_since_the_last_message(tmp_path):
+def forget(broker):
+    """A clean start ends the session."""
+    with brokers.client(broker, "watch"):
+        pass
+
+
+def gaps(batches):
+    return [(b.since, b.until) for b in batches if getattr(b, "kind", None) is NoticeKind.GAP]
+
+
+async def after_publishing(one, broker, *numbers):
+    """What is taken once a session stands, up to as many samples as are published then."""
+    taking = asyncio.create_task(take(one, len(numbers)))
+    await until(lambda: one.status()["connected"])
+    await published(broker, *timed(*numbers))
+    return await taking
+
+
+async def test_a_broker_that_forgot_us_leaves_a_gap_from_the_last_message_to_the_new_session(
+    tmp_path,
+):
     with mosquitto(tmp_path) as broker:
         async with opened(source(broker)) as one:
             await published(broker, *timed(1))
             first = await take(one, 1)
-        with brokers.client(broker, "watch"):
-            pass  # a clean start ends the session
+        forget(broker)
         async with opened(source(broker), first[-1].position) as one:
-            await published(broker, *timed(2))
-            gap, after = await take(one, 1)
-            assert (gap.kind, values([after])) == (NoticeKind.GAP, [2])
-            assert gap.since == int(first[-1].position.split("/")[2])
-            assert gap.until > gap.since
-        async with opened(source(broker), after.position) as one:
-            await published(broker, *timed(3))
-            assert not [b for b in await take(one, 1) if isinstance(b, Notice)]
+            await published(broker, *timed(2))  # nobody keeps it for us
+            got = await after_publishing(one, broker, 3)
+            assert values(got) == [3]
+            (since, told), (again, until) = gaps(got)
+            assert since == int(first[-1].position.split("/")[2])
+            assert since < told == again < until, "the gap goes on until there is a session"
+            assert one.status()["gaps_total"] == 1
+        async with opened(source(broker), got[-1].position) as one:
+            assert not gaps(await after_publishing(one, broker, 4))
 
 
-async def test_a_gap_is_told_once_even_where_the_link_that_found_it_never_opened(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(WiredClient, "ask_for", lambda *_: 4711)  # which nobody answers
+async def test_a_gap_is_told_again_until_it_is_stored_whoever_is_killed(tmp_path):
     with mosquitto(tmp_path) as broker:
-        one = source(broker, timeout_s=0.3)
-        with pytest.raises(NotReadyError):
-            await one.open(resume="1/1/1000")
-        monkeypatch.undo()
-        for gaps in ([NoticeKind.GAP], []):
-            async with opened(one, "1/1/1000"):
-                assert one.status()["session_present"] == 1, "made by the link that never opened"
-                await published(broker, *timed(1))
-                batches = await take(one, 1)
-                assert [b.kind for b in batches if isinstance(b, Notice)] == gaps
-                assert one.status()["gaps_total"] == 1
+        async with opened(source(broker)) as one:
+            await published(broker, *timed(1))
+            first = await take(one, 1)
+        forget(broker)
+        for _ in range(2):  # killed before the notice is in the journal
+            async with opened(source(broker), first[-1].position) as one:
+                gap = await anext(one.batches())
+                assert gap.since == int(first[-1].position.split("/")[2])
+        async with opened(source(broker), gap.position) as one:
+            more = await anext(one.batches())
+            assert more.since == gap.until
+            assert one.status()["session_present"] == 0
+        async with opened(source(broker), gap.position) as one:  # killed again
+            got = await after_publishing(one, broker, 2)
+            assert [since for since, _ in gaps(got)] == [gap.until]
+        async with opened(source(broker), got[-1].position) as one:
+            assert not gaps(await after_publishing(one, broker, 3))
+
+
+async def test_a_gap_is_told_where_the_session_after_it_could_not_subscribe(tmp_path, monkeypatch):
+    with mosquitto(tmp_path) as broker:
+        with monkeypatch.context() as patched:
+            patched.setattr(WiredClient, "ask_for", lambda *_: 4711)  # which nobody answers
+            async with opened(source(broker, timeout_s=0.3), "1/1/1000") as one:
+                got = []
+                with pytest.raises(LostError, match="no answer"):
+                    await take_into(got, one)
+        assert gaps(got)[0][0] == 1000
+        async with opened(source(broker), got[-1].position) as one:
+            assert one.status()["session_present"] == 1, "made by the link that never opened"
+            assert len(gaps(await after_publishing(one, broker, 1))) == 1
+
+
+async def test_a_source_that_got_nothing_yet_tells_a_gap_since_it_first_listened(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        before = time.time_ns()
+        one = source(broker)
+        async with opened(one):
+            pass
+        forget(broker)
+        async with opened(one):
+            (since, _), _ = gaps(await after_publishing(one, broker, 1))
+            assert before < since < time.time_ns()
+
+
+async def test_without_a_kept_session_each_link_begins_with_a_gap(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        one = source(broker, session_expiry_s=0)
+        async with opened(one):
+            first = await after_publishing(one, broker, 1)
+            assert not gaps(first)
+        async with opened(one, first[-1].position):
+            assert len(gaps(await after_publishing(one, broker, 2))) == 1
+
+
+async def test_topics_of_an_earlier_configuration_are_unsubscribed_and_nothing_else_is_lost(
+    tmp_path, caplog
+):
+    with mosquitto(tmp_path) as broker:
+        async with opened(source(broker, "a", "b")) as one:
+            got = await after_publishing(one, broker, 0)
+        both = [message for n in range(1, 50) for message in (*timed(n), *timed(n, topic="b"))]
+        await published(broker, *both)
+        async with opened(source(broker, "b", "c"), got[-1].position) as one:
+            await published(broker, *timed(50, topic="c"))
+            assert values(await take(one, 50)) == list(range(1, 51))
+            assert one.status()["unwanted_total"] == 49
+            assert one.status()["unsubscribed_total"] == 1
+            await published(broker, *timed(51), *timed(51, topic="b"))
+            last = await take(one, 1)
+            assert values(last) == [51]
+            assert one.status()["unwanted_total"] == 49, "it comes no more"
+        async with opened(source(broker, "b", "c"), last[-1].position) as one:
+            await published(broker, *timed(52), *timed(52, topic="b"))
+            await take(one, 1)
+            assert one.status()["unwanted_total"] == 0
+    assert "with wildcards" not in caplog.text
+
+
+async def test_what_a_foreign_subscription_with_wildcards_brings_is_counted_and_said_once(
+    tmp_path, caplog
+):
+    with mosquitto(tmp_path) as broker:
+        brokers.keep_session(broker, "watch", "x/#")
+        async with opened(source(broker)) as one:
+            for n in range(2):
+                strays = [timed(n, topic=f"x/{m}")[0] for m in range(5)]
+                await published(broker, *strays, *timed(n))
+                await take(one, 1)
+            assert one.status()["unwanted_total"] == 10
+            assert one.status()["unsubscribed_total"] == 5, "each once"
+    assert caplog.text.count("with wildcards") == 1
+
+
+async def test_other_tags_are_taken_while_it_runs_and_those_that_stay_miss_nothing(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        async with opened(source(broker, "a", "b")) as one:
+            sending = asyncio.create_task(published(broker, *timed(*range(500), topic="b")))
+            taking = asyncio.create_task(take(one, 500 + 1))
+            await asyncio.sleep(0)
+            await one.retune([TagRef(id=9, address="b"), TagRef(id=3, address="c")])
+            await published(broker, *timed(500, topic="c"), *timed(501))
+            await sending
+            got = await taking
+            by_tag = {2: [], 9: [], 3: []}
+            for tag, _, value, _ in samples(got):
+                by_tag[tag].append(int(value))
+            assert by_tag[2] + by_tag[9] == list(range(500))
+            assert by_tag[3] == [500]
+            assert one.status()["topics"] == 2
+            assert one.status()["messages_total"] == 501
+            with pytest.raises(RefusedError):
+                await one.retune([TagRef(id=1, address="a/+")])
+            await published(broker, *timed(502, topic="c"))
+            assert values(await take(one, 1)) == [502], "nothing has changed then"
+        async with opened(one, got[-1].position):
+            await published(broker, *timed(503, topic="c"))
+            assert values(await take(one, 1)) == [503]
+
+
+async def test_a_change_of_tags_does_not_wait_for_a_link_that_is_gone(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        one = source(broker)
+        assert isinstance(one, Retunable)
+        assert isinstance(one, Watched)
+        await one.retune([TagRef(id=1, address="b")])
+        async with opened(one):
+            broker.stop()
+            async with asyncio.timeout(5):
+                await one.retune([TagRef(id=1, address="c")])
+        broker.start()
+        async with opened(one):
+            await published(broker, *timed(1, topic="c"))
+            assert values(await take(one, 1)) == [1]
 
 
 async def test_malformed_payloads_are_counted_acknowledged_and_stop_nothing(tmp_path):
@@ -319,10 +469,16 @@ async def within_a_second(closing):
 async def test_a_broker_that_freezes_is_noticed_and_closing_does_not_wait_for_it(tmp_path):
     with mosquitto(tmp_path) as broker:
         one = source(broker, keepalive_s=2, timeout_s=1)
+        start = time.monotonic()
         async with opened(one):
+            first = one.heard
+            assert start < first < start + one.watchdog_s
+            await until(lambda: one.heard > first)  # no value changes: it is a PINGRESP
             broker.freeze()
             with pytest.raises(LostError, match="silent"):
                 await take(one, 1)
+            silent_s = time.monotonic() - one.heard
+            assert one.watchdog_s - 2 < silent_s, "the watchdog is not faster than the link"
             with pytest.raises(NotReadyError, match="no answer"):
                 await one.open(resume=None)
         broker.thaw()
@@ -371,10 +527,58 @@ async def test_a_full_inbox_is_not_read_on_and_the_session_keeps_the_rest(tmp_pa
         assert list(dict.fromkeys(values(got))) == list(range(count))
 
 
+def resident_mb():
+    """Of this process, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+async def test_what_is_published_while_nobody_takes_it_stays_at_the_broker(tmp_path):
+    size, count, buffer_mb = 100_000, 1000, 2.0  # 100 MB
+    (tmp_path / "payload").write_bytes(timed(1)[0][1].ljust(size).encode())
+    with mosquitto(tmp_path) as broker:
+        one = source(broker, buffer_mb=buffer_mb, receive_maximum=65_535)
+        where = ["-h", HERE, "-p", str(broker.port), "-t", "a", "-q", "1"]
+        what = ["-f", str(tmp_path / "payload"), "--repeat", str(count)]
+        async with opened(one):
+            before = resident_mb()
+            sending = await asyncio.create_subprocess_exec(program("mosquitto_pub"), *where, *what)
+            assert await sending.wait() == 0
+            await until(lambda: one.status()["buffered_bytes"] >= buffer_mb * 1e6)
+            assert one.status()["buffered_bytes"] < buffer_mb * 1e6 + 2 * size
+            assert resident_mb() - before < 30
+            largest = 0.0
+            async for batch in one.batches():
+                await one.accepted(batch.position)
+                largest = max(largest, resident_mb())
+                if one.status()["messages_total"] == count:
+                    break
+            assert largest - before < 30
+            assert one.status()["links_total"] == 1
+
+
+async def test_a_payload_that_is_too_large_is_counted_and_one_that_is_absurd_never_comes(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        async with opened(source(broker, max_payload_kb=10)) as one:
+            await published(broker, ("a", " " * 30_000), ("a", " " * 3_000_000), *timed(1))
+            got = await take(one, 2)
+            assert rejected(got) == {"too_large": 1}
+            assert values(got) == [1], "the link and what follows are none the worse for it"
+            assert one.status()["messages_total"] == 2
+
+
+async def test_many_topics_are_all_subscribed_however_long_that_takes(tmp_path):
+    topics = [f"plant/{n}" for n in range(5000)]
+    with mosquitto(tmp_path) as broker:
+        async with opened(source(broker, *topics)) as one:
+            await published(broker, *timed(1, topic=topics[0]), *timed(2, topic=topics[-1]))
+            assert values(await take(one, 2)) == [1, 2]
+
+
 async def take_into(got, one):
     """What lies in the inbox, up to the error that ends the link."""
     async for batch in one.batches():
         got.append(batch)
+        await one.accepted(batch.position)
     return got
 
 

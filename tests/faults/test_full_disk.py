@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from support import plants
+from support.commands import watchkeeper
 from support.plants import CHANNELS, TICKS, until
 
 from monitor.live import service as service_room
@@ -43,6 +44,24 @@ def fill(path):
                 continue
 
 
+@pytest.mark.timeout(60)
+def test_a_start_on_a_full_disk_ends_in_clear_words_and_the_next_one_goes_on(small_disk, tmp_path):
+    expected = plants.run(plants.plant(tmp_path / "calm"))
+    made = plants.plant(tmp_path / "plant")
+    made.settings["site"]["data_dir"] = str(small_disk / "data")
+    made.save()
+    fill(small_disk / "ballast")
+    for _ in range(2):  # as a supervisor would
+        said = watchkeeper("run", made.file)
+        assert said.code == 3
+        assert "the disk is full" in said.err
+        assert "Traceback" not in said.err
+        assert said.out == ""
+    (small_disk / "ballast").unlink()
+    assert watchkeeper("run", made.file).code == 0
+    assert plants.outcome(small_disk / "data").digest == expected.digest
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_the_service_waits_for_room_and_goes_on(small_disk, tmp_path, caplog, monkeypatch):
@@ -72,7 +91,7 @@ async def test_the_service_waits_for_room_and_goes_on(small_disk, tmp_path, capl
     once = (
         "Source rig waits",
         "Time stands still",
-        "Results wait for room",
+        "The step waits for the disk",
         "No snapshot is saved",
     )
     for words in once:

@@ -1,12 +1,15 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
+from models import bundle as bundle_room
 from models.bundle import Bundle, BundleError, Channel, write_folder
 from models.contract import Judgement
 from models.settings import EwmaSettings
@@ -125,6 +128,46 @@ def test_saving_over_a_bundle_replaces_it_and_leaves_nothing_beside(
     assert Bundle.load(folder).hash == other.hash
     assert [path.name for path in folder.parent.iterdir()] == ["pump"]
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "weights.safetensors"]
+
+
+def test_while_a_bundle_is_replaced_one_stands_under_its_name_at_every_moment(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = bundle.with_threshold(3.0, provisional=True)
+    seen = []
+
+    def looked_after(what: Callable[..., Any]) -> Callable[..., Any]:
+        """The step, and what a kill after it would leave."""
+
+        def step(*given: Any, **named: Any) -> Any:
+            found = what(*given, **named)
+            seen.append(Bundle.load(folder).hash)
+            return found
+
+        return step
+
+    for owner, name in (
+        (Path, "rename"),
+        (bundle_room, "_exchange"),
+        (bundle_room, "_sync"),
+        (shutil, "rmtree"),
+    ):
+        monkeypatch.setattr(owner, name, looked_after(getattr(owner, name)))
+    other.save(folder)
+
+    assert set(seen) == {bundle.hash, other.hash}
+
+
+def test_where_names_cannot_be_exchanged_a_bundle_is_replaced_all_the_same(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_room, "_exchange", lambda *_: False)
+    other = bundle.with_threshold(3.0, provisional=True)
+
+    other.save(folder)
+
+    assert Bundle.load(folder).hash == other.hash
+    assert [path.name for path in folder.parent.iterdir()] == ["pump"]
 
 
 def test_a_write_that_fails_leaves_the_old_folder_as_it_was(folder: Path) -> None:

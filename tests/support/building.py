@@ -117,6 +117,7 @@ class Grid:
             batch.time,
             batch.value,
             batch.status,
+            flags=batch.flags,
             received=received,
             now=received,
         )

@@ -123,6 +123,7 @@ def scores_one_by_one(
     counts = scored(RunStates(kind, 1).of(frames))
     sees = [channel.model for channel in kind.channels.values()]
     state, seen, rows = bundle.initial(1), 0, []
+    evidence = _evidence(kind, frames)
     for i in range(len(frames)):
         blame = np.zeros(len(sees), np.float32)
         if frames.fresh[i] or not counts[i]:
@@ -130,7 +131,7 @@ def scores_one_by_one(
         if not counts[i]:
             rows.append((int(frames.tick[i]), 0.0, 0.0, tuple(blame.tolist()), ScoreState.OFF))
             continue
-        valid = frames.valid[i : i + 1, sees]
+        valid = evidence[i : i + 1, sees]
         judged, state = bundle.step(frames.value[i : i + 1, sees], valid, state)
         seen += 1
         if not valid.any():
@@ -147,3 +148,18 @@ def scores_one_by_one(
             )
         )
     return rows
+
+
+def _evidence(kind: KindSettings, frames: Frames) -> np.ndarray:
+    """What the model sees of the frames of one asset: nothing set by hand, nothing just back."""
+    seen = frames.valid & ~frames.forced
+    for column, channel in enumerate(kind.channels.values()):
+        last, back = None, None
+        for i, tick in enumerate(frames.tick.tolist()):
+            if not frames.valid[i, column]:
+                continue
+            if last is not None and tick - last > channel.stale_s * SECOND and not frames.fresh[i]:
+                back = tick
+            last = tick
+            seen[i, column] &= back is None or tick - back >= channel.settle_s * SECOND
+    return seen

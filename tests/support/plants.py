@@ -315,7 +315,7 @@ async def serving(
                 await found.stop()
 
 
-async def until(condition: Callable[[], object], *, limit_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, limit_s: float = 30.0) -> None:
     """Wait for a state; fails when it does not come."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - what is waited for does not know of the test

@@ -3,9 +3,14 @@
 from dataclasses import replace
 
 from monitor.core.conservation import Conservation
-from monitor.live.intake import SourceState
 from monitor.live.latency import Latency
-from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
+from monitor.live.standing import (
+    Desired,
+    ServiceStanding,
+    SinkStanding,
+    SourceStanding,
+    SourceState,
+)
 
 SECOND = 1_000_000_000
 NOW = 1_700_000_000 * SECOND
@@ -14,14 +19,19 @@ NOW = 1_700_000_000 * SECOND
 def source(**changed: object) -> SourceStanding:
     """A source that gives data."""
     well = SourceStanding(
+        desired=Desired.WATCHED,
         state=SourceState.RUNNING,
         reason="",
+        restarts=0,
+        rebuilds=0,
+        watchdog=0,
         sample_age_s=0.5,
         heard_age_s=0.5,
         expected_s=30.0,
         counts=Conservation(
             received=10, stored=6, duplicate=1, late=1, rejected={"unknown_tag": 2}
         ),
+        gaps={"gap": 2, "gap_ns": 3 * SECOND, "filled": 1, "filled_ns": SECOND},
         silent=(),
         peer={},
     )

@@ -154,21 +154,32 @@ def test_a_model_that_does_not_fit_is_refused(made):
     assert "want tick_ms 1000, got 500" in said.err
 
 
-def test_data_that_is_no_database_is_refused(made):
+def test_data_that_is_no_database_is_kept_aside_and_the_run_goes_on(made, caplog):
     made.data.mkdir()
     (made.data / "state.db").write_bytes(b"something else" * 100)
-    said = watchkeeper("run", made.file)
+    said = watchkeeper("status", made.file)
     assert said.code == 4
     assert "this is not a database" in said.err
-
-
-def test_snapshots_that_do_not_read_back_are_refused(made):
-    watchkeeper("run", made.file)
-    for path in (made.data / "snapshots").iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
     said = watchkeeper("run", made.file)
-    assert said.code == 4
-    assert "reads back" in said.err
+    assert said.code == 0
+    assert "It is kept in " in caplog.text
+    assert "Nothing of it reads" in caplog.text
+    assert [path.read_bytes() for path in made.data.glob("damaged-*/state.db")] == [
+        b"something else" * 100
+    ]
+
+
+def test_a_damaged_database_is_salvaged_and_what_is_lost_is_shown(made):
+    watchkeeper("run", made.file)
+    with Database(made.data) as database, database.atomic() as tx:
+        tx.execute("DELETE FROM progress")
+        tx.execute("DELETE FROM snapshot")
+        tx.execute("DELETE FROM score_block")
+        tx.execute("UPDATE journal SET body = x'00' WHERE kind = 'samples' AND number < 4")
+    said = watchkeeper("run", made.file)
+    assert said.code == 0
+    assert "journal records" in said.out
+    assert "damaged  " in said.out
 
 
 def test_a_folder_that_is_a_file_is_said(made):

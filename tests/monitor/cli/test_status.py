@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from support.commands import watchkeeper
 from support.plants import CHANNELS, TICKS, Split, until
 
 from monitor.cli.figures import _connection
+from monitor.core.missing import GapKind, SourceGap
+from monitor.core.records import Results
 from monitor.state.database import Database
 from monitor.state.losses import Loss, Losses
+from monitor.state.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,51 @@ def test_losses_are_said_and_nothing_is_said_where_there_are_none(lived, tmp_pat
     assert "sink     inbox: 0 waiting, 7 dropped: the outbox was full" in lines
 
 
+def test_what_is_missing_of_a_source_is_said_where_it_said_so(lived, tmp_path):
+    assert "gaps" not in watchkeeper("status", lived.file).out
+    shutil.copytree(lived.folder, tmp_path / "plant")
+    made = plants.Plant(tmp_path / "plant", lived.settings)
+    at = plants.START * plants.SECOND
+    gap = SourceGap(
+        source="rig",
+        kind=GapKind.GAP,
+        since=at,
+        until=at + 90 * plants.SECOND,
+        reason="cable out",
+        received=at,
+    )
+    back = replace(gap, kind=GapKind.FILLED, until=at + 30 * plants.SECOND)
+    with Database(made.data) as database:
+        store, status = Store(database), Store(database).status()
+        marks = {"restamped": 3, "forced": 1200}
+        changed = {
+            "unit_changed": {"rig": {"0": "bar to psi"}},
+            "marks": {"rig": marks},
+            "outrun": {"rig": 2},
+            "forced": {"m0": ["flow", "heat"]},
+            "repeats_forgotten": 1700,
+        }
+        with database.atomic() as tx:
+            store.write(tx, Results(source_gaps=(gap, back)), done=store.done() + 1)
+            store.write_status(tx, status | changed)
+    lines = watchkeeper("status", made.file).out.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("source   rig: "))
+    assert lines[at + 1].startswith(
+        "         60 s missing in 1 gaps, 0 of them filled; the last one (gap) until 2023-11-14 23:"
+    )
+    assert lines[at + 1].endswith(" ago): cable out")
+    assert lines[at + 2] == (
+        "         of the samples 3 with a time that could not be true, stamped anew, "
+        "1,200 set by hand"
+    )
+    assert lines[at + 3] == (
+        "         2 times not waited for: too many samples waited; what it sent of then is late"
+    )
+    assert lines[at + 4] == "         unit changed: m0/flow: bar to psi"
+    assert "         set by hand: flow, heat" in lines
+    assert "repeats  1,700 forgotten early: they would count as late" in lines
+
+
 def test_for_scripts_it_is_json_with_a_digest_where_asked_for(lived):
     found = watchkeeper("status", lived.file, "--json").json
     assert "digest" not in found
@@ -87,6 +136,7 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     async with plants.serving(made) as running:
         await until(lambda: running.status["backlog"].get("inbox") == 4)
         await until(lambda: running.status["sources"]["rig"]["state"] == "ended")
+        await until(lambda: running.service.supervisors["other"].state == "waiting")
         found = (await asyncio.to_thread(watchkeeper, "status", made.file, "--json")).json
         said = await asyncio.to_thread(watchkeeper, "status", made.file)
     live = found["running"]
@@ -103,14 +153,11 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert "sink     inbox: 4 waiting; held up: " in said.out
 
 
-def test_what_held_a_source_up_is_over_when_the_service_says_so():
-    stored = {"state": "waiting", "reason": "no answer"}
-    assert _connection(stored, None) == ("waiting", "no answer")
-    assert _connection(stored, {"state": "running", "reason": ""}) == ("running", "")
-    assert _connection({"state": "lost", "reason": ""}, {"state": "running", "reason": ""}) == (
-        "lost",
-        "",
-    )
+def test_the_running_service_knows_better_than_what_was_stored():
+    stored = {"state": "lost", "reason": "no answer"}
+    assert _connection(stored, None) == ("lost", "no answer")
+    for state, reason in (("running", ""), ("silent", ""), ("waiting", "no answer")):
+        assert _connection(stored, {"state": state, "reason": reason}) == (state, reason)
 
 
 async def test_a_tag_of_which_nothing_came_is_named_while_its_source_runs(tmp_path):

@@ -30,6 +30,7 @@ def frames(values, *, fresh=(0,), start=0, row=0):
         value=value,
         age=np.zeros((count, 2), np.float32),
         valid=~np.isnan(value),
+        forced=np.zeros(value.shape, bool),
         fresh=np.isin(np.arange(count), fresh),
     )
 

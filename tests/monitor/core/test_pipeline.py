@@ -1,5 +1,6 @@
 """The step as a whole: what must hold whatever is sent, and single cases in plain sight."""
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -221,6 +222,21 @@ def test_rejected_notices_are_counted():
     stepped(pipeline, Notice(source="s", kind=NoticeKind.REJECTED, reason="no number", count=3))
     counts = pipeline.conservation["s"]
     assert (counts.received, counts.rejected) == (3, {"no number": 3})
+
+
+def test_reasons_and_examples_that_come_from_outside_do_not_grow_without_end():
+    pipeline = Pipeline(plan(kind()), {})
+    for number in range(200):
+        reason, example = f"{number} {'x' * 5000}", "y" * 5000
+        stepped(
+            pipeline,
+            Notice(source="s", kind=NoticeKind.REJECTED, reason=reason, count=2, example=example),
+        )
+    counts = pipeline.conservation["s"]
+    assert (counts.received, sum(counts.rejected.values())) == (400, 400)
+    assert len(counts.rejected) == 51
+    assert counts.rejected["other"] == 300
+    assert len(json.dumps(pipeline.status())) < 100_000
 
 
 def test_a_source_is_as_it_said_last_and_its_last_stamp_is_one_that_was_taken():

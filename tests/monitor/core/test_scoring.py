@@ -31,6 +31,7 @@ def frames(letters, *, rows=None, seed=0):
         value=np.where(valid, 50 + random.normal(size=valid.shape), NAN),
         age=np.zeros(valid.shape, np.float32),
         valid=valid,
+        forced=np.zeros_like(valid),
         fresh=np.array([letter == "f" for letter in letters]),
     )
     modes = {"s": RunState.STARTING, "o": RunState.OFF}
@@ -45,8 +46,17 @@ def scorer(bundles):
     )
 
 
+def score(scorer, letters, **given):
+    return judged(scorer, *frames(letters, **given))
+
+
+def judged(scorer, made, running):
+    """The scores where the model may see all that is valid."""
+    return scorer.score(made, running, made.valid)
+
+
 def states(scorer, letters):
-    return scorer.score(*frames(letters)).state.tolist()
+    return score(scorer, letters).state.tolist()
 
 
 def test_scores_count_once_the_model_is_warm(scorer):
@@ -64,7 +74,7 @@ def test_a_machine_that_does_not_run_is_off_and_warms_up_when_it_does(scorer, le
 
 
 def test_nothing_valid_is_blind_and_says_nothing(scorer):
-    scores = scorer().score(*frames("frrrbr"))
+    scores = score(scorer(), "frrrbr")
     assert scores.state.tolist() == [WARMING] * 3 + [OK, BLIND, OK]
     assert (scores.raw[4], scores.surprise[4]) == (0, 0)
     assert scores.blame[4].tolist() == [0] * len(SEEN)
@@ -72,12 +82,12 @@ def test_nothing_valid_is_blind_and_says_nothing(scorer):
 
 
 def test_coverage_is_the_share_of_the_models_channels_that_is_valid(scorer):
-    assert scorer().score(*frames("frrh")).coverage.tolist() == pytest.approx([1, 1, 1, 0.6])
+    assert score(scorer(), "frrh").coverage.tolist() == pytest.approx([1, 1, 1, 0.6])
 
 
 def test_without_a_model_everything_is_blind_but_off_stays_off():
     scorer = Scorer("k", KIND, np.array([7], np.int32), None)
-    scores = scorer.score(*frames("frrso"))
+    scores = score(scorer, "frrso")
     assert scores.state.tolist() == [BLIND, BLIND, BLIND, OFF, OFF]
     assert np.isnan(scores.expected).all()
     assert np.isfinite(scores.value).all()
@@ -85,7 +95,7 @@ def test_without_a_model_everything_is_blind_but_off_stays_off():
 
 
 def test_a_channel_the_model_does_not_see_has_no_expectation_and_no_blame(scorer):
-    scores = scorer().score(*frames("frrrr"))
+    scores = score(scorer(), "frrrr")
     assert np.isnan(scores.expected[:, -1]).all()
     assert scores.blame[:, -1].tolist() == [0] * 5
     assert np.isfinite(scores.expected[:, :-1]).all()
@@ -93,19 +103,19 @@ def test_a_channel_the_model_does_not_see_has_no_expectation_and_no_blame(scorer
 
 
 def test_scores_carry_the_assets_own_numbers(scorer):
-    assert scorer(3).score(*frames("ffrr", rows=[0, 2, 2, 2])).asset.tolist() == [7, 9, 9, 9]
+    assert score(scorer(3), "ffrr", rows=[0, 2, 2, 2]).asset.tolist() == [7, 9, 9, 9]
 
 
 @pytest.mark.parametrize("model", ["ewma", "gru", "lstm"])
 @pytest.mark.parametrize("others", [1, 2, 7, 30])
 def test_the_bits_of_an_asset_do_not_depend_on_who_else_is_there(scorer, model, others):
     mine, running = frames("frrrorrrr", seed=1)
-    alone = scorer(model=model).score(mine, running)
+    alone = judged(scorer(model=model), mine, running)
     parts = [frames("frrrorrrr", seed=1 if row == others // 2 else row) for row in range(others)]
     together = Frames.join(
         [replace(part, asset=np.full(9, row)) for row, (part, _) in enumerate(parts)]
     )
-    scores = scorer(others, model).score(together, np.tile(running, others))
+    scores = judged(scorer(others, model), together, np.tile(running, others))
     at = slice(others // 2 * 9, others // 2 * 9 + 9)
     for name in ("raw", "surprise", "blame", "expected", "spread", "coverage", "state"):
         whole = getattr(scores, name)[at]
@@ -115,19 +125,19 @@ def test_the_bits_of_an_asset_do_not_depend_on_who_else_is_there(scorer, model, 
 @pytest.mark.parametrize("model", ["ewma", "gru", "lstm"])
 def test_a_state_saved_mid_stream_and_taken_back_gives_the_same_rest(scorer, model):
     made, running = frames("frrrrrrr")
-    whole = scorer(model=model).score(made, running)
+    whole = judged(scorer(model=model), made, running)
     first, second = scorer(model=model), scorer(2, model)
-    first.score(made.rows(np.arange(8) < 5), running[:5])
+    judged(first, made.rows(np.arange(8) < 5), running[:5])
     second.restore(first.snapshot(), np.array([0]), np.array([1]))
     rest = made.rows(np.arange(8) >= 5)
-    found = second.score(replace(rest, asset=np.ones(3, np.intp)), running[5:])
+    found = judged(second, replace(rest, asset=np.ones(3, np.intp)), running[5:])
     assert found.surprise.tolist() == whole.surprise[5:].tolist()
     assert found.state.tolist() == whole.state[5:].tolist()
 
 
 def test_states_of_another_model_are_left_behind(scorer, bundles):
     first, second = scorer(model="gru"), scorer(model="lstm")
-    first.score(*frames("frrrr"))
+    score(first, "frrrr")
     second.restore(first.snapshot(), np.array([0]), np.array([0]))
     assert states(second, "rrrr") == [WARMING] * 3 + [OK]
     without = Scorer("k", KIND, np.array([7], np.int32), None)
@@ -146,6 +156,20 @@ def test_states_of_another_model_are_left_behind(scorer, bundles):
 def test_a_value_too_large_for_the_store_is_infinite_there(scorer):
     given, running = frames("frrrr")
     given.value[2, 0] = 1e300
-    found = scorer().score(given, running)
+    found = judged(scorer(), given, running)
     assert np.isinf(found.value).sum() == 1
     assert found.value[2, 0] == np.inf
+
+
+def test_what_the_model_may_not_see_is_shown_and_changes_no_score(scorer):
+    made, running = frames("frrrrrrr")
+    evidence = made.valid.copy()
+    evidence[4:, 0] = False
+    strange = made.value.copy()
+    strange[4:, 0] = 1e6
+    seen = scorer().score(made, running, evidence)
+    found = scorer().score(replace(made, value=strange), running, evidence)
+    assert found.surprise.tolist() == seen.surprise.tolist()
+    assert found.coverage.tolist() == pytest.approx([1] * 4 + [0.8] * 4)
+    assert found.value[4:, 0].tolist() == [1e6] * 4
+    assert not found.blame[4:, 0].any()

@@ -198,6 +198,17 @@ def test_a_clock_that_is_set_back_does_not_make_it_longer(raised):
     assert told(plant.do(Beat(), later=700)) == [(UNSHELVED, True)]
 
 
+def test_what_is_shelved_after_a_clock_ran_ahead_stays_so_for_its_time(raised):
+    plant, alarm = raised
+    plant.now += 9000 * HOUR
+    plant.do(Beat())
+    plant.now -= 9000 * HOUR
+    plant.do(Beat())
+    plant.shelve(alarm)
+    assert told(plant.do(Beat(), later=3000)) == []
+    assert told(plant.do(Beat(), later=700)) == [(UNSHELVED, True)]
+
+
 def test_the_end_of_what_is_no_longer_configured_is_told_when_the_shelf_ends(raised):
     plant, alarm = raised
     plant.shelve(alarm)

@@ -12,7 +12,14 @@ import pytest
 from support.plants import until
 
 from monitor.live import control
-from monitor.live.control import MOST_BYTES, Control, NotRunningError, RequestError, ask
+from monitor.live.control import (
+    MOST_BYTES,
+    MOST_CALLERS,
+    Control,
+    NotRunningError,
+    RequestError,
+    ask,
+)
 
 
 async def echo(request):
@@ -73,7 +80,9 @@ async def test_what_cannot_be_done_is_said_in_words(tmp_path):
             await asyncio.to_thread(ask, tmp_path, "nothing")
 
 
-@pytest.mark.parametrize("line", [b"{\n", b"[]\n", b"1\n", b"\n", b"\xff\n", b'{"request": []}\n'])
+@pytest.mark.parametrize(
+    "line", [b"{\n", b"[]\n", b"1\n", b"\n", b"\xff\n", b'{"request": []}\n', b"[" * 60_000 + b"\n"]
+)
 async def test_what_is_no_request_is_an_error_and_the_next_is_heard(line, tmp_path):
     async with listening(tmp_path):
         wrong, right = await spoken(tmp_path, line, b'{"request": "echo"}\n')
@@ -93,6 +102,19 @@ async def test_a_line_without_end_is_refused_and_not_kept(tmp_path):
     async with listening(tmp_path):
         (found,) = await spoken(tmp_path, b"x" * (20 * MOST_BYTES))
         assert found == {"error": f"more than {MOST_BYTES} bytes in a line"}
+        assert await asyncio.to_thread(ask, tmp_path, "echo") == {}
+
+
+async def test_more_callers_than_a_person_can_be_are_told_to_come_again(tmp_path):
+    path = str(tmp_path / control.SOCKET)
+    async with listening(tmp_path) as found:
+        lines = [await asyncio.open_unix_connection(path) for _ in range(MOST_CALLERS)]
+        await until(lambda: len(found._talking) == MOST_CALLERS)
+        with pytest.raises(RequestError, match="others ask just now"):
+            await asyncio.to_thread(ask, tmp_path, "echo")
+        for _, writer in lines:
+            writer.close()
+        await until(lambda: not found._talking)
         assert await asyncio.to_thread(ask, tmp_path, "echo") == {}
 
 

@@ -16,3 +16,9 @@ def test_adding_leaves_what_was_there():
     second = first.plus([1.0, 2.0])
     assert (sum(first.counts), sum(second.counts)) == (1, 3)
     assert second.total_s == 4.0
+
+
+def test_a_clock_that_is_put_back_takes_nothing_off_the_sum():
+    found = Latency().plus([1.0]).plus([-3600.0, 0.5])
+    assert found.total_s == 1.5
+    assert sum(found.counts) == 3

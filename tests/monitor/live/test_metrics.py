@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.standings import NOW, SECOND, sink, source, standing
 
-from monitor.live.intake import SourceState
 from monitor.live.metrics import exposition
+from monitor.live.standing import Desired, SourceState
 
 
 def read(page):
@@ -29,6 +29,17 @@ def test_what_became_of_the_samples_adds_up():
     assert found["samples_late_total", rig] == 1
     assert found["samples_rejected_total", (("reason", "unknown_tag"), *rig)] == 2
     assert found["conservation_missing", rig] == 0
+
+
+def test_what_a_source_said_is_missing_and_what_came_back_is_counted_by_kind():
+    found = read(exposition(standing()))
+
+    def of(name, kind):
+        return found[name, (("kind", kind), ("source", "rig"))]
+
+    assert (of("source_gaps_total", "gap"), of("source_gap_seconds_total", "gap")) == (2, 3.0)
+    assert (of("source_gaps_total", "filled"), of("source_gap_seconds_total", "filled")) == (1, 1.0)
+    assert of("source_gaps_total", "overflow") == 0
 
 
 def test_the_latency_is_a_histogram():
@@ -82,6 +93,7 @@ def test_sources_and_sinks_say_how_they_stand():
     )
     assert found["source_connected", (("source", "rig"),)] == 1
     assert found["source_connected", (("source", "line"),)] == 0
+    assert found["source_desired", (("source", "line"),)] == 1
     assert found["source_last_sample_age_seconds", (("source", "rig"),)] == 0.5
     assert ("source_last_sample_age_seconds", (("source", "line"),)) not in found
     assert found["sink_away", (("sink", "db"),)] == 1
@@ -90,6 +102,27 @@ def test_sources_and_sinks_say_how_they_stand():
     assert found["dead_letter_total", (("sink", "db"),)] == 2
     assert found["dead_letter_total", (("sink", "hook"),)] == 0
     assert found["outbox_dropped_total", (("sink", "db"),)] == 4
+
+
+def test_the_work_of_supervisors_is_counted():
+    bad = source(
+        desired=Desired.STOPPED,
+        state=SourceState.REFUSED,
+        restarts=3,
+        rebuilds=2,
+        watchdog=1,
+    )
+    found = read(
+        exposition(standing(sources={"rig": bad, "line": source(state=SourceState.SILENT)}))
+    )
+    for name, count in (("restarts", 3), ("rebuilds", 2), ("watchdog", 1)):
+        assert found[f"source_{name}_total", (("source", "rig"),)] == count
+        assert found[f"source_{name}_total", (("source", "line"),)] == 0
+    assert found["source_desired", (("source", "rig"),)] == 0
+    assert found["source_connected", (("source", "rig"),)] == 0
+    assert found["source_fresh", (("source", "rig"),)] == 0, "it was heard, but is given up"
+    assert found["source_connected", (("source", "line"),)] == 1
+    assert found["source_fresh", (("source", "line"),)] == 0
 
 
 def test_what_a_source_says_of_itself_becomes_a_metric_of_its_kind():

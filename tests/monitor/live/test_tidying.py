@@ -6,8 +6,8 @@ from support.keeping import SECOND, START, batch, event, message, points, scores
 from connectors.points import Message, Points
 from monitor.core.records import Beat, Gap, Record, Results, Transition
 from monitor.live import tidying as room
-from monitor.live.tidying import DAY, HOUR, Retention, Tidying
-from monitor.state.database import Database
+from monitor.live.tidying import DAY, HOUR, Believed, Retention, Tidying
+from monitor.state.database import LATEST, Database
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
 from monitor.state.rollups import Rollups, Width
@@ -46,9 +46,9 @@ def at(when):
     return (when - START) / SECOND
 
 
-def tidy(database, *, now=NOW, most=100):
+def tidy(database, *, now=NOW, most=100, stepped=LATEST):
     """Do all jobs until none has more to do; how many transactions it took."""
-    jobs, count = Tidying(database, KEEP).jobs(now), 0
+    jobs, count = Tidying(database, KEEP).jobs(now, elapsed_s=0, stepped=stepped), 0
     while jobs:
         count += 1
         assert count <= most
@@ -149,7 +149,73 @@ def test_a_job_deletes_a_bounded_number_and_comes_again_until_all_is_gone(databa
     monkeypatch.setattr(room, "ROWS", 10)
     gaps = [Gap(asset="p1", since=n, until=n + 1) for n in range(95)]
     keep(database, scores([0]), gaps=gaps)
-    idle = len(Tidying(database, KEEP).jobs(NOW))
+    idle = len(Tidying(database, KEEP).jobs(NOW, elapsed_s=0, stepped=LATEST))
     assert tidy(database) == idle + 9
     assert Store(database).gaps() == []
     assert tidy(database) == idle, "what has nothing to do does not come again"
+
+
+# The wall clock is set
+
+
+def test_a_clock_that_jumps_ahead_deletes_nothing_before_it_has_lasted(database):
+    with database.atomic() as tx:
+        Journal(database).append(tx, Record(NOW, Beat()))
+        Store(database).write(tx, Results(late=(batch(1).body,)), done=1)
+    for record in (1, 1):
+        save(database, Snapshots(database), {}, record=record)
+    keep(database, scores([0]))
+    tidying = Tidying(database, KEEP)
+
+    def left(now, elapsed_s):
+        jobs = tidying.jobs(now, elapsed_s=elapsed_s, stepped=LATEST)
+        with database.atomic() as tx:
+            for job in jobs:
+                job(tx)
+        return len(list(Store(database).late()))
+
+    assert left(NOW, 0) == 1
+    year = 365 * DAY
+    assert left(NOW + year, 30) == 1
+    assert left(NOW + 60 * SECOND, 60) == 1, "it was put right"
+    assert left(NOW + year, 90) == 1
+    assert left(NOW + year, 3000) == 1
+    assert left(NOW + year, 90 + 3600) == 0, "it has lasted: so it is true"
+
+
+def test_a_service_that_was_away_for_long_deletes_only_after_an_hour():
+    believed = Believed(NOW)
+    assert believed.at(NOW + 40 * DAY, 0) == NOW
+    assert believed.at(NOW + 40 * DAY, 1800) == NOW + 1800 * SECOND
+    assert believed.at(NOW + 40 * DAY, 3600) == NOW + 40 * DAY
+
+
+def test_a_clock_that_is_put_back_is_believed_at_once():
+    believed = Believed(None)
+    assert believed.at(NOW, 0) == NOW
+    assert believed.at(NOW - DAY, 30) == NOW - DAY
+    assert believed.at(NOW - DAY + 30 * SECOND, 60) == NOW - DAY + 30 * SECOND
+
+
+def test_scores_from_the_future_do_not_make_those_of_today_old(database):
+    today = (NOW - START) / SECOND
+    keep(database, scores([today]), scores([today + 99 * 86400]))
+    tidy(database)
+    assert [block.tick.tolist() for block in Store(database).scores()] == [
+        [NOW],
+        [NOW + 99 * DAY],
+    ]
+
+
+def test_a_record_that_was_not_stepped_is_kept_whatever_snapshots_say(database):
+    journal = Journal(database)
+    with database.atomic() as tx:
+        for hours in (5, 4, 3, 1):
+            journal.append(tx, Record(NOW - hours * HOUR, Beat()))
+        Store(database).write(tx, Results(), done=4)
+    for record in (3, 4):
+        save(database, Snapshots(database), {}, record=record)
+    tidy(database, stepped=1)
+    assert journal.first() == 2
+    tidy(database, stepped=4)
+    assert journal.first() == 4

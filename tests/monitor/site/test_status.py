@@ -7,10 +7,14 @@ from support.keeping import points
 from support.plants import CHANNELS, TICKS, Split
 
 from connectors.points import Points
+from monitor.core.missing import GapKind, SourceGap
+from monitor.core.records import Results
 from monitor.site.status import rejected, summary
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.losses import Loss, Losses
+from monitor.state.names import Names
 from monitor.state.outbox import Outbox
+from monitor.state.store import Store
 
 
 def test_a_plant_that_never_ran_has_nothing_to_say(tmp_path):
@@ -40,6 +44,10 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "late": 0,
         "rejected": {},
         "examples": {},
+        "outrun": 0,
+        "marks": {},
+        "unit_changed": {},
+        "gaps": {"told": 0, "filled": 0, "missing_s": 0.0, "last": None},
         "state": "ended",
         "reason": "",
         "last_ns": (plants.START + TICKS - 1) * plants.SECOND,
@@ -103,3 +111,29 @@ def test_what_could_not_be_taken_is_counted_by_its_reason(tmp_path):
     assert found["samples_conserved"]
     with DatabaseReader(made.data) as database:
         assert summary(database) == found
+
+
+def test_what_a_source_said_of_itself_is_shown_with_names(tmp_path):
+    gap = SourceGap(
+        source="plc", kind=GapKind.GAP, since=0, until=3 * 10**9, reason="cable out", received=9
+    )
+    with Database(tmp_path) as database:
+        with database.atomic() as tx:
+            Names(database).tag_ids(tx, ["p1/flow"])
+            Store(database).write(tx, Results(source_gaps=(gap,)), done=1)
+            Store(database).write_status(
+                tx,
+                {
+                    "unit_changed": {"plc": {"0": "bar to psi", "all": ""}},
+                    "marks": {"plc": {"forced": 3}},
+                    "outrun": {"plc": 2},
+                    "repeats_forgotten": 5,
+                },
+            )
+        whole = summary(database)
+    found = whole["sources"]["plc"]
+    assert (found["outrun"], whole["repeats_forgotten"]) == (2, 5)
+    assert found["unit_changed"] == {"p1/flow": "bar to psi", "all": ""}
+    assert found["marks"] == {"forced": 3}
+    assert (found["gaps"]["told"], found["gaps"]["missing_s"]) == (1, 3.0)
+    assert found["gaps"]["last"]["reason"] == "cable out"

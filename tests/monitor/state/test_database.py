@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.keeping import batch
 
+from monitor.state import database as database_room
 from monitor.state import migrations
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import (
@@ -144,6 +145,19 @@ def test_a_folder_that_may_not_be_written_says_so():
             os.seteuid(mine)
             for path in (folder, folder / "state"):
                 path.chmod(0o755)
+
+
+def test_a_new_folder_is_durable_with_all_that_it_stands_in(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(database_room, "fsync_folder", synced.append)
+    Database(tmp_path / "plants" / "works" / "state").close()
+    assert {tmp_path, tmp_path / "plants", tmp_path / "plants" / "works"} <= set(synced)
+
+
+def test_text_that_was_damaged_reads_as_other_text(database):
+    with database.atomic() as tx:
+        tx.execute("INSERT INTO loss (what, count) VALUES (CAST(x'66ff' AS TEXT), 1)")
+    assert database.query("SELECT what FROM loss") == [("f\N{REPLACEMENT CHARACTER}",)]
 
 
 def test_a_file_in_the_folders_place_says_so(tmp_path):

@@ -130,6 +130,24 @@ def test_reading_stops_at_the_bytes_allowed_but_gives_at_least_one(database):
     assert numbers(journal.read(100)) == []
 
 
+def test_large_records_are_not_fetched_many_at_once(database, monkeypatch):
+    with database.atomic() as tx:
+        for number in range(1, 41):
+            Journal(database).append(tx, batch(number, size=100_000 if number % 2 else 1))
+    fetched, query = [], Database.query
+
+    def counted(self, sql, arguments=()):
+        rows = query(self, sql, arguments)
+        if "body FROM journal" in sql:
+            fetched.append([len(row[-1]) for row in rows])
+        return rows
+
+    monkeypatch.setattr(Database, "query", counted)
+    assert numbers(Journal(database).read(0)) == list(range(1, 41))
+    assert max(len(page) for page in fetched) > 1
+    assert all(len(page) == 1 or sum(page) <= 1 << 20 for page in fetched)
+
+
 def test_a_record_encoded_beforehand_is_the_same(database):
     with database.atomic() as tx:
         Journal(database).append(tx, encode(batch(5)))

@@ -1,15 +1,18 @@
 """Files that earlier versions wrote must be read by every later one.
 
 ``tests/data/state`` keeps one database of each schema (packed) and one snapshot of each version, as
-``fill`` made them when that version was current. A new schema or version adds its file; none is
-ever changed.
+``fill`` made them when that version was current, and whole plants that were watched by earlier
+versions. A new schema or version adds its file; none is ever changed.
 """
 
 import gzip
 import shutil
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support import plants
 from support.keeping import batch, event, message, points, same, scores
 
 from connectors.batch import Notice, NoticeKind
@@ -23,10 +26,11 @@ from monitor.core.records import (
     PictureResult,
     Record,
     Results,
+    Scores,
     Transition,
 )
 from monitor.state import migrations
-from monitor.state.database import Database
+from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
@@ -143,6 +147,26 @@ def test_a_snapshot_of_an_earlier_version_is_read(kept, database):
     found = Snapshots(database).latest()
     assert same(found.tree, TREE)
     assert found.meta == {"epoch": "c0"}
+
+
+@pytest.mark.parametrize("kept", sorted(KEPT.glob("plant-*.tar.gz")), ids=lambda path: path.name)
+def test_a_plant_that_an_earlier_version_watched_is_watched_on(kept, tmp_path):
+    """It was stopped in the middle of an alarm, after 155 of 240 s: database, snapshots, model."""
+    with tarfile.open(kept) as packed:
+        packed.extractall(tmp_path, filter="data")
+    made = plants.Plant(tmp_path / "plant", {})
+    expected = plants.backfill(made)
+    found = plants.run(made)
+    assert found.summary["samples_received"] == 2 * 240 * 3
+    assert found.summary["samples_conserved"]
+    assert found.summary["frames"] == expected.summary["frames"] == 480
+    assert found.summary["frames_scored"] == expected.summary["frames_scored"]
+    assert [one[:2] for one in found.events] == [one[:2] for one in expected.events]
+    with DatabaseReader(made.data) as live, DatabaseReader(made.data / "backfill") as anew:
+        one, other = (Scores.join(list(Store(of).scores(asset=1))) for of in (live, anew))
+    assert one.tick.tolist() == other.tick.tolist()
+    assert one.state.tolist() == other.state.tolist()
+    assert np.allclose(one.surprise, other.surprise, atol=0.01, equal_nan=True)
 
 
 def test_every_schema_has_its_kept_file():

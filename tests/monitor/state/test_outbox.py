@@ -154,6 +154,16 @@ def test_a_dead_letter_is_put_aside_for_its_sink_and_survives_pruning(outbox):
     assert same(letter.item, message("m1"))
 
 
+def test_a_reason_as_long_as_a_page_is_cut(outbox):
+    with outbox.database.atomic() as tx:
+        outbox.register(tx, {"hook": (Message,)})
+    put(outbox, message("m1"))
+    with outbox.database.atomic() as tx:
+        outbox.dead_letter(tx, "hook", 1, "no " * 100_000)
+    (letter,) = outbox.dead_letters()
+    assert len(letter.reason) == 1000
+
+
 def test_a_damaged_item_is_named_and_can_be_put_aside(outbox):
     put(outbox, message("m1"), message("m2"))
     with outbox.database.atomic() as tx:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.keeping import SECOND, START, scores
 
 from monitor.core.records import Results, ScoreState
+from monitor.state.losses import Losses
 from monitor.state.rollups import Rollups, Width
 from monitor.state.store import Store, rows_of
 
@@ -222,3 +223,21 @@ def test_a_damaged_block_is_given_up_with_an_error_and_holds_back_no_other(
         assert roll(rollups) == 2
     assert "score block 1 of pump" in caplog.text
     assert only(rollups, Width.MINUTE).states.tolist() == [[1, 0, 0, 0]]
+    assert Losses(database).damaged()["score_blocks"] == 1
+
+
+def test_a_damaged_row_is_begun_anew_counted_and_holds_back_no_other(
+    keep, rollups, database, caplog
+):
+    keep(scores([1]), scores([1], asset=1))
+    roll(rollups)
+    with database.atomic() as tx:
+        tx.execute("UPDATE rollup SET body = zeroblob(9) WHERE asset = 0")
+    keep(scores([2]), scores([2], asset=1))
+    with caplog.at_level(logging.ERROR):
+        roll(rollups)
+    assert "rollup of asset 0" in caplog.text
+    assert Losses(database).damaged()["rollup_rows"] == 2, "of minutes, and of hours"
+    for asset, count in ((0, 1), (1, 2)):
+        (found,) = rollups.read(Width.MINUTE, asset)
+        assert found.states[:, 0].sum() == count
