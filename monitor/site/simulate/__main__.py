@@ -6,6 +6,7 @@ pipe that is full would hold it up), and stopped.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -19,9 +20,10 @@ from monitor.site.simulate.running import Progress, Run, until_stopped
 
 
 def say(state: str, **words: Any) -> None:
-    """One line for whoever started this."""
-    sys.stdout.write(json.dumps({"state": state, **words}) + "\n")
-    sys.stdout.flush()
+    """One line for whoever started this, if that one is still there."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps({"state": state, **words}) + "\n")
+        sys.stdout.flush()
 
 
 async def main(folder: Path, for_ms: int | None) -> None:
