@@ -1,10 +1,12 @@
 """A prepared simulation as a process of its own: ``python -m monitor.site.simulate FOLDER [MS]``.
 
-It goes on with the ledger in the folder for so many milliseconds, or until SIGTERM or SIGINT, and
-says how it stands in lines of JSON on stdout: ready, running each second, stopped.
+It goes on with the ledger in the folder for so many milliseconds, or until SIGTERM or SIGINT. It
+says how it stands in lines of JSON on stdout: ready, running (once: nobody may be listening, and a
+pipe that is full would hold it up), and stopped.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -14,23 +16,30 @@ from typing import Any
 
 from monitor.live.clock import SystemClock
 from monitor.site.simulate.ledger import Ledger
-from monitor.site.simulate.running import Run, until_stopped
+from monitor.site.simulate.running import Progress, Run, until_stopped
 
 
 def say(state: str, **words: Any) -> None:
-    """One line for whoever started this."""
-    sys.stdout.write(json.dumps({"state": state, **words}) + "\n")
-    sys.stdout.flush()
+    """One line for whoever started this, if that one is still there."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps({"state": state, **words}) + "\n")
+        sys.stdout.flush()
 
 
 async def main(folder: Path, for_ms: int | None) -> None:
     """Run it."""
     ledger = Ledger(folder)
+    unsaid = ["running"]
+
+    def report(progress: Progress) -> None:
+        while unsaid:
+            say(unsaid.pop(), **asdict(progress))
+
     try:
         ended = await until_stopped(
             Run(ledger, SystemClock(), for_ms=for_ms),
             ready=lambda: say("ready"),
-            report=lambda progress: say("running", **asdict(progress)),
+            report=report,
         )
     finally:
         ledger.close()
