@@ -63,7 +63,7 @@ FAULTS: dict[str, Fault] = {
     "network_opcua": Fault(
         "link down, packets dropped, delayed: OPC UA", 6, "no loss, no dead subscription"
     ),
-    "poison": Fault("poison payloads", 100_000, "no crash, every rejection counted"),
+    "poison": Fault("poison payloads, six decoders", 600_000, "no crash, each rejection counted"),
     "disk_full": Fault("disk full, then freed", 1, "nothing accepted is lost"),
     "soak": Fault("soak, minutes", 120, "no growth of memory, files or lag"),
 }
@@ -139,7 +139,7 @@ def page(results: Mapping[str, Any]) -> str:
         state = "all" if done >= fault.wanted else "part" if done else "not run yet"
         newest = max((unit["date"][:10] for unit in mine), default="")
         runs.append((fault.title, fault.promise, f"{done:,.0f} of {fault.wanted:,}", state, newest))
-        if "sent" in figures:
+        if "stored" in figures:
             names = ("sent", "received", "stored", "duplicate", "late", "in_gaps", "lost_by_peer")
             samples.append((fault.title, *(count(figures, name) for name in names)))
         if figures.get("recovered_s") or figures.get("detected_s"):

@@ -9,6 +9,7 @@ from support.outcomes import MODE, ROOT, Mode, Outcome
 
 PAGE = runpy.run_path(str(ROOT / "scripts" / "make_reliability.py"))
 CODE = outcomes.code()
+REPORTS, TOOK, REASON = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
 
 def fault_of(item):
@@ -61,25 +62,29 @@ def tell(request, pytestconfig):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Keep how a unit ended, and show it on the page."""
+    """Keep how a unit ended, once it is wholly over, and show it on the page."""
     report = yield
     fault = fault_of(item)
-    ended = call.when == "call" or report.failed
-    if MODE is Mode.SHORT or fault is None or not ended or report.skipped:
+    if MODE is Mode.SHORT or fault is None:
         return report
-    outcomes.keep(
-        Outcome(
-            unit=item.nodeid,
-            fault=fault,
-            passed=report.passed,
-            code=CODE,
-            test=outcomes.hash_of(item.path),
-            date=outcomes.now(),
-            took_s=call.duration,
-            figures=item.funcargs.get("figures", {}) if hasattr(item, "funcargs") else {},
-            reason="" if report.passed else str(call.excinfo.value).splitlines()[0][:200],
+    item.stash[REPORTS] = [*item.stash.get(REPORTS, []), report]
+    item.stash[TOOK] = item.stash.get(TOOK, 0.0) + call.duration
+    if report.failed and call.excinfo is not None:
+        item.stash.setdefault(REASON, (str(call.excinfo.value).splitlines() or ["failed"])[0][:200])
+    if call.when == "teardown" and not any(one.skipped for one in item.stash[REPORTS]):
+        outcomes.keep(
+            Outcome(
+                unit=item.nodeid,
+                fault=fault,
+                passed=all(one.passed for one in item.stash[REPORTS]),
+                code=CODE,
+                test=outcomes.hash_of(item.path),
+                date=outcomes.now(),
+                took_s=item.stash[TOOK],
+                figures=(item.funcargs or {}).get("figures", {}),
+                reason=item.stash.get(REASON, ""),
+            )
         )
-    )
-    outcomes.merge()
-    PAGE["write"]()
+        outcomes.merge()
+        PAGE["write"]()
     return report

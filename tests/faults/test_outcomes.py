@@ -18,7 +18,7 @@ ONE = Outcome(
     test="t",
     date="2026-01-01T00:00:00Z",
     took_s=1.0,
-    figures={"times": 2, "sent": 5, "recovered_s": [1.0, 3.0]},
+    figures={"times": 2, "sent": 5, "stored": 5, "recovered_s": [1.0, 3.0]},
 )
 
 
@@ -70,7 +70,7 @@ def test_the_page_adds_what_passed_and_names_what_failed():
         name: {**outcomes.asdict(one), "date": one.date}
         for name, one in {
             "a": ONE,
-            "b": replace(ONE, figures={"times": 3, "sent": 7, "recovered_s": [2.0]}),
+            "b": replace(ONE, figures={"times": 3, "sent": 7, "stored": 7, "recovered_s": [2.0]}),
             "c": replace(ONE, passed=False, reason="it was lost", figures={"times": 9}),
         }.items()
     }
@@ -79,7 +79,7 @@ def test_the_page_adds_what_passed_and_names_what_failed():
     assert (
         "| mosquitto killed | stored = what the broker handed over or still held | 5 of 20" in page
     )
-    assert "| mosquitto killed | 12 |" in page
+    assert "| mosquitto killed | 12 |  | 12 |" in page
     assert "| mosquitto killed |  | 2.00 / 3.00 / 3.00 |" in page
     assert "- `c`: it was lost" in page
     assert page.count("not run yet") == len(SCRIPT["FAULTS"]) - 1
