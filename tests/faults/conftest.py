@@ -9,6 +9,7 @@ from support.outcomes import MODE, ROOT, Mode, Outcome
 
 PAGE = runpy.run_path(str(ROOT / "scripts" / "make_reliability.py"))
 CODE = outcomes.code()
+PATIENCE = 5  # times as long as a unit may take: hours beside others end as they would alone
 REPORTS, TOOK, REASON = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
 
 
@@ -19,7 +20,7 @@ def fault_of(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """A unit that has passed is not run again, where figures are kept."""
+    """Where figures are kept, a unit that has passed is not run again, and has much time."""
     unknown = {fault_of(item) for item in items} - {None, *PAGE["FAULTS"]}
     assert not unknown, f"not in FAULTS of scripts/make_reliability.py: {unknown}"
     if MODE is Mode.SHORT:
@@ -27,9 +28,12 @@ def pytest_collection_modifyitems(config, items):
     known, done = outcomes.known(), []
     for item in items:
         test = outcomes.hash_of(item.path)
-        if fault_of(item) is not None and outcomes.is_done(
-            known.get(item.nodeid), code=CODE, test=test, mode=MODE
-        ):
+        if fault_of(item) is None:
+            continue
+        limit = item.get_closest_marker("timeout")
+        patience_s = 60.0 if limit is None else PATIENCE * limit.args[0]
+        item.add_marker(pytest.mark.timeout(patience_s), append=False)
+        if outcomes.is_done(known.get(item.nodeid), code=CODE, test=test, mode=MODE):
             done.append(item)
     config.hook.pytest_deselected(items=done)
     items[:] = [item for item in items if item not in done]

@@ -91,13 +91,19 @@ def add(figures: dict[str, Any], felt: Felt) -> None:
 
 
 def balance(
-    folder: Path, source: str, figures: dict[str, Any], *, lost_by_peer: int = 0
+    folder: Path,
+    source: str,
+    figures: dict[str, Any],
+    *,
+    lost_by_peer: int = 0,
+    since: int | None = None,
 ) -> Comparison:
     """The two equations, for a simulation's folder and what its watcher stored.
 
-    ``lost_by_peer``: samples of which is known that the peer handed them over to nobody.
+    ``lost_by_peer``: samples of which is known that the peer handed them over to nobody. ``since``:
+    when all tags were read, ns since 1970; left out: since the first one stored.
     """
-    found, summary = compare_folder(folder)
+    found, summary = compare_folder(folder, since=since)
     counts = summary["sources"][source]
     rejected = sum(counts["rejected"].values())
     accounted = counts["stored"] + counts["duplicate"] + counts["late"] + rejected

@@ -5,6 +5,7 @@ it is. Each ends once the last that was sent is stored.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,14 @@ def watching(folder: Path, source: str, **given: Any) -> Plant:
 
 async def go_through(
     made: Plant, source: str, parties: Parties, unit: Unit, stop: Callable[[], object]
-) -> None:
-    """Run the service while all this happens; ``stop`` ends the machines, in a thread."""
+) -> int:
+    """Run the service while all this happens; ``stop`` ends the machines, in a thread.
+
+    Since when everything was read, ns since 1970: a subscription begins tag by tag.
+    """
     async with plants.serving(made) as running:
         watched = await reading(running, source)
+        begun = time.time_ns()
         for outage in unit.outages(parties):
             felt = await suffer(running, watched, outage)
             add(unit.figures, felt)
@@ -75,6 +80,7 @@ async def go_through(
         await caught_up(made)
         await asyncio.to_thread(stop)
         await caught_up(made)
+    return begun
 
 
 async def caught_up(made: Plant) -> None:
@@ -111,8 +117,8 @@ async def server_trial(folder: Path, unit: Unit) -> Comparison:
     sent = Simulator(folder / "plant", simulation)
     made = watching(sent.folder, "plc", **QUICK_PLC)
     with started(sent):
-        await go_through(made, "plc", Parties(sent), unit, sent.stop)
-    return balance(made.folder, "plc", unit.figures)
+        begun = await go_through(made, "plc", Parties(sent), unit, sent.stop)
+    return balance(made.folder, "plc", unit.figures, since=begun)
 
 
 async def foreign_trial(
@@ -146,8 +152,8 @@ async def foreign_trial(
         asset["address"] = opcua.address("{asset}.{tag}")
     with started(server), Device(server, plant) as device:
         parties = Parties(server, way, network)
-        await go_through(made.save(), "plc", parties, unit, device.stop)
-    return balance(made.folder, "plc", unit.figures), made
+        begun = await go_through(made.save(), "plc", parties, unit, device.stop)
+    return balance(made.folder, "plc", unit.figures, since=begun), made
 
 
 def of_opcua(period_ms: int) -> Simulation:
