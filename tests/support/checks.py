@@ -11,7 +11,7 @@ from support.building import NOW, SECOND, START, kind, plan, samples
 from support.definitions import frames_by_definition, scores_one_by_one
 from support.streams import Item, columns, deliveries, sent, sources_of
 
-from connectors.batch import BAD, Notice, NoticeKind, Samples
+from connectors.batch import BAD, Flag, Notice, NoticeKind, Samples
 from models.bundle import Bundle
 from monitor.core.digest import digest
 from monitor.core.frames import Frames
@@ -311,7 +311,11 @@ def _anything(
             return Notice(source=source, kind=NoticeKind.REJECTED, reason="no number", count=3)
         case 1:
             until = around + int(random.integers(0, 10 * SECOND))
-            return Notice(source=source, kind=NoticeKind.ALIVE, since=around, until=until)
+            kinds = [NoticeKind.ALIVE, NoticeKind.GAP, NoticeKind.FILLED]
+            named = tuple(random.integers(0, tags, random.integers(0, 3)).tolist())
+            return Notice(
+                source=source, kind=kinds[random.integers(3)], since=around, until=until, tags=named
+            )
         case 2:
             kinds = [NoticeKind.ENDED, NoticeKind.LOST, NoticeKind.BIRTH, NoticeKind.OVERFLOW]
             return Notice(source=source, kind=kinds[random.integers(4)])
@@ -326,6 +330,6 @@ def _anything(
         tag=random.integers(-2, tags + 3, count).astype(np.int32),
         time=np.where(far, random.choice([0, 4 * START, -(10**15)]), time),
         value=np.where(bad, np.nan, random.normal(50, 3, count)),
-        status=np.where(bad, np.uint32(BAD), np.uint32(0)).astype(np.uint32),
-        flags=np.zeros(count, np.uint8),
+        status=np.where(bad, np.uint32(BAD), random.choice([0, 0x0096_0000])).astype(np.uint32),
+        flags=random.choice([0, Flag.REPLAYED, Flag.RESTAMPED], count).astype(np.uint8),
     )

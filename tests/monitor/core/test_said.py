@@ -4,11 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.building import NOW, SECOND, START, kind, plan, samples, stepped
+from support.building import (
+    BAD,
+    NOW,
+    SECOND,
+    START,
+    Grid,
+    kind,
+    plan,
+    rich_kind,
+    samples,
+    stepped,
+)
 
 from connectors.batch import Flag, Notice, NoticeKind, forced
 from monitor.core.missing import GapKind
 from monitor.core.pipeline import Pipeline
+from monitor.core.plan import ChannelSettings, LimitSettings
 
 FORCED = 0x0096_0000
 
@@ -75,3 +87,121 @@ def test_tags_whose_unit_changed_are_named_with_the_last_reason():
     assert (
         pipeline.status()["unit_changed"] == restored(pipeline).status()["unit_changed"] == changed
     )
+
+
+# ---- set by hand --------------------------------------------------------------------------------
+
+CHANNELS = {
+    "x": ChannelSettings(limits=LimitSettings(high=100)),
+    "x_mean": ChannelSettings(tag="x", aggregate="mean"),
+    "y": ChannelSettings(),
+}
+SHOWN = plan(kind(channels=CHANNELS))
+
+
+def grid_of(*points):
+    grid = Grid(kind(channels=CHANNELS))
+    grid.push(*points)
+    return grid, grid.rest()
+
+
+def test_a_value_set_by_hand_is_shown_until_the_process_speaks_again():
+    grid, frames = grid_of((0, 1, 7.0, FORCED), (0, 4, 8.0), (1, 4, 1.0))
+    assert frames.value[:, 0].tolist() == [7.0, 7.0, 7.0, 8.0]
+    assert frames.forced[:, 0].tolist() == [True, True, True, False]
+    assert not frames.forced[:, 2].any()
+    assert grid.builder.forced == []
+
+
+def test_a_mean_with_one_sample_set_by_hand_is_no_evidence_though_the_last_one_may_be():
+    grid, frames = grid_of((0, 0.5, 7.0, FORCED), (0, 1, 8.0), (0, 3, 9.0), (1, 3, 1.0))
+    assert frames.forced[:, :2].tolist() == [[False, True], [False, True], [False, False]]
+    grid, frames = grid_of((0, 1, 7.0), (0, 2, 9.0, FORCED), (1, 3, 1.0))
+    assert frames.forced[:, :2].tolist() == [[False, False], [True, True], [True, True]]
+    assert grid.builder.forced == [("a0", "x"), ("a0", "x_mean")]
+
+
+def test_a_bad_value_is_not_shown_whoever_set_it():
+    _, frames = grid_of((0, 1, 7.0, FORCED), (0, 2, 8.0, BAD), (1, 3, 1.0))
+    assert frames.forced[:, 0].tolist() == [True, False, False]
+
+
+def test_the_model_does_not_see_what_was_set_by_hand_but_a_limit_does(bundles):
+    of = rich_kind(running=None, lateness_ms=0)
+    pipeline = Pipeline(plan(of), {"k": bundles["ewma"]})
+    calm = [(tag, second, 50.0) for second in range(1, 30) for tag in range(3)]
+    by_hand = [
+        (tag, second, 500.0 if tag == 0 else 50.0, FORCED if tag == 0 else 0)
+        for second in range(30, 40)
+        for tag in range(3)
+    ]
+    ended = Notice(source="s", kind=NoticeKind.ENDED)
+    found = stepped(pipeline, samples(*calm), samples(*by_hand), ended)
+    scores = found.scores[-1] if len(found.scores) == 1 else found.scores[0]
+    forced_at = scores.tick >= START + 30 * SECOND
+    assert scores.coverage[forced_at].tolist() == pytest.approx([0.8] * 10)
+    assert (scores.coverage[~forced_at][:29] == 1).all()
+    assert scores.value[forced_at, 0].tolist() == [500.0] * 10
+    assert not scores.blame[forced_at, 0].any()
+    assert "x high" in {event.point for event in found.alarms}
+    assert pipeline.status()["forced"] == {"a0": ["x"]}
+    assert pipeline.status()["marks"]["s"]["forced"] == 10
+
+
+def test_what_was_set_by_hand_is_still_so_after_a_restart():
+    pipeline = Pipeline(SHOWN, {})
+    stepped(pipeline, samples((0, 1, 7.0, FORCED), (1, 1, 1.0), (1, 3, 1.0), (0, 2.5, 7.0, FORCED)))
+    other = Pipeline(SHOWN, {})
+    other.restore(pipeline.snapshot())
+    assert other.status()["forced"] == pipeline.status()["forced"] == {"a0": ["x", "x_mean"]}
+
+
+# ---- read from history --------------------------------------------------------------------------
+
+
+def replayed(*points):
+    batch = samples(*points)
+    return replace(batch, flags=np.full(len(batch), Flag.REPLAYED, np.uint8))
+
+
+def test_history_that_comes_in_time_is_taken_as_if_it_had_come_live():
+    live, again = Pipeline(SHOWN, {}), Pipeline(SHOWN, {})
+    early, middle, late = [(0, 1, 1.0), (1, 1, 1.0)], [(0, 5, 2.0)], [(0, 12, 3.0), (1, 12, 3.0)]
+    clean = stepped(
+        live,
+        samples(*early),
+        samples(*middle),
+        notice(NoticeKind.ALIVE, 1, 10),
+        samples(*late),
+        Notice(source="s", kind=NoticeKind.ENDED),
+    )
+    found = stepped(
+        again,
+        samples(*early),
+        notice(NoticeKind.GAP, 1, 10),
+        replayed(*middle),
+        notice(NoticeKind.FILLED, 1, 10),
+        samples(*late),
+        Notice(source="s", kind=NoticeKind.ENDED),
+    )
+    (one,), (other,) = clean.scores, found.scores
+    assert one.tick.tolist() == other.tick.tolist()
+    assert np.array_equal(one.value, other.value, equal_nan=True)
+    assert again.conservation == live.conservation
+
+
+def test_history_that_comes_too_late_is_kept_and_ends_no_alarm():
+    pipeline = Pipeline(SHOWN, {})
+    (raised,) = stepped(
+        pipeline, samples((0, 1, 500.0), (0, 9, 500.0), (1, 9, 1.0), (0, 9.5, 500.0))
+    ).alarms
+    found = stepped(
+        pipeline,
+        notice(NoticeKind.GAP, 1, 9),
+        replayed((0, 3, 1.0), (0, 4, 1.0)),
+        notice(NoticeKind.FILLED, 1, 9),
+    )
+    assert raised.active
+    assert found.alarms == ()
+    assert [late.time.tolist() for late in found.late] == [[START + 3 * SECOND, START + 4 * SECOND]]
+    assert pipeline.conservation["s"].late == 2

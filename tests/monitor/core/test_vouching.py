@@ -8,7 +8,6 @@ from support.building import NOW, SECOND, START, Grid, assets, kind, samples, se
 
 from connectors.batch import Flag
 from monitor.core import vouching
-from monitor.core.frames import FrameBuilder
 from monitor.core.missing import GapKind, SourceGap
 from monitor.core.plan import Asset, ChannelSettings
 
@@ -197,6 +196,28 @@ def test_of_a_sample_that_came_too_late_it_is_known_that_the_held_one_is_old():
     assert ages(grid.close())[40] == 0
 
 
+def test_each_late_sample_after_the_held_one_says_it_anew():
+    grid = Told()
+    grid.push((0, 1, 1.0), (1, 1, 1.0))
+    grid.alive(1, 20)
+    grid.close()
+    grid.push((0, 8, 2.0))
+    grid.push((0, 21, 3.0))
+    grid.alive(20, 40)
+    grid.close()
+    grid.push((0, 30, 4.0))
+    grid.alive(40, 50)
+    assert ages(grid.close())[50] == 20
+
+
+def test_history_of_some_tags_makes_no_sample_of_the_others_late():
+    grid = Told()
+    grid.push((0, 1, 1.0), (1, 1, 1.0))
+    grid.say("filled", 1, 20, 1)
+    grid.close()
+    assert not grid.push((0, 10, 1.0)).late.any()
+
+
 def test_a_late_sample_that_is_older_than_the_held_one_says_nothing():
     grid = Told()
     grid.push((0, 5, 1.0), (1, 1, 1.0))
@@ -331,4 +352,3 @@ def test_a_tag_that_moves_to_another_place_takes_its_doubt_along():
     frames = other.close()
     mine = frames.rows(frames.asset == 1)
     assert (ages(mine, 0)[30], ages(mine, 1)[30]) == (0, 25)
-    assert isinstance(other.builder, FrameBuilder)
