@@ -74,7 +74,7 @@ class Decoder:
 
         None at all where nobody wanted anything of them.
         """
-        wave = _Wave(self._source, ahead_s=self._settings.max_ahead_s)
+        wave = _Wave(self._source, ahead_s=self._settings.clock_ahead_s)
         reasons: Counter[Reason] = Counter()
         self.messages += len(messages)
         for message in messages:

@@ -171,7 +171,7 @@ class ReadingSettings(LinkSettings):
         description="A larger payload is rejected and counted; one four times as large is not even "
         "sent to us by a broker that speaks MQTT 5, and nobody is told.",
     )
-    max_ahead_s: float = Field(
+    clock_ahead_s: float = Field(
         60.0,
         ge=0,
         description="A stamp further ahead of its message, or of before 2001, cannot be true: the "

@@ -131,7 +131,9 @@ def test_a_stamp_that_cannot_be_true_gives_way_to_the_time_of_receipt(ms, true, 
 
 
 def test_how_far_a_clock_may_be_ahead_is_a_setting():
-    (batch,) = decoder("a#x", max_ahead_s=7200).decode([came("a", stamped(NOW_MS + HOUR_MS))], "p")
+    (batch,) = decoder("a#x", clock_ahead_s=7200).decode(
+        [came("a", stamped(NOW_MS + HOUR_MS))], "p"
+    )
     assert batch.flags.tolist() == [0]
 
 
@@ -230,6 +232,15 @@ def test_trouble_with_a_topic_is_logged_once_without_its_payload(caplog):
     made.decode([came("a", b"hush"), came("b", b"hush")], "q")
     assert [record.args[1:] for record in caplog.records] == [("a", "not_json"), ("b", "not_json")]
     assert "hush" not in caplog.text
+
+
+def test_a_payload_of_sparkplug_is_rejected_counted_and_its_topic_named(caplog):
+    topic = "spBv1.0/plant/DDATA/edge/pump"
+    metric = b"\x12\x10\x0a\x04flow\x20\x0a\x69\x00\x00\x00\x00\x00\x00\x29\x40"  # 12.5
+    payload = b"\x08\x80\xd8\x8a\xe3\xcc\x31" + metric + b"\x18\x07"  # timestamp, metric, seq
+    batches = decoder(topic).decode([came(topic, payload)], "p")
+    assert rejected(batches) == {"not_json": 1}
+    assert topic in caplog.text
 
 
 def test_the_first_rule_that_fits_counts():
