@@ -4,8 +4,8 @@ Results, outgoing messages and "done up to record n" go into one transaction. Af
 newest snapshot is loaded and the journal replayed from there; what was committed before is worked
 out again, to rebuild the state, and not written twice. Where new records begin, the alarms that
 the store holds as active are what counts: it knows what people were told. A record that does not
-read back is counted, and stepped as a gap of its source; while the disk does not do what it must,
-the step waits.
+read back, or at which the step failed before, is counted, and stepped as a gap of its source. While
+the disk does not do what it must, the step waits.
 """
 
 import logging
@@ -86,6 +86,7 @@ class Stepper:
         self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._done = 0  # results are stored up to this record
         self._unsaved = False  # the last snapshot could not be saved: said once
+        self._poison: set[int] = set()  # records at which the step failed
         self._waits = False  # for the disk: said once
         self._lost = 0  # records that did not read back, to be counted with the next commit
         self._at = 0  # the pipeline has seen up to this record
@@ -95,7 +96,7 @@ class Stepper:
 
     def start(self) -> None:
         """Restore the state, then step. Raises what a snapshot that does not fit raises."""
-        self._done = self._store.done()
+        self._done, self._poison = self._store.done(), self._store.poison()
         self.shown = self._store.status() or {}
         if (snapshot := self._snapshot()) is not None:
             self._pipeline.restore(snapshot.tree)
@@ -182,7 +183,7 @@ class Stepper:
             if number > self._done and not self._settled:
                 self._pipeline.settle(self._store.standing(), self._store.shelves())
                 self._settled = True
-            given = [self._pipeline.step(record) for record in stepped]
+            given = self._stepped(number, stepped)
             self._at = number
             if number > self._done:
                 found += given
@@ -204,17 +205,32 @@ class Stepper:
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before
 
+    def _stepped(self, number: int, records: Sequence[Record]) -> list[Results]:
+        """What follows from a record; where that fails, so does the step, and never again at it."""
+        try:
+            return [self._pipeline.step(record) for record in records]
+        except Exception:
+            with suppress(StorageError):
+                self._writer.submit(
+                    lambda tx: self._store.note_poison(tx, number), size=1024, wait_s=None
+                ).result()
+            raise
+
     def _readable(self) -> Iterator[tuple[int, Sequence[Record]]]:
         """What follows in the journal: each record, or gaps in the place of those that are lost.
 
-        Lost are those that do not read back, and those that are not there: what was damaged is
-        taken out. They are told of with the next record that reads; ends where the disk fails.
+        Lost are those that do not read back, those that are not there, for what was damaged is
+        taken out, and those at which the step failed. They are told of with the next record that
+        reads; ends where the disk fails.
         """
         before = after = self._at  # all up to `before` were given out
         why = ""
         while True:
             try:
                 for number, record in self._journal.read(after):
+                    if number in self._poison:
+                        after, why = number, "the step failed at it before"
+                        continue
                     if after > before:
                         yield after, self._gaps(before + 1, after, record.received, why)
                     yield number, (record,)
