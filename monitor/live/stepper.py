@@ -4,8 +4,8 @@ Results, outgoing messages and "done up to record n" go into one transaction. Af
 newest snapshot is loaded and the journal replayed from there; what was committed before is worked
 out again, to rebuild the state, and not written twice. Where new records begin, the alarms that
 the store holds as active are what counts: it knows what people were told. A record that does not
-read back is counted, and stepped as a gap of its source; while the disk does not do what it must,
-the step waits.
+read back, or at which the step failed before, is counted, and stepped as a gap of its source. While
+the disk does not do what it must, the step waits.
 """
 
 import logging
@@ -15,14 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
-from connectors.batch import Notice, NoticeKind
 from connectors.points import Outgoing
 from monitor.core.pipeline import Pipeline
 from monitor.core.records import Epoch, Record, Results
 from monitor.live.clock import Clock
+from monitor.live.following import Following
 from monitor.live.latency import Latency
 from monitor.live.messages import message
 from monitor.live.points import PointMaker
@@ -77,6 +76,9 @@ class Stepper:
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._snapshots = Outbox(database), Snapshots(database)
         self._losses = Losses(database)
+        self._following = Following(
+            database, sources=lambda: pipeline.status()["sources"], waits=self._say_waiting
+        )
         self._tidying = Tidying(database, retention)
         self._to_tidy: deque[Job] = deque()  # one at a time, between steps
         self._news, self._stopping = threading.Event(), threading.Event()
@@ -87,7 +89,6 @@ class Stepper:
         self._done = 0  # results are stored up to this record
         self._unsaved = False  # the last snapshot could not be saved: said once
         self._waits = False  # for the disk: said once
-        self._lost = 0  # records that did not read back, to be counted with the next commit
         self._at = 0  # the pipeline has seen up to this record
         self._settled = False  # the pipeline knows what people were told
         self._records: Iterator[tuple[int, Sequence[Record]]] | None = None  # being read
@@ -177,12 +178,12 @@ class Stepper:
         received: list[int] = []
         started, before = time.monotonic(), self._at
         fetched = self._records
-        records = fetched or self._readable()
+        records = fetched or self._following.after(self._at, done=self._done)
         for number, stepped in records:
             if number > self._done and not self._settled:
                 self._pipeline.settle(self._store.standing(), self._store.shelves())
                 self._settled = True
-            given = [self._pipeline.step(record) for record in stepped]
+            given = self._stepped(number, stepped)
             self._at = number
             if number > self._done:
                 found += given
@@ -204,50 +205,16 @@ class Stepper:
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before
 
-    def _readable(self) -> Iterator[tuple[int, Sequence[Record]]]:
-        """What follows in the journal: each record, or gaps in the place of those that are lost.
-
-        Lost are those that do not read back, and those that are not there: what was damaged is
-        taken out. They are told of with the next record that reads; ends where the disk fails.
-        """
-        before = after = self._at  # all up to `before` were given out
-        why = ""
-        while True:
-            try:
-                for number, record in self._journal.read(after):
-                    if after > before:
-                        yield after, self._gaps(before + 1, after, record.received, why)
-                    yield number, (record,)
-                    before = after = number
-            except CorruptError as error:
-                if error.number is None:
-                    raise
-                after, why = error.number, str(error)
-            except StorageError as error:
-                self._say_waiting(error)
-                return
-            else:
-                return
-
-    def _gaps(self, first: int, last: int, until: int, why: str) -> Sequence[Record]:
-        """What stands for records that are lost: a gap of each source that they may be of."""
-        if last > self._done:
-            self._lost += last - max(first - 1, self._done)
-        known = sorted(self._pipeline.status()["sources"])
-        of = self._journal.sources(first, last)
-        whole = len(of) == last - first + 1 and all(one is None or one in known for one in of)
-        sources = sorted({one for one in of if one is not None}) if whole else known
-        since = self._journal.received(first - 2)
-        reason = f"records {first} to {last} of the journal are lost: {why}"
-        logger.error("%s.", reason.capitalize())
-        gap = partial(
-            Notice,
-            kind=NoticeKind.GAP,
-            since=until if since is None else min(since, until),
-            until=until,
-            reason=reason,
-        )
-        return [Record(until, gap(source=source)) for source in sources]
+    def _stepped(self, number: int, records: Sequence[Record]) -> list[Results]:
+        """What follows from a record; where that fails, so does the step, and never again at it."""
+        try:
+            return [self._pipeline.step(record) for record in records]
+        except Exception:
+            with suppress(StorageError):
+                self._writer.submit(
+                    lambda tx: self._store.note_poison(tx, number), size=1024, wait_s=None
+                ).result()
+            raise
 
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""
@@ -255,7 +222,7 @@ class Stepper:
         outgoing: list[Outgoing] = [message(event, site=self._site) for event in told]
         if self._points is not None:
             outgoing += self._points.of(results)
-        status, done, lost = self.status(), self._at, self._lost
+        status, done, lost = self.status(), self._at, self._following.lost
 
         def work(tx: Transaction) -> None:
             if self._store.write(tx, results, done=done):
@@ -264,7 +231,7 @@ class Stepper:
             self._store.write_status(tx, status)
 
         self._finish(lambda: self._writer.submit(work, size=_size(results), wait_s=None))
-        self._done, self._lost, self.shown = done, 0, status
+        self._done, self._following.lost, self.shown = done, 0, status
         if outgoing:
             self._announce()
 
