@@ -24,6 +24,7 @@ from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
     Action,
     AlarmEvent,
+    Cause,
     Command,
     Epoch,
     Gap,
@@ -206,11 +207,7 @@ class Pipeline:
             case Notice():
                 self._notice(record.body)
             case Epoch():
-                self._latest = record.received  # a clock that was once wrong is believed no longer
-                self._listen()
-                gone = [_ended(alarm, now=self._latest) for alarm in self._gone]
-                events += self._shelves.mark(gone)
-                self._gone = []
+                events += self._begin(record.body, received=record.received)
             case Command():
                 events += self._obey(record.body)
             case _:
@@ -368,6 +365,17 @@ class Pipeline:
                 late.append(_rows(samples, mine[intake.late]))
                 self._late[samples.source] += int(intake.late.sum())
         return tuple(late), touched
+
+    def _begin(self, epoch: Epoch, *, received: int) -> list[AlarmEvent]:
+        """What follows from another configuration; assets that it does not touch are not."""
+        if epoch.cause is Cause.START:
+            self._latest = received  # a clock that was once wrong is believed no longer
+            self._listen()
+        else:
+            for kind in self._kinds.values():
+                kind.frames.await_new(self._now)
+        gone, self._gone = self._gone, []
+        return self._shelves.mark(_ended(alarm, now=self._latest) for alarm in gone)
 
     def _obey(self, command: Command) -> list[AlarmEvent]:
         """What follows from what a person did; nothing where no alarm is of that name."""

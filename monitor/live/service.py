@@ -15,24 +15,19 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from connectors.contract import Sink, Source
-from connectors.points import Points
-from models.bundle import Bundle
 from monitor.core.conservation import Conservation
-from monitor.core.pipeline import Pipeline
-from monitor.core.plan import Plan
-from monitor.core.records import Beat, Body, Epoch, Record
+from monitor.core.records import Beat, Body, Cause, Record
 from monitor.live.clock import Clock
 from monitor.live.commands import Commands
 from monitor.live.control import Control
 from monitor.live.delivery import Delivery
 from monitor.live.health import judge
 from monitor.live.intake import Behind, Intake, SourceState
-from monitor.live.points import PointMaker, health_points
+from monitor.live.points import health_points
+from monitor.live.setup import Setup
 from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
 from monitor.live.stepper import Stepper
 from monitor.live.threads import in_thread, submitted
-from monitor.live.tidying import Retention
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode
@@ -64,52 +59,27 @@ class Service:
     def __init__(
         self,
         database: Database,
-        plan: Plan,
-        bundles: Mapping[str, Bundle],
+        setup: Setup,
         *,
-        config_hash: str,
-        sources: Sequence[Source],
-        sinks: Sequence[Sink],
         clock: Clock,
-        channel_score_s: float,
-        shelve_hours: float,
-        retention: Retention,
     ) -> None:
         self._database, self._clock = database, clock
-        self._sources, self._sinks = sources, sinks
         self._journal, self._outbox = Journal(database), Outbox(database)
         self._store = Store(database)
-        self._epoch = Epoch(
-            config=config_hash, bundles={kind: bundle.hash for kind, bundle in bundles.items()}
-        )
-        self._site = plan.site
-        self._data_ends = {  # ns, by kind: of what its model learnt from
-            kind: max(asset.last for asset in bundle.card.data.values())
-            for kind, bundle in bundles.items()
-        }
-        self._gpu = any(bundle.detector.device != "cpu" for bundle in bundles.values())
-        self._expected_s = _expected_s(plan)
-        self._tags = _tags(plan)
         self._writer = Writer(database)
         self._intakes: list[Intake] = []
         self._deliveries: list[Delivery] = []
         self._started = clock.now()
         self._trouble = ""  # why nothing goes into the journal
         self._stop = asyncio.Event()
-        points = None
-        self._wants_points = any(Points in sink.accepts for sink in sinks)
-        if self._wants_points:
-            standing = [(one.asset, one.id) for one in self._store.alarms(active_only=True)]
-            points = PointMaker(plan, bundles, channel_s=channel_score_s, standing=standing)
+        self._works = setup.works(Cause.START)
+        self._adopt(setup)
         self.stepper = Stepper(
             database,
             self._writer,
-            Pipeline(plan, bundles),
-            epoch=self._epoch,
-            site=plan.site,
+            self._works,
+            site=setup.plan.site,
             clock=clock,
-            retention=retention,
-            points=points,
             announce=self._announce,
             troubles=self._troubles,
         )
@@ -118,12 +88,16 @@ class Service:
             record=self._record,
             stepper=self.stepper,
             clock=clock,
-            shelve_hours=shelve_hours,
+            shelve_hours=lambda: self._setup.shelve_hours,
         )
         self._control = Control(
             database.folder, {"status": self._status, "command": self._commands.do}
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _adopt(self, setup: Setup) -> None:
+        self._setup = setup
+        self._tags, self._expected_s = setup.tags(), setup.expected_s()
 
     def stop(self) -> None:
         """Take nothing more in, finish what is in the journal, and end. In the event loop only."""
@@ -135,10 +109,9 @@ class Service:
         Raises what the step raised.
         """
         self._loop = asyncio.get_running_loop()
-        accepts = {sink.name: sink.accepts for sink in self._sinks}
         try:
-            await self._commit(lambda tx: self._outbox.register(tx, accepts))
-            await self._record(self._epoch)
+            await self._commit(lambda tx: self._outbox.register(tx, self._setup.accepts))
+            await self._record(self._works.epoch)
             await asyncio.to_thread(self.stepper.start)
             await self._listen()
             return await self._serve()
@@ -158,19 +131,19 @@ class Service:
         behind = Behind(lambda: self.stepper.at)
         self._intakes = [
             Intake(
-                source,
+                made.source,
                 journal=self._journal,
                 writer=self._writer,
                 clock=self._clock,
                 behind=behind,
                 committed=self.stepper.wake,
-                tags=self._tags[source.name],
+                tags=self._tags[name],
             )
-            for source in self._sources
+            for name, made in self._setup.sources.items()
         ]
         self._deliveries = [
-            Delivery(sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
-            for sink in self._sinks
+            Delivery(made.sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
+            for made in self._setup.sinks.values()
         ]
         reading = [
             asyncio.create_task(intake.run(), name=f"source {intake.source.name}")
@@ -252,15 +225,18 @@ class Service:
 
     async def _tell_health(self) -> None:
         """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
-        while self._wants_points and not await _within(HEALTH_S, self._stop):
+        while not await _within(HEALTH_S, self._stop):
+            if not self._setup.wants_points:
+                continue
             standing = await self.standing()
-            points = health_points(standing, site=self._site, ready=judge(standing).ready)
+            points = health_points(
+                standing, site=self._setup.plan.site, ready=judge(standing).ready
+            )
             try:
                 await self._commit(partial(self._outbox.put, items=points))
                 self._announce_here()
             except StorageFullError:
                 pass  # the beat says so
-        await self._stop.wait()
 
     async def standing(self) -> ServiceStanding:
         """How it stands now."""
@@ -308,7 +284,7 @@ class Service:
         return ServiceStanding(
             now=now,
             started=self._started,
-            config=self._epoch.config,
+            config=self._setup.config,
             stopping=self._stop.is_set(),
             stepping=self.stepper.alive,
             failed=self.stepper.failed is not None,
@@ -319,11 +295,11 @@ class Service:
             frames=shown.get("frames", {}),
             latency=self.stepper.latency,
             end_to_end=self.stepper.end_to_end,
-            gpu=self._gpu,
+            gpu=self._setup.gpu,
             writer_errors=self._writer.counters().failed,
             latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
             alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
-            data_age_s={kind: (now - end) / 1e9 for kind, end in self._data_ends.items()},
+            data_age_s={kind: (now - end) / 1e9 for kind, end in self._setup.data_ends.items()},
             sources=sources,
             sinks=sinks,
         )
@@ -350,24 +326,6 @@ class Service:
     def _announce_here(self) -> None:
         for delivery in self._deliveries:
             delivery.wake()
-
-
-def _expected_s(plan: Plan) -> dict[str, float]:
-    """How often each source should be heard, s: as the most patient of its kinds says."""
-    found: dict[str, float] = {}
-    for asset in plan.assets:
-        for _, source in asset.tags.values():
-            found[source] = max(found.get(source, 0.0), plan.kinds[asset.kind].idle_s)
-    return found
-
-
-def _tags(plan: Plan) -> dict[str, dict[int, str]]:
-    """The tags of each source: number -> asset/tag."""
-    found: dict[str, dict[int, str]] = {}
-    for asset in plan.assets:
-        for tag, (number, source) in asset.tags.items():
-            found.setdefault(source, {})[number] = f"{asset.name}/{tag}"
-    return found
 
 
 def _age_s(now: int, moment: int | None) -> float | None:

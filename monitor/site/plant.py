@@ -27,6 +27,7 @@ from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
 from monitor.live.service import Service
+from monitor.live.setup import Setup, SinkSetup, SourceSetup
 from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
 from monitor.site.config import Config
@@ -223,23 +224,40 @@ def _warn_of_short_ticks(kind: str, plan: Plan, *, frames: int, samples: int) ->
 def service(config: Config, database: Database, *, clock: Clock) -> Service:
     """The service, ready to run, in the event loop only. Raises ModelMissingError, PlantError."""
     tag_ids, asset_ids = _registered(config, database)
-    used = _sources(config)
-    models = bundles(config)
+    made = setup(config, bundles(config), tag_ids, asset_ids)
     try:
-        return Service(
-            database,
-            config.plan(tag_ids, asset_ids),
-            models,
-            config_hash=config.hash,
-            sources=[config.make_source(name, tag_ids) for name in used],
-            sinks=[config.make_sink(name) for name in config.sinks],
-            clock=clock,
-            channel_score_s=config.state.channel_score_s,
-            shelve_hours=config.site.shelve_hours,
-            retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
-        )
+        return Service(database, made, clock=clock)
     except ValueError as error:
         raise PlantError(str(error)) from error
+
+
+def setup(
+    config: Config,
+    models: Mapping[str, Bundle],
+    tag_ids: Mapping[str, int],
+    asset_ids: Mapping[str, int],
+) -> Setup:
+    """What the service is made from; no I/O. Raises PlantError for what cannot be watched."""
+    return Setup(
+        config=config.hash,
+        plan=config.plan(tag_ids, asset_ids),
+        bundles=models,
+        sources={
+            name: SourceSetup(
+                source=config.make_source(name, tag_ids),
+                settings=config.sources[name],
+                tags=frozenset(config.tag_refs(name, tag_ids)),
+            )
+            for name in _sources(config)
+        },
+        sinks={
+            name: SinkSetup(sink=config.make_sink(name), settings=settings)
+            for name, settings in config.sinks.items()
+        },
+        channel_score_s=config.state.channel_score_s,
+        shelve_hours=config.site.shelve_hours,
+        retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
+    )
 
 
 @contextmanager
