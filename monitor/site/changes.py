@@ -82,7 +82,7 @@ def models(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[NewModel, ..
 
 
 def untouched(was: Config, now: Config, changed: tuple[NewModel, ...]) -> tuple[str, ...]:
-    """The assets that go on as if nothing had happened."""
+    """The assets of which nothing differs: neither they, nor their kind, its model or sources."""
     anew = {one.kind for one in changed}
     return tuple(
         name
@@ -90,6 +90,7 @@ def untouched(was: Config, now: Config, changed: tuple[NewModel, ...]) -> tuple[
         if was.assets.get(name) == asset
         and was.kinds[asset.kind] == now.kinds[asset.kind]
         and asset.kind not in anew
+        and all(was.sources[tag.source] == now.sources[tag.source] for tag in now.tags_of(name))
     )
 
 
