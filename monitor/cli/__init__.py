@@ -9,9 +9,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from monitor.cli import alarms, backfill, check, console, demo, example, plot, run, status, train
+from monitor.cli import (
+    alarms,
+    backfill,
+    check,
+    console,
+    demo,
+    example,
+    plot,
+    reload,
+    run,
+    status,
+    train,
+)
 
-COMMANDS = (demo, check, example, train, run, backfill, status, plot)
+COMMANDS = (demo, check, example, train, run, reload, backfill, status, plot)
 GROUPS = (alarms,)
 
 _EXIT_CODES = "\n\n".join(  # blank lines, or the help makes one paragraph of it

@@ -201,10 +201,8 @@ async def _until(
 
 
 async def _connected(service: "Service") -> bool:
-    from monitor.live.intake import SourceState  # noqa: PLC0415 - commands import when they run
-
     sources = (await service.standing()).sources.values()
-    return bool(sources) and all(source.state is SourceState.RUNNING for source in sources)
+    return bool(sources) and all(source.connected for source in sources)
 
 
 async def _received(service: "Service") -> int:

@@ -1,6 +1,7 @@
-"""How long to wait before trying again: longer each time, and never all at once."""
+"""How long to wait before trying again: longer each time, never all at once, never too often."""
 
 import random
+from collections.abc import Callable
 
 FIRST_S, LONGEST_S = 0.5, 60.0
 
@@ -21,3 +22,22 @@ class Backoff:
     def reset(self) -> None:
         """It worked: start from the shortest wait again."""
         self._full_s = self._first_s
+
+
+class Allowance:
+    """So many attempts a minute in the long run, of which ``saved`` may come at once.
+
+    A bucket that leaks: each attempt fills it by one, and time empties it.
+    """
+
+    def __init__(self, *, per_minute: float, saved: int, now: Callable[[], float]) -> None:
+        """``now`` gives seconds that only grow."""
+        self._each_s, self._saved, self._now = 60.0 / per_minute, saved, now
+        self._level, self._looked = 0.0, now()
+
+    def take_s(self) -> float:
+        """Take one; seconds to wait before it is made."""
+        now = self._now()
+        self._level = max(0.0, self._level - (now - self._looked) / self._each_s) + 1.0
+        self._looked = now
+        return max(0.0, (self._level - self._saved) * self._each_s)

@@ -1,28 +1,25 @@
 """From a source into the journal: committed first, acknowledged to the source only then.
 
-One task a source, in the event loop. A source that cannot be reached is tried again for good; one
-that refuses is given up, said so, and stops nobody else. While the disk is full, or the step is too
-far behind, nothing more is read from any source.
+What one link gives, from its opening to its end. While the disk is full, or the step is too far
+behind, nothing more is read from any source. When to open, and what to do when a link is lost, is
+the supervisor's.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from typing import Any
 
-import numpy as np
-
-from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms, usable
-from connectors.contract import Batch, LostError, MismatchError, NotReadyError, RefusedError, Source
+from connectors.batch import Notice, NoticeKind, Samples, Waveforms
+from connectors.contract import Batch, ConnectorError, LostError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
-from monitor.live.reasons import Reasons
-from monitor.live.threads import in_thread, submitted
+from monitor.live.threads import submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, Row, encode
@@ -32,16 +29,27 @@ logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 8  # batches of one source on their way to the disk: enough to fill a group commit
 BEHIND_BYTES = 1 << 20  # of journal that the step may be behind: more would only wait on the disk
+ACCEPTED_S = 30.0  # for accepted(), which only takes note: more is a hang
 LOOK_S = 0.02  # how often to look whether the step has caught up: as long as it steps at once
 
 
-class SourceState(StrEnum):
-    """How a source stands."""
+class FaultyError(ConnectorError):
+    """A connector did what none may: a bug of its own, or of its client."""
 
-    WAITING = "waiting"  # not reached yet, or lost: tried again
-    RUNNING = "running"
-    ENDED = "ended"  # it said that nothing more will come
-    REFUSED = "refused"  # it will not serve us as configured
+
+@contextmanager
+def bugs_named(source: str) -> Iterator[None]:
+    """Raise whatever no connector may raise as FaultyError: it is no reason to end the service."""
+    try:
+        yield
+    except ConnectorError:
+        raise
+    except Exception as error:
+        raise FaultyError(
+            f"source {source}: {type(error).__name__}: {error}. This is a bug of the connector or "
+            f"of its client; the log has the traceback.",
+            connector=source,
+        ) from error
 
 
 class Behind:
@@ -76,8 +84,8 @@ class Behind:
         return self._bytes > self._bound
 
 
-def _seen(future: asyncio.Future[int]) -> None:
-    """Whoever acknowledges looks at the error, if there is one; asyncio need not speak of it."""
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Whoever waits looks at the error, if there is one; asyncio need not speak of it."""
     if not future.cancelled():
         future.exception()
 
@@ -89,88 +97,71 @@ def _is_past(number: Future[int], reached: int) -> bool:
     return number.cancelled() or number.exception() is not None or number.result() <= reached
 
 
+Taken = Samples | Waveforms | Notice  # pictures have a lane of their own
+
+
 @dataclass(slots=True)
 class _InFlight:
     """A batch on its way to the disk."""
 
-    batch: Batch
+    batch: Taken
     row: Row
     future: Future[int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Where all sources put what they give."""
+
+    journal: Journal
+    writer: Writer
+    clock: Clock
+    behind: Behind
+    committed: Callable[[], None]  # called, in the event loop, whenever the journal has grown
+
+
 class Intake:
-    """Runs one source until it ends, refuses or is cancelled."""
+    """Takes in what an open source gives, until it says that nothing more will come."""
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        journal: Journal,
-        writer: Writer,
-        clock: Clock,
-        behind: Behind,
-        committed: Callable[[], None],
-        tags: Iterable[int] = (),
-    ) -> None:
-        """``committed`` is called, in the event loop, whenever the journal has grown.
+    def __init__(self, source: Source, *, desk: Desk, taken: Callable[[Taken, int], None]) -> None:
+        """``taken`` is called with each batch that is in the journal, and when it was received."""
+        self.held = ""  # why nothing is taken: our own disk; "": it is
+        self._source, self._desk, self._taken = source, desk, taken
+        self._asking = False  # the source for its next batch
 
-        ``tags`` are the numbers of those that it should give.
-        """
-        self.source = source
-        self.state = SourceState.WAITING
-        self.reason = ""
-        self.sampled: int | None = None  # ns, wall time at which its last samples were received
-        self.heard: int | None = None  # the same, or a word that nothing had changed
-        self.silent = set(tags)  # gave no usable value yet, since the start
-        self._reasons = Reasons()
-        self.mismatch = False  # refused, for it is not what the configuration says
-        self._journal, self._writer, self._clock = journal, writer, clock
-        self._behind, self._committed = behind, committed
+    def is_listening(self) -> bool:
+        """Whether the source is asked for more, so that its peer can be heard at all."""
+        return self._asking and not self.held
 
     async def run(self) -> None:
-        """Open, take in, and start again where the journal ends, for as long as there is hope."""
-        backoff = Backoff()
-        while self.state is SourceState.WAITING:
-            pause_s = 0.0
-            try:
-                resume = await in_thread(self._position)
-                await self.source.open(resume=resume)
-                self._turn(SourceState.RUNNING)
-                await self._take_in(backoff)
-                self._turn(SourceState.ENDED)
-            except RefusedError as error:
-                self.mismatch = isinstance(error, MismatchError)
-                self._turn(SourceState.REFUSED, str(error))
-            except (NotReadyError, LostError) as error:
-                self._turn(SourceState.WAITING, str(error))
-                pause_s = backoff.next_s(getattr(error, "retry_after_s", None))
-            finally:
-                await self.source.close()  # before the pause: no session is held meanwhile
-            await asyncio.sleep(pause_s)
+        """Commit batch after batch, in order, and acknowledge each once it is safe.
 
-    async def _take_in(self, backoff: Backoff) -> None:
-        """Commit batch after batch, in order, and acknowledge each once it is safe."""
+        Ends after the notice ENDED. Raises what the source raises, LostError where it ends without
+        that notice, and FaultyError. However it ends, what is in the journal is acknowledged.
+        """
         waiting: deque[_InFlight] = deque()
         try:
-            batches = self.source.batches()
-            while (batch := await self._next(batches, waiting)) is not None:
+            with bugs_named(self._source.name):
+                batches = self._source.batches()
+            while True:
+                batch = await self._next(batches, waiting)
                 await self._take(batch, waiting)
-                backoff.reset()
                 if isinstance(batch, Notice) and batch.kind is NoticeKind.ENDED:
                     break
             while waiting:
                 await self._acknowledge(waiting)
         finally:
-            # What is on its way gets there, or fails, before anyone asks where the journal ends.
-            on_the_way = [asyncio.wrap_future(one.future) for one in waiting]
-            await asyncio.gather(*on_the_way, return_exceptions=True)
+            await self._finish(waiting)
 
-    async def _next(self, batches: AsyncIterator[Batch], waiting: deque[_InFlight]) -> Batch | None:
-        """The next batch, None after the last; what is committed meanwhile is acknowledged.
+    async def _next(self, batches: AsyncIterator[Batch], waiting: deque[_InFlight]) -> Taken:
+        """The next batch; what is committed meanwhile is acknowledged.
 
         Some peers send no more before they hear that what they sent is safe.
         """
+        name = self._source.name
         coming = asyncio.ensure_future(anext(batches, None))
+        coming.add_done_callback(_seen)
+        self._asking = True
         try:
             while waiting and not coming.done():
                 stored = asyncio.wrap_future(waiting[0].future)
@@ -178,18 +169,24 @@ class Intake:
                 await asyncio.wait((coming, stored), return_when=asyncio.FIRST_COMPLETED)
                 if stored.done():
                     await self._acknowledge(waiting)
-            return await coming
+            with bugs_named(name):
+                batch = await coming
         finally:
+            self._asking = False
             coming.cancel()
             await asyncio.wait((coming,))
+        if batch is None:
+            raise LostError(f"source {name}: it ended, and did not say so.", connector=name)
+        if not isinstance(batch, Taken):
+            raise FaultyError(f"source {name}: gave a {type(batch).__name__}.", connector=name)
+        return batch
 
-    async def _take(self, batch: Batch, waiting: deque[_InFlight]) -> None:
+    async def _take(self, batch: Taken, waiting: deque[_InFlight]) -> None:
         """Send a batch on its way, once there is room, and acknowledge those that arrived."""
-        assert not isinstance(batch, Pictures)  # noqa: S101 - pictures have a lane of their own
-        while waiting and self._behind.too_far:
+        while waiting and self._desk.behind.too_far:
             await self._acknowledge(waiting)
-        await self._behind.room()
-        row = encode(Record(self._clock.now(), batch))
+        await self._desk.behind.room()
+        row = encode(Record(self._desk.clock.now(), batch))
         before = waiting[-1].future if waiting else None
         waiting.append(_InFlight(batch, row, await self._submit(row, before)))
         while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].future.done()):
@@ -201,10 +198,10 @@ class Intake:
         def append(tx: Transaction) -> int:
             if before is not None and before.done():
                 before.result()
-            return self._journal.append(tx, row)
+            return self._desk.journal.append(tx, row)
 
-        future = await submitted(self._writer, append, size=len(row.body))
-        self._behind.add(future, len(row.body))
+        future = await submitted(self._desk.writer, append, size=len(row.body))
+        self._desk.behind.add(future, len(row.body))
         return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
@@ -216,50 +213,40 @@ class Intake:
                 await asyncio.wrap_future(first.future)
                 break
             except StorageFullError as error:
-                self._turn(SourceState.WAITING, str(error))
+                self._hold(str(error))
                 await asyncio.sleep(backoff.next_s())
             before = None
             for one in waiting:  # none of them was committed after the first was not
                 one.future = before = await self._submit(one.row, before)
-        self._turn(SourceState.RUNNING)
-        waiting.popleft()
-        self._committed()
-        self._note(first)
-        if first.batch.position is not None:
-            await self.source.accepted(first.batch.position)
+        self._hold("")
+        await self._tell(waiting.popleft())
 
-    def _note(self, one: _InFlight) -> None:
-        """When the source was last heard."""
-        if isinstance(one.batch, Samples | Waveforms):
-            self.sampled = self.heard = one.row.received
-            if self.silent:
-                self.silent -= set(np.unique(one.batch.tag[usable(one.batch.status)]).tolist())
-        elif isinstance(one.batch, Notice) and one.batch.kind is NoticeKind.ALIVE:
-            self.heard = one.row.received
-        elif isinstance(one.batch, Notice) and one.batch.kind is NoticeKind.GAP:
-            self._tell_gap(one.batch)
+    async def _tell(self, one: _InFlight) -> None:
+        """It is in the journal: whoever wants to know, and the source, may know."""
+        self._desk.committed()
+        self._taken(one.batch, one.row.received)
+        if one.batch.position is not None:
+            with bugs_named(self._source.name):
+                async with asyncio.timeout(ACCEPTED_S):
+                    await self._source.accepted(one.batch.position)
 
-    def _tell_gap(self, gap: Notice) -> None:
-        assert gap.since is not None and gap.until is not None  # noqa: S101, PT018 - Notice checks
-        logger.error(
-            "Source %s: a gap of %.1f s, up to %s: %s.",
-            self.source.name,
-            (gap.until - gap.since) / 1e9,
-            datetime.fromtimestamp(gap.until / 1e9, UTC).isoformat(timespec="milliseconds"),
-            gap.reason,
-        )
+    async def _finish(self, waiting: deque[_InFlight]) -> None:
+        """What is on its way gets there, or fails, before anyone asks where the journal ends.
 
-    def _position(self) -> str | None:
-        return self._journal.positions().get(self.source.name)
+        What got there is acknowledged: else its peer sends it once more.
+        """
+        on_the_way = [asyncio.wrap_future(one.future) for one in waiting]
+        await asyncio.gather(*on_the_way, return_exceptions=True)
+        with suppress(ConnectorError):  # of a link that is gone: it comes again
+            while waiting and not waiting[0].future.cancelled():
+                if waiting[0].future.exception() is not None:
+                    break
+                await self._tell(waiting.popleft())
 
-    def _turn(self, state: SourceState, reason: str = "") -> None:
-        """Change the state; say so once, not at every attempt."""
-        before, self.state, self.reason = self.state, state, reason
-        if state is SourceState.REFUSED:
-            logger.error("Source %s is given up: %s", self.source.name, reason)
-        elif reason:
-            if self._reasons.is_new(reason):
-                logger.warning("Source %s waits, and is tried again: %s", self.source.name, reason)
-        elif state is not before:
-            self._reasons.over()
-            logger.info("Source %s is %s.", self.source.name, state)
+    def _hold(self, reason: str) -> None:
+        """Say that nothing is taken, or that it is again; once each."""
+        before, self.held = self.held, reason
+        if reason and not before:
+            logger.warning("Source %s waits, and is tried again: %s", self._source.name, reason)
+        elif before and not reason:
+            logger.info("Source %s goes on.", self._source.name)

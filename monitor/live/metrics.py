@@ -19,9 +19,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.registry import Collector
 
 from monitor.live.health import judge
-from monitor.live.intake import SourceState
 from monitor.live.latency import BOUNDS, Latency
-from monitor.live.standing import ServiceStanding
+from monitor.live.standing import Desired, ServiceStanding
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "watchkeeper_"
@@ -63,11 +62,15 @@ def _service(standing: ServiceStanding) -> Iterator[Metric]:
     yield InfoMetricFamily(
         PREFIX + "config", "The configuration in force.", {"hash": standing.config}
     )
-    yield _gauge("config_last_reload_successful", "Whether the last one given is in force.", 1)
+    yield _gauge(
+        "config_last_reload_successful",
+        "Whether the last one given is in force.",
+        not standing.reload.error,
+    )
     yield _gauge(
         "config_last_reload_timestamp_seconds",
-        "When it came into force: with the start.",
-        standing.started / 1e9,
+        "When the one in force came into force.",
+        standing.reload.at / 1e9,
     )
     yield _gauge("ready", "Whether data flows, as /readyz says.", judge(standing).ready)
     yield _gauge(
@@ -142,7 +145,12 @@ def _sources(standing: ServiceStanding) -> Iterator[Metric]:
         (
             "connected",
             "Whether it is connected and read.",
-            {name: one.state is SourceState.RUNNING for name, one in sources.items()},
+            {name: one.connected for name, one in sources.items()},
+        ),
+        (
+            "desired",
+            "Whether it is wanted: it has not ended, and was not given up.",
+            {name: one.desired is Desired.WATCHED for name, one in sources.items()},
         ),
         (
             "fresh",
@@ -161,6 +169,21 @@ def _sources(standing: ServiceStanding) -> Iterator[Metric]:
         ),
     ):
         yield _gauges(f"source_{name}", words, "source", values)
+    given = sources.items()
+    for name, words, counts in (
+        ("restarts", "Attempts to open it after its first.", {n: s.restarts for n, s in given}),
+        (
+            "rebuilds",
+            "Times it was made anew, for opening again did not help.",
+            {n: s.rebuilds for n, s in given},
+        ),
+        (
+            "watchdog",
+            "Links given up, for the peer gave no sign of life.",
+            {n: s.watchdog for n, s in given},
+        ),
+    ):
+        yield _counters(f"source_{name}", words, "source", counts)
 
 
 def _sinks(standing: ServiceStanding) -> Iterator[Metric]:

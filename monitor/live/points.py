@@ -20,7 +20,6 @@ from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes
 from monitor.core.pipeline import threshold_of
 from monitor.core.plan import MILLISECOND, SECOND, Asset, Plan
 from monitor.core.records import AlarmEvent, Results, Scores, ScoreState, Transition
-from monitor.live.intake import SourceState
 from monitor.live.standing import ServiceStanding
 
 HEALTH_NS = 10 * SECOND  # health is stamped with multiples of it
@@ -198,7 +197,7 @@ def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[
         row(
             {"source": name},
             {
-                "connected": source.state is SourceState.RUNNING,
+                "connected": source.connected,
                 "fresh": source.fresh,
                 "sampled": source.sample_age_s is not None,
                 "sample_age_s": source.sample_age_s,

@@ -8,9 +8,8 @@ connection.
 import asyncio
 import contextlib
 import logging
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -20,14 +19,22 @@ from monitor.core.records import Beat, Body, Cause, Record
 from monitor.live.clock import Clock
 from monitor.live.commands import Commands
 from monitor.live.control import Control
-from monitor.live.delivery import Delivery
+from monitor.live.delivery import Deliveries
 from monitor.live.health import judge
-from monitor.live.intake import Behind, Intake, SourceState
+from monitor.live.intake import Behind, Desk
 from monitor.live.points import health_points
+from monitor.live.reload import Look, Reloading
 from monitor.live.setup import Setup
-from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
-from monitor.live.stepper import Stepper
-from monitor.live.threads import in_thread, submitted
+from monitor.live.standing import (
+    ServiceStanding,
+    SinkStanding,
+    SourceStanding,
+    SourceState,
+    age_s,
+)
+from monitor.live.stepper import Stepper, Works
+from monitor.live.supervisor import Assignment, Supervisor
+from monitor.live.threads import cancelled, in_thread, submitted
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal, encode
@@ -62,46 +69,112 @@ class Service:
         setup: Setup,
         *,
         clock: Clock,
+        look: Look | None = None,
     ) -> None:
+        """``look`` reads what is configured, when a reload is asked for; None: it is refused.
+
+        Raises ValueError for a model without a threshold where none is set.
+        """
         self._database, self._clock = database, clock
         self._journal, self._outbox = Journal(database), Outbox(database)
         self._store = Store(database)
         self._writer = Writer(database)
-        self._intakes: list[Intake] = []
-        self._deliveries: list[Delivery] = []
         self._started = clock.now()
         self._trouble = ""  # why nothing goes into the journal
         self._stop = asyncio.Event()
-        self._works = setup.works(Cause.START)
-        self._adopt(setup)
+        self.setup, self.works = setup, setup.works(Cause.START)
         self.stepper = Stepper(
             database,
             self._writer,
-            self._works,
+            self.works,
             site=setup.plan.site,
             clock=clock,
             announce=self._announce,
             troubles=self._troubles,
         )
+        self._desk = Desk(
+            journal=self._journal,
+            writer=self._writer,
+            clock=clock,
+            behind=Behind(lambda: self.stepper.at),
+            committed=self.stepper.wake,
+        )
+        self._sources_changed = asyncio.Event()
+        self.supervisors = {
+            name: self.supervisor(source.assignment) for name, source in setup.sources.items()
+        }
+        self.deliveries = Deliveries(outbox=self._outbox, writer=self._writer, clock=clock)
         self._commands = Commands(
             database,
-            record=self._record,
+            record=self.record,
             stepper=self.stepper,
             clock=clock,
-            shelve_hours=lambda: self._setup.shelve_hours,
+            shelve_hours=lambda: self.setup.shelve_hours,
         )
+        self.reloading = Reloading(self, look, clock=clock, started=self._started)
         self._control = Control(
-            database.folder, {"status": self._status, "command": self._commands.do}
+            database.folder,
+            {
+                "status": self._status,
+                "command": self._commands.do,
+                "reload": self.reloading.do,
+            },
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def _adopt(self, setup: Setup) -> None:
-        self._setup = setup
-        self._tags, self._expected_s = setup.tags(), setup.expected_s()
 
     def stop(self) -> None:
         """Take nothing more in, finish what is in the journal, and end. In the event loop only."""
         self._stop.set()
+
+    def supervisor(self, assignment: Assignment) -> Supervisor:
+        """A supervisor at this service's desk; not started, and not among ``supervisors`` yet.
+
+        Raises what ``assignment.make`` raises.
+        """
+        return Supervisor(assignment, desk=self._desk, changed=self._sources_changed.set)
+
+    def watch(self, supervisor: Supervisor) -> None:
+        """One source more, from now on, while the service runs."""
+        assert supervisor.name not in self.supervisors  # noqa: S101 - replace() is for that
+        self.supervisors[supervisor.name] = supervisor
+        supervisor.start()
+
+    async def unwatch(self, name: str) -> None:
+        """One source less: it is closed, and forgotten here.
+
+        The service ends when all that are left have ended: add what is new before.
+        """
+        await self.supervisors[name].stop()
+        del self.supervisors[name]
+        self._sources_changed.set()
+
+    async def put_in_force(self, setup: Setup, works: Works) -> None:
+        """Let the step work with this from an Epoch on; sources and sinks are not touched.
+
+        Sinks that are new get what comes from then on. Raises StorageFullError where the Epoch
+        could not be written: nothing has changed then; and what keeps the step from going on with
+        it: it goes on as it did.
+        """
+        accepts = {**self.setup.accepts, **setup.accepts}
+        row = encode(Record(self._clock.now(), works.epoch))
+
+        def begin(tx: Transaction) -> int:
+            self._outbox.register(tx, accepts)
+            return self._journal.append(tx, row)
+
+        taken = self.stepper.take(works, after=await in_thread(self._journal.last))
+        try:
+            await self.commit(begin)
+        except BaseException:
+            taken.cancel()
+            raise
+        self.stepper.wake()
+        await asyncio.wrap_future(taken)
+        self.setup, self.works = setup, works
+
+    async def register_sinks(self) -> None:
+        """Only those that are configured are sinks: others are forgotten with what they lacked."""
+        await self.commit(lambda tx: self._outbox.register(tx, self.setup.accepts))
 
     async def run(self) -> Ended:
         """Run until every source ended or was refused, or until ``stop``.
@@ -110,8 +183,8 @@ class Service:
         """
         self._loop = asyncio.get_running_loop()
         try:
-            await self._commit(lambda tx: self._outbox.register(tx, self._setup.accepts))
-            await self._record(self._works.epoch)
+            await self.register_sinks()
+            await self.record(self.works.epoch)
             await asyncio.to_thread(self.stepper.start)
             await self._listen()
             return await self._serve()
@@ -128,95 +201,84 @@ class Service:
             logger.warning("No command can reach this service: %s.", error)
 
     async def _serve(self) -> Ended:
-        behind = Behind(lambda: self.stepper.at)
-        self._intakes = [
-            Intake(
-                made.source,
-                journal=self._journal,
-                writer=self._writer,
-                clock=self._clock,
-                behind=behind,
-                committed=self.stepper.wake,
-                tags=self._tags[name],
-            )
-            for name, made in self._setup.sources.items()
-        ]
-        self._deliveries = [
-            Delivery(made.sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
-            for made in self._setup.sinks.values()
-        ]
-        reading = [
-            asyncio.create_task(intake.run(), name=f"source {intake.source.name}")
-            for intake in self._intakes
-        ]
-        delivering = [
-            asyncio.create_task(delivery.run(), name=f"sink {delivery.sink.name}")
-            for delivery in self._deliveries
-        ]
+        for supervisor in self.supervisors.values():
+            supervisor.start()
+        for sink in self.setup.sinks.values():
+            self.deliveries.start(sink.sink)
+        self.reloading.open()
         beating = asyncio.create_task(self._beat(), name="beat")
         telling = asyncio.create_task(self._tell_health(), name="health")
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
-            everything = asyncio.create_task(_all(reading), name="sources")
-            ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, *delivering]
+            everything = asyncio.create_task(self._sources_end(), name="sources")
+            failing = asyncio.create_task(self.deliveries.fail(), name="sinks")
+            ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, failing]
             done, _ = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                await task  # a bug in a source or a sink is a bug, not an outage
-            everything.cancel()
+                await task  # a bug of ours, or in a sink, is a bug, not an outage
             self.stop()
-            await _cancelled(beating, *reading)
+            await cancelled(everything, failing, beating)
+            await self.reloading.close()  # what it has begun to open is stopped with the others
+            await self._stop_sources()
             await telling  # what it has begun is delivered with the rest
             with contextlib.suppress(StorageFullError):  # then there is nothing on its way
-                await self._commit(lambda _: None)  # behind all records that are: none comes later
+                await self.commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
-            self._announce_here()
+            self.deliveries.wake()
             if self.stepper.failed is None:
                 with contextlib.suppress(StorageFullError):  # the one before stays
-                    await self._commit(self.stepper.write_status)
-                await self._farewell()
+                    await self.commit(self.stepper.write_status)
+                if not await self.deliveries.wait(FAREWELL_S):
+                    logger.warning(
+                        "Not everything was delivered; the rest goes out with the next run."
+                    )
         finally:
-            await _cancelled(beating, telling, *reading, *delivering)
+            await cancelled(beating, telling)
+            await self.reloading.close()
+            await self._stop_sources()
+            await self.deliveries.close()
         if self.stepper.failed is not None:
             raise self.stepper.failed
         return Ended(
             refused={
-                intake.source.name: intake.reason
-                for intake in self._intakes
-                if intake.state is SourceState.REFUSED
+                name: one.reason
+                for name, one in self.supervisors.items()
+                if one.state is SourceState.REFUSED
             },
-            mismatched=frozenset(intake.source.name for intake in self._intakes if intake.mismatch),
-            undelivered={
-                delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
-                for delivery in self._deliveries
-            },
+            mismatched=frozenset(name for name, one in self.supervisors.items() if one.mismatch),
+            undelivered={one.sink.name: one.backlog.items for one in self.deliveries},
         )
+
+    async def _sources_end(self) -> None:
+        """Wait until every source has ended or was given up. Raises what a supervisor raised."""
+        while True:
+            self._sources_changed.clear()
+            every = tuple(self.supervisors.values())
+            for one in every:
+                one.raise_failure()
+            if every and all(one.over for one in every):
+                return
+            await self._sources_changed.wait()
+
+    async def _stop_sources(self) -> None:
+        """Stop them all, each in its time, whatever becomes of the others."""
+        stopping = [one.stop() for one in self.supervisors.values()]
+        await asyncio.gather(*stopping, return_exceptions=True)
 
     def _troubles(self) -> dict[str, dict[str, str]]:
         """The sources that wait or were given up for a reason; called from the step's thread."""
         return {
-            intake.source.name: {"state": str(intake.state), "reason": intake.reason}
-            for intake in self._intakes
-            if intake.reason
+            name: {"state": str(one.state), "reason": one.reason}
+            for name, one in tuple(self.supervisors.items())
+            if one.reason
         }
-
-    async def _farewell(self) -> None:
-        """Give the sinks a moment for the rest; what they do not take stays in the outbox."""
-        waits = [
-            delivery.idle.wait()
-            for delivery in self._deliveries
-            if self._outbox.backlog(delivery.sink.name).items
-        ]
-        try:
-            await asyncio.wait_for(asyncio.gather(*waits), FAREWELL_S)
-        except TimeoutError:
-            logger.warning("Not everything was delivered; the rest goes out with the next run.")
 
     async def _beat(self) -> None:
         """Let time pass in the journal; ends when the step has."""
         while self.stepper.alive:
             await asyncio.sleep(BEAT_S)
             try:
-                await self._record(Beat())
+                await self.record(Beat())
                 self._trouble = ""
             except StorageFullError as error:
                 if not self._trouble:  # said once, not with each beat
@@ -226,15 +288,13 @@ class Service:
     async def _tell_health(self) -> None:
         """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
         while not await _within(HEALTH_S, self._stop):
-            if not self._setup.wants_points:
+            if not self.setup.wants_points:
                 continue
             standing = await self.standing()
-            points = health_points(
-                standing, site=self._setup.plan.site, ready=judge(standing).ready
-            )
+            points = health_points(standing, site=self.setup.plan.site, ready=judge(standing).ready)
             try:
-                await self._commit(partial(self._outbox.put, items=points))
-                self._announce_here()
+                await self.commit(partial(self._outbox.put, items=points))
+                self.deliveries.wake()
             except StorageFullError:
                 pass  # the beat says so
 
@@ -243,25 +303,8 @@ class Service:
         now = self._clock.now()
         counts = self.stepper.shown.get("conservation", {})
         sources = {
-            intake.source.name: SourceStanding(
-                state=intake.state,
-                reason=intake.reason,
-                sample_age_s=_age_s(now, intake.sampled),
-                heard_age_s=_age_s(now, intake.heard),
-                expected_s=self._expected_s[intake.source.name],
-                counts=Conservation.from_json(counts.get(intake.source.name, {})),
-                silent=tuple(
-                    name
-                    for number, name in self._tags[intake.source.name].items()
-                    if number in intake.silent
-                ),
-                peer={
-                    name: value
-                    for name, value in intake.source.status().items()
-                    if isinstance(value, str) or math.isfinite(value)
-                },
-            )
-            for intake in self._intakes
+            name: one.standing(now, Conservation.from_json(counts.get(name, {})))
+            for name, one in self.supervisors.items()
         }
         return await in_thread(partial(self._standing, now, sources))
 
@@ -269,13 +312,16 @@ class Service:
         """The part that reads the database: in a thread of its own."""
         letters = self._outbox.dead_letter_counts()
         sinks = {}
-        for delivery in self._deliveries:
-            backlog = self._outbox.backlog(delivery.sink.name)
+        for delivery in self.deliveries:
+            try:
+                backlog = delivery.backlog
+            except KeyError:
+                continue  # a reload has just taken it out
             sinks[delivery.sink.name] = SinkStanding(
                 reason=delivery.reason,
                 items=backlog.items,
                 bytes=backlog.bytes,
-                oldest_age_s=_age_s(now, backlog.oldest),
+                oldest_age_s=age_s(now, backlog.oldest),
                 dropped=backlog.dropped,
                 dead_letters=letters.get(delivery.sink.name, 0),
                 lag_s=delivery.lag_s,
@@ -284,22 +330,23 @@ class Service:
         return ServiceStanding(
             now=now,
             started=self._started,
-            config=self._setup.config,
+            config=self.setup.config,
+            reload=self.reloading.standing,
             stopping=self._stop.is_set(),
             stepping=self.stepper.alive,
             failed=self.stepper.failed is not None,
             record=done,
-            behind_s=_age_s(now, self._journal.received(done)) or 0.0,
+            behind_s=age_s(now, self._journal.received(done)) or 0.0,
             journal_trouble=self._trouble,
             journal_bytes=self._database.bytes(),
             frames=shown.get("frames", {}),
             latency=self.stepper.latency,
             end_to_end=self.stepper.end_to_end,
-            gpu=self._setup.gpu,
+            gpu=self.setup.gpu,
             writer_errors=self._writer.counters().failed,
             latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
             alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
-            data_age_s={kind: (now - end) / 1e9 for kind, end in self._setup.data_ends.items()},
+            data_age_s={kind: (now - end) / 1e9 for kind, end in self.setup.data_ends.items()},
             sources=sources,
             sinks=sinks,
         )
@@ -309,32 +356,21 @@ class Service:
         standing = await self.standing()
         return {"pid": os.getpid(), "not_ready": judge(standing).reasons, **asdict(standing)}
 
-    async def _record(self, body: Body) -> int:
+    async def record(self, body: Body) -> int:
+        """Have a record in the journal; its number. Raises StorageFullError."""
         row = encode(Record(self._clock.now(), body))
-        number = await self._commit(lambda tx: self._journal.append(tx, row))
+        number = await self.commit(lambda tx: self._journal.append(tx, row))
         self.stepper.wake()
         return number
 
-    async def _commit(self, work: Callable[[Transaction], T]) -> T:
+    async def commit(self, work: Callable[[Transaction], T]) -> T:
+        """Have something small committed; what it gives. Raises what it raised."""
         return await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
 
     def _announce(self) -> None:
         """From the step's thread: there is something to deliver."""
         assert self._loop is not None  # noqa: S101 - the step starts after the loop is known
-        self._loop.call_soon_threadsafe(self._announce_here)
-
-    def _announce_here(self) -> None:
-        for delivery in self._deliveries:
-            delivery.wake()
-
-
-def _age_s(now: int, moment: int | None) -> float | None:
-    return None if moment is None else (now - moment) / 1e9
-
-
-async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for all tasks, or for the first that fails."""
-    await asyncio.gather(*tasks)
+        self._loop.call_soon_threadsafe(self.deliveries.wake)
 
 
 async def _within(longest_s: float, event: asyncio.Event) -> bool:
@@ -344,10 +380,3 @@ async def _within(longest_s: float, event: asyncio.Event) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait until they have let go of everything."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,7 +4,7 @@ Made by the site, whole, before anything of it is used. A start takes one, and s
 which compares it with the one in force.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -17,16 +17,17 @@ from monitor.core.plan import Plan
 from monitor.core.records import Cause, Epoch
 from monitor.live.points import PointMaker
 from monitor.live.stepper import Works
+from monitor.live.supervisor import Assignment
 from monitor.live.tidying import Retention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSetup:
-    """A source that is not open yet, and what it was made from."""
+    """A source that is not open yet, and what it is made from."""
 
-    source: Source
+    assignment: Assignment
     settings: BaseModel
-    tags: frozenset[TagRef]
+    tags: tuple[TagRef, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,19 +90,17 @@ class Setup:
         """Whether some model works on one."""
         return any(bundle.detector.device != "cpu" for bundle in self.bundles.values())
 
-    def expected_s(self) -> dict[str, float]:
-        """How often each source should be heard, s: as the most patient of its kinds says."""
-        found: dict[str, float] = {}
-        for asset in self.plan.assets:
-            for _, source in asset.tags.values():
-                idle_s = self.plan.kinds[asset.kind].idle_s
-                found[source] = max(found.get(source, 0.0), idle_s)
-        return found
 
-    def tags(self) -> dict[str, dict[int, str]]:
-        """The tags of each source: number -> asset/tag."""
-        found: dict[str, dict[int, str]] = {}
-        for asset in self.plan.assets:
-            for tag, (number, source) in asset.tags.items():
-                found.setdefault(source, {})[number] = f"{asset.name}/{tag}"
-        return found
+def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> dict[str, Assignment]:
+    """What each source is to give; it should be heard as often as its most patient kind says."""
+    tags: dict[str, dict[int, str]] = {}
+    expected_s: dict[str, float] = {}
+    for asset in plan.assets:
+        idle_s = plan.kinds[asset.kind].idle_s
+        for tag, (number, source) in asset.tags.items():
+            tags.setdefault(source, {})[number] = f"{asset.name}/{tag}"
+            expected_s[source] = max(expected_s.get(source, 0.0), idle_s)
+    return {
+        name: Assignment(name=name, make=make, tags=tags[name], expected_s=expected_s[name])
+        for name, make in sources.items()
+    }

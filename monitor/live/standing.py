@@ -5,20 +5,42 @@ What `status`, /readyz, /metrics and the points of `pipeline_health` say, they a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from monitor.core.conservation import Conservation
-from monitor.live.intake import SourceState
 from monitor.live.latency import Latency
 
 PeerStatus = Mapping[str, int | float | str]
+
+
+class Desired(StrEnum):
+    """What is wanted of a source."""
+
+    WATCHED = "watched"  # it is to give data; whenever it does not, that is mended
+    STOPPED = "stopped"  # it has ended, will not serve us as configured, or we have let it go
+
+
+class SourceState(StrEnum):
+    """What is seen of a source."""
+
+    WAITING = "waiting"  # cannot be reached, was lost, or our disk is full: tried again
+    OPENING = "opening"
+    RUNNING = "running"  # open, and heard since it was opened, within its time
+    SILENT = "silent"  # open, and not heard
+    ENDED = "ended"  # it said that nothing more will come
+    REFUSED = "refused"  # it will not serve us as configured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStanding:
     """How one source stands."""
 
+    desired: Desired
     state: SourceState
     reason: str  # why it waits, or was given up
+    restarts: int  # attempts to open it after its first
+    rebuilds: int  # times it was made anew, for opening it again did not help
+    watchdog: int  # times its peer gave no sign of life, and the link was given up
     sample_age_s: float | None  # since its last samples were received; None: none since the start
     heard_age_s: float | None  # the same, or since it said that nothing had changed
     expected_s: float  # it should be heard at least this often
@@ -27,9 +49,16 @@ class SourceStanding:
     peer: PeerStatus  # what it knows of itself; every number is finite
 
     @property
+    def connected(self) -> bool:
+        """Whether it is open and read."""
+        return self.state in (SourceState.RUNNING, SourceState.SILENT)
+
+    @property
     def fresh(self) -> bool:
-        """Whether it was heard within its time; after a clock that was put back, nobody knows."""
-        return self.heard_age_s is not None and abs(self.heard_age_s) <= self.expected_s
+        """Whether data flows: heard within its time, and over the link that is open now."""
+        if self.state not in (SourceState.RUNNING, SourceState.ENDED):
+            return False
+        return is_fresh(self.heard_age_s, self.expected_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +75,21 @@ class SinkStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadStanding:
+    """What came of the last configuration that was given: with the start, or while it runs."""
+
+    at: int  # ns since 1970 UTC: when the one in force came into force
+    error: str  # why one that was given since is not; "": none was, or it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStanding:
     """How the whole service stands at ``now``."""
 
     now: int  # ns since 1970 UTC
     started: int  # ns since 1970 UTC
     config: str  # SHA-256
+    reload: ReloadStanding
     stopping: bool
     stepping: bool  # the step's thread is at work
     failed: bool  # the step has ended with an error, and so will the service
@@ -69,3 +107,13 @@ class ServiceStanding:
     data_age_s: Mapping[str, float]  # by kind: of the newest data its model learnt from
     sources: Mapping[str, SourceStanding]
     sinks: Mapping[str, SinkStanding]
+
+
+def is_fresh(age_s: float | None, expected_s: float) -> bool:
+    """Whether that is not too long ago; after a clock that was put back, nobody knows."""
+    return age_s is not None and abs(age_s) <= expected_s
+
+
+def age_s(now: int, moment: int | None) -> float | None:
+    """How long ago, s, from ns; None for never."""
+    return None if moment is None else (now - moment) / 1e9

@@ -186,8 +186,8 @@ class Stepper:
             self.failed = error
             logger.exception("The step failed at record %d.", self._at + 1)
         finally:
-            if self._due is not None:
-                self._due.taken.cancel()
+            if self._due is not None and self._due.taken.set_running_or_notify_cancel():
+                self._due.taken.set_exception(RuntimeError("the step has ended"))
 
     def _step_group(self) -> bool:
         """Step through the next records and commit their results; False: there were none."""

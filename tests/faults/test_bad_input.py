@@ -120,8 +120,7 @@ async def test_payloads_that_cannot_be_taken_are_counted_by_reason_and_stop_noth
         for number, (_, topic, payload) in enumerate(2 * PAYLOADS):
             messages += [*good[3 * number : 3 * number + 3], (topic, payload)]
         async with plants.serving(made.save()) as running:
-            await until(lambda: running.service._intakes)
-            source = running.service._intakes[0].source
+            source = running.service.supervisors["rig"].source
             await until(lambda: source.status()["connected"])
             await asyncio.to_thread(brokers.publish, broker, *messages)
             await until(lambda: source.status()["messages_total"] == len(messages))
@@ -226,8 +225,7 @@ async def test_a_source_that_cannot_be_had_is_said_once_and_stops_no_other(bad, 
         address = opcua.address("{asset}.{tag}") if "url" in case.settings else "{asset}/{tag}"
         made.settings["assets"]["m9"] = {"kind": "pump", "source": "other", "address": address}
         async with plants.serving(made.save()) as running:
-            await until(lambda: running.service._intakes)
-            tried = tries(running.service._intakes[1].source)
+            tried = tries(running.service.supervisors["other"].source)
             await until(lambda: running.status["frames"] == TICKS)
             await until(lambda: running.status["backlog"]["inbox"] == 0)
             patient = (
@@ -240,7 +238,7 @@ async def test_a_source_that_cannot_be_had_is_said_once_and_stops_no_other(bad, 
             assert not running.task.done()
             if case.mend is not None:
                 case.mend()
-                await until(lambda: lines(caplog, "Source other is running."))
+                await until(lambda: lines(caplog, "Source other is open."))
     assert said["sources"]["other"]["state"] == "waiting"
     assert case.words in said["sources"]["other"]["reason"]
     assert said["sources"]["rig"]["state"] == "ended"
@@ -256,12 +254,12 @@ async def test_a_broker_that_freezes_is_given_up_said_once_and_loses_nothing(tmp
     with mosquitto(tmp_path) as broker:
         made = living.plant(tmp_path / "plant", broker, keepalive_s=2, timeout_s=1.0)
         async with plants.serving(made) as running:
-            await until(lambda: lines(caplog, "Source rig is running."))
+            await until(lambda: lines(caplog, "Source rig is open."))
             with living.machines(broker, made) as machines:
                 await until(lambda: stored(running, "rig"))
                 broker.freeze()
                 await until(lambda: lines(caplog, "Source rig waits"))
-                tried = tries(running.service._intakes[0].source)
+                tried = tries(running.service.supervisors["rig"].source)
                 await until(lambda: len(tried) >= ATTEMPTS)
                 said = await told(running)
                 broker.thaw()
@@ -274,7 +272,7 @@ async def test_a_broker_that_freezes_is_given_up_said_once_and_loses_nothing(tmp
     assert seen["conservation_missing", "rig"] == 0
     reasons = lines(caplog, "Source rig waits")
     assert len(set(reasons)) == len(reasons) <= 3, "lost, then why it cannot be had again"
-    assert len(lines(caplog, "Source rig is running.")) == 2
+    assert len(lines(caplog, "Source rig is open.")) == 2
 
 
 async def test_a_node_that_is_not_there_is_said_once_and_stops_no_other(tmp_path, caplog):
@@ -288,7 +286,7 @@ async def test_a_node_that_is_not_there_is_said_once_and_stops_no_other(tmp_path
         await until(lambda: stored(running, "other") == 3)  # of the third, that it is bad
         plc.set("m9.flow", 3.0)
         await until(lambda: stored(running, "other") == 4)
-        source = running.service._intakes[1].source
+        source = running.service.supervisors["other"].source
         await until(lambda: source.status()["items_bad"])
         said, seen = await told(running), await figures(running)
         plc.add("m9.load", 5.0)

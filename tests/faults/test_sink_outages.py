@@ -31,7 +31,6 @@ from connectors.points import Points
 from monitor.core.records import ScoreState, Transition
 from monitor.live import points as points_room
 from monitor.live import service as service_room
-from monitor.live.intake import SourceState
 from monitor.live.messages import message
 from monitor.state.database import DatabaseReader
 from monitor.state.names import Family, Names
@@ -150,7 +149,7 @@ def kinds(contents):
 
 async def listening(running):
     """Until the source is subscribed: what was published before is not for it."""
-    await until(lambda: [one.state for one in running.service._intakes] == [SourceState.RUNNING])
+    await until(lambda: [one.connected for one in running.service.supervisors.values()] == [True])
 
 
 @contextlib.asynccontextmanager

@@ -3,9 +3,15 @@
 from dataclasses import replace
 
 from monitor.core.conservation import Conservation
-from monitor.live.intake import SourceState
 from monitor.live.latency import Latency
-from monitor.live.standing import ServiceStanding, SinkStanding, SourceStanding
+from monitor.live.standing import (
+    Desired,
+    ReloadStanding,
+    ServiceStanding,
+    SinkStanding,
+    SourceStanding,
+    SourceState,
+)
 
 SECOND = 1_000_000_000
 NOW = 1_700_000_000 * SECOND
@@ -14,8 +20,12 @@ NOW = 1_700_000_000 * SECOND
 def source(**changed: object) -> SourceStanding:
     """A source that gives data."""
     well = SourceStanding(
+        desired=Desired.WATCHED,
         state=SourceState.RUNNING,
         reason="",
+        restarts=0,
+        rebuilds=0,
+        watchdog=0,
         sample_age_s=0.5,
         heard_age_s=0.5,
         expected_s=30.0,
@@ -48,6 +58,7 @@ def standing(**changed: object) -> ServiceStanding:
         now=NOW,
         started=NOW - 3600 * SECOND,
         config="c0ffee",
+        reload=ReloadStanding(at=NOW - 3600 * SECOND, error=""),
         stopping=False,
         stepping=True,
         failed=False,

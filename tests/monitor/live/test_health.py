@@ -4,7 +4,7 @@ import pytest
 from support.standings import source, standing
 
 from monitor.live.health import judge
-from monitor.live.intake import SourceState
+from monitor.live.standing import SourceState
 
 
 def test_a_service_in_which_data_flows_is_alive_and_ready():

@@ -8,7 +8,8 @@ import numpy as np
 from connectors.batch import Notice, NoticeKind, Samples
 from connectors.contract import NotReadyError
 from monitor.live.clock import SystemClock
-from monitor.live.intake import Behind, Intake
+from monitor.live.intake import Behind, Desk
+from monitor.live.supervisor import Assignment, Supervisor
 from monitor.state.database import Database
 from monitor.state.journal import Journal
 from monitor.state.writer import Writer
@@ -52,21 +53,23 @@ class Windowed:
 
 async def taken_in(source, folder):
     """What the source gave, until it has ended."""
-    with Database(folder) as database:
-        writer = Writer(database)
-        intake = Intake(
-            source,
+    with Database(folder) as database, Writer(database) as writer:
+        desk = Desk(
             journal=Journal(database),
             writer=writer,
             clock=SystemClock(),
             behind=Behind(lambda: 1 << 62),
             committed=lambda: None,
         )
+        watched = Assignment(name="m", make=lambda: source, tags={}, expected_s=30.0)
+        over = asyncio.Event()
+        supervisor = Supervisor(watched, desk=desk, changed=over.set)
+        supervisor.start()
         try:
             async with asyncio.timeout(10):
-                await intake.run()
+                await over.wait()
         finally:
-            writer.close()
+            await supervisor.stop()
 
 
 async def test_what_is_committed_is_acknowledged_though_nothing_more_comes(tmp_path):
@@ -93,7 +96,7 @@ async def test_of_an_outage_each_reason_is_said_once_and_not_without_end(
     told = ["closed", "silent", "request 0 failed", "request 1 failed", "request 2 failed"]
     assert [record.getMessage() for record in caplog.records] == [
         *[f"Source m waits, and is tried again: {reason}" for reason in told],
-        "Source m is running.",
+        "Source m is open.",
         "Source m is ended.",
     ]
 

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.standings import NOW, SECOND, sink, source, standing
 
-from monitor.live.intake import SourceState
 from monitor.live.metrics import exposition
+from monitor.live.standing import SourceState
 
 
 def read(page):
