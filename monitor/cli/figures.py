@@ -66,20 +66,15 @@ def _say_service(found: dict[str, Any], zone: str) -> None:
 
 
 def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[str, str]:
-    """The state of a source and why: of what holds it up, else its last word.
-
-    The running service knows; where none runs, what was stored counts.
-    """
-    if live is None:
-        return source["state"], source["reason"]
-    if live["state"] in ("waiting", "refused") or source["reason"]:  # else that is over by now
-        return live["state"], live["reason"]
-    return source["state"], ""
+    """The state of a source and why: as the running service sees it, else as it was stored."""
+    known = source if live is None else live
+    return known["state"], known["reason"]
 
 
 def _say_silent(live: dict[str, Any] | None) -> None:
     """Tags that a source that runs has given no value of: of a wrong address it hears nothing."""
-    silent = live["silent"] if live is not None and live["state"] == "running" else []
+    is_open = live is not None and live["state"] in ("running", "silent")
+    silent = live["silent"] if live is not None and is_open else []
     if silent:
         more = f" and {len(silent) - MOST_SHOWN} more" if len(silent) > MOST_SHOWN else ""
         names = ", ".join(silent[:MOST_SHOWN])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from monitor.live.standing import ServiceStanding, SourceStanding
+from monitor.live.standing import ServiceStanding, SourceStanding, SourceState
 
 BEHIND_S = 30.0  # the step may be so far behind: more than a snapshot or a large group takes
 
@@ -50,4 +50,8 @@ def _silence(source: SourceStanding) -> str:
         return f"is {source.state}, and gave nothing yet"
     if source.heard_age_s < 0:
         return "was last heard before the clock was put back"
-    return f"was last heard {source.heard_age_s:.0f} s ago, want every {source.expected_s:g} s"
+    if source.heard_age_s > source.expected_s:
+        return f"was last heard {source.heard_age_s:.0f} s ago, want every {source.expected_s:g} s"
+    if source.state is SourceState.SILENT:
+        return "is open again, and gave nothing since"
+    return f"is {source.state}"

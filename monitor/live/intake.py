@@ -8,9 +8,9 @@ the supervisor's.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from connectors.contract import Batch, ConnectorError, LostError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
+from monitor.live.calls import FaultyError, bugs_named
 from monitor.live.clock import Clock
 from monitor.live.threads import submitted
 from monitor.state.database import Transaction
@@ -31,25 +32,6 @@ IN_FLIGHT = 8  # batches of one source on their way to the disk: enough to fill 
 BEHIND_BYTES = 1 << 20  # of journal that the step may be behind: more would only wait on the disk
 ACCEPTED_S = 30.0  # for accepted(), which only takes note: more is a hang
 LOOK_S = 0.02  # how often to look whether the step has caught up: as long as it steps at once
-
-
-class FaultyError(ConnectorError):
-    """A connector did what none may: a bug of its own, or of its client."""
-
-
-@contextmanager
-def bugs_named(source: str) -> Iterator[None]:
-    """Raise whatever no connector may raise as FaultyError: it is no reason to end the service."""
-    try:
-        yield
-    except ConnectorError:
-        raise
-    except Exception as error:
-        raise FaultyError(
-            f"source {source}: {type(error).__name__}: {error}. This is a bug of the connector or "
-            f"of its client; the log has the traceback.",
-            connector=source,
-        ) from error
 
 
 class Behind:

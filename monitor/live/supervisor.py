@@ -12,10 +12,9 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,8 @@ from connectors.contract import (
 from monitor.core.conservation import Conservation
 from monitor.core.records import Record
 from monitor.live.backoff import Allowance, Backoff
-from monitor.live.intake import Desk, FaultyError, Intake, Taken, bugs_named
+from monitor.live.calls import Calls, FaultyError, bugs_named
+from monitor.live.intake import Desk, Intake, Taken
 from monitor.live.reasons import Reasons
 from monitor.live.standing import (
     Desired,
@@ -53,14 +53,10 @@ from monitor.state.journal import encode
 logger = logging.getLogger(__name__)
 
 LONGEST_S = 5.0  # between two attempts: data is to flow 10 s after a peer is back
-PER_MINUTE, SAVED = 12, 6  # attempts: one each LONGEST_S in the long run, some of them at once
+PER_MINUTE, SAVED = 15, 6  # attempts: one each 4 s in the long run, some of them at once
 LIVED_S = 60.0  # a link that was open for less has failed as one that never opened
-REBUILD_AFTER = (
-    5  # failures in a row: what a connector or its client remembers may be what is wrong
-)
+REBUILD_AFTER = 5  # failures in a row: what its client remembers may be what is wrong
 OPEN_S = 60.0  # for open(): connectors have times of their own, this one is for hangs
-CLOSE_S = 10.0  # for close()
-LET_GO_S = 10.0  # for a call that was cancelled: the contract says one, and our disk may be slow
 LOOK_S = 3600.0  # how often to look after a source that no watchdog looks after
 
 
@@ -90,14 +86,12 @@ class Supervisor:
         self.restarts = self.rebuilds = self.watchdog = 0
         self._desk, self._changed, self._now, self._sleep = desk, changed, now, sleep
         self._allowance = Allowance(per_minute=PER_MINUTE, saved=SAVED, now=now)
-        self._totals: dict[str, float] = defaultdict(
-            float
-        )  # what sources that are gone had counted
+        self._totals: dict[str, float] = defaultdict(float)  # counted by sources that are gone
         self._sampled: int | None = None  # ns, wall time when its last samples were received
         self._heard: int | None = None  # the same, or a word that nothing had changed
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._left: set[asyncio.Task[Any]] = set()  # calls that hang, and were left behind
+        self._calls = Calls(assignment.name, stop=self._stop)
         self._take_on(assignment, assignment.make())
 
     def _take_on(self, assignment: Assignment, source: Source) -> None:
@@ -106,10 +100,10 @@ class Supervisor:
         self.mismatch = False  # refused, for it is not what the configuration says
         self._state, self._reason = SourceState.WAITING, ""
         self._silent = set(assignment.tags)  # gave no usable value yet
+        self._calls.hung = False
         self._intake: Intake | None = None  # of the link that is open
         self._dog: Watchdog | None = None  # the same, where it gives signs of life
         self._heard_here = False  # over the link that is open
-        self._hung = False  # some call of this source did not end: it is used no more
         self._failures = 0  # in a row
         self._pause_s = 0.0
         self._backoff, self._reasons = Backoff(longest_s=LONGEST_S), Reasons()
@@ -260,18 +254,21 @@ class Supervisor:
         finally:
             since = self._desk.clock.now() - round(1e9 * (self._dog.silent_s if self._dog else 0.0))
             self._intake = self._dog = None
-            await self._close()
+            if self._state in (SourceState.OPENING, SourceState.RUNNING):  # told to stop
+                self._state = SourceState.WAITING
+            await self._calls.closing(self.source)
         if was_open and lost:
             await self._tell_lost(since, lost)
-        if self.desired is Desired.WATCHED and (self._hung or self._in_vain()):
+        if self.desired is Desired.WATCHED and (self._calls.hung or self._in_vain()):
             self._rebuild()
 
     async def _open(self) -> bool:
         """Open where the journal ends; False: told to stop meanwhile."""
         resume = await in_thread(lambda: self._desk.journal.positions().get(self.name))
         until = self._now() + OPEN_S
-        opening = self._named(self.source.open(resume=resume))
-        if await self._call(opening, lambda: until - self._now()):
+        if await self._calls.opening(
+            self.source, resume=resume, left_s=lambda: until - self._now()
+        ):
             self._heard_here = False
             self._intake = Intake(self.source, desk=self._desk, taken=self._note)
             self._state, self._reason = SourceState.RUNNING, ""
@@ -291,7 +288,7 @@ class Supervisor:
         with bugs_named(self.name):
             if isinstance(self.source, Watched):
                 self._dog = Watchdog(self.source, listening=intake.is_listening, now=self._now)
-        if await self._call(intake.run(), self._left_s):
+        if await self._calls.ended(intake.run(), self._left_s):
             self.desired, self._state = Desired.STOPPED, SourceState.ENDED
             logger.info("Source %s is ended.", self.name)
         elif not self._stop.is_set():
@@ -306,59 +303,10 @@ class Supervisor:
     def _left_s(self) -> float:
         """How long to let the open link be before looking again; 0: it is lost."""
         with bugs_named(self.name):
-            return LOOK_S if self._dog is None else self._dog.left_s()
-
-    async def _close(self) -> None:
-        """Close, within its time; a source that will not is used no more."""
-        closing = asyncio.create_task(self._named(self.source.close()))
-        await asyncio.wait((closing,), timeout=CLOSE_S)
-        if not closing.done():
-            self._hung = True
-            logger.error("Source %s: close() did not end within %g s.", self.name, CLOSE_S)
-            await self._let_go(closing)
-        elif closing.cancelled() or closing.exception() is not None:
-            self._hung = True
-            error = None if closing.cancelled() else closing.exception()
-            logger.error("Source %s: close() failed.", self.name, exc_info=error)
-
-    async def _named(self, work: Coroutine[Any, Any, None]) -> None:
-        with bugs_named(self.name):
-            await work
-
-    async def _call(self, work: Coroutine[Any, Any, None], left_s: Callable[[], float]) -> bool:
-        """Have it done; False: cut off, for no time was left, or for we were told to stop."""
-        task = asyncio.create_task(work)
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            while not (task.done() or stopping.done()):
-                if (left := left_s()) <= 0:
-                    self._state = SourceState.WAITING  # now: letting go may take its time
-                    break
-                await asyncio.wait(
-                    (task, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED
-                )
-        finally:
-            finished = task.done()
-            stopping.cancel()
-            await self._let_go(task)
-        if finished and task.cancelled():  # by itself: some task of its client was
-            raise FaultyError(f"source {self.name}: cancelled itself.", connector=self.name)
-        if finished:
-            task.result()
-        return finished
-
-    async def _let_go(self, task: asyncio.Task[None]) -> None:
-        """End a call that takes too long, or is not wanted any more."""
-        if task.done():
-            return
-        task.cancel()
-        task.add_done_callback(_seen)
-        await asyncio.wait((task,), timeout=LET_GO_S)
-        if not task.done():
-            self._hung = True
-            self._left.add(task)
-            task.add_done_callback(self._left.discard)
-            logger.error("Source %s: a call was cancelled, and does not end.", self.name)
+            left_s = LOOK_S if self._dog is None else self._dog.left_s()
+        if left_s <= 0:
+            self._state = SourceState.WAITING  # now: to let go of it may take its time
+        return left_s
 
     # ---- what becomes of it ----------------------------------------------------------------------
 
@@ -417,9 +365,8 @@ class Supervisor:
         if self._failures == REBUILD_AFTER:
             self._quiet = False
             logger.warning(
-                "Source %s failed %d times in a row, and is made anew, now and after each %d more; "
-                "the last time: %s",
-                *(self.name, REBUILD_AFTER, REBUILD_AFTER, error),
+                "Source %s failed %d times in a row, and is made anew: %s",
+                *(self.name, REBUILD_AFTER, error),
             )
 
     def _in_vain(self) -> bool:
@@ -434,7 +381,7 @@ class Supervisor:
             logger.exception("Source %s cannot be made anew.", self.name)
             return
         self._keep_totals()
-        self.source, self._hung = source, False
+        self.source, self._calls.hung = source, False
         self.rebuilds += 1
 
     async def _tell_lost(self, since: int, reason: str) -> None:
@@ -467,9 +414,3 @@ class Supervisor:
         for name, value in self._peer().items():
             if name.endswith("_total") and not isinstance(value, str):
                 self._totals[name] = value  # with what was kept before
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    """Nobody waits for it any more; asyncio need not speak of its error."""
-    if not task.cancelled():
-        task.exception()

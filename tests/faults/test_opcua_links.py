@@ -9,7 +9,8 @@ from support.relay import Relay
 
 from connectors.batch import Notice, NoticeKind
 from monitor.live.clock import SystemClock
-from monitor.live.intake import Behind, Intake
+from monitor.live.intake import Behind, Desk
+from monitor.live.supervisor import Assignment, Supervisor
 from monitor.state.database import Database
 from monitor.state.journal import Journal
 from monitor.state.writer import Writer
@@ -22,21 +23,21 @@ VALUES = 24
 
 @contextlib.asynccontextmanager
 async def taking_in(plant, database, writer):
-    """The intake of a source, as the service runs it, for as long as the block."""
-    intake = Intake(
-        plant,
+    """A source under its supervisor, as the service has it, for as long as the block."""
+    desk = Desk(
         journal=Journal(database),
         writer=writer,
         clock=SystemClock(),
         behind=Behind(lambda: 1 << 60),
         committed=lambda: None,
     )
-    running = asyncio.create_task(intake.run())
+    watched = Assignment(name=plant.name, make=lambda: plant, tags={}, expected_s=60.0)
+    supervisor = Supervisor(watched, desk=desk)
+    supervisor.start()
     try:
         yield
     finally:
-        running.cancel()
-        await asyncio.wait([running])
+        await supervisor.stop()
 
 
 async def until(true):

@@ -103,14 +103,11 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert "sink     inbox: 4 waiting; held up: " in said.out
 
 
-def test_what_held_a_source_up_is_over_when_the_service_says_so():
-    stored = {"state": "waiting", "reason": "no answer"}
-    assert _connection(stored, None) == ("waiting", "no answer")
-    assert _connection(stored, {"state": "running", "reason": ""}) == ("running", "")
-    assert _connection({"state": "lost", "reason": ""}, {"state": "running", "reason": ""}) == (
-        "lost",
-        "",
-    )
+def test_the_running_service_knows_better_than_what_was_stored():
+    stored = {"state": "lost", "reason": "no answer"}
+    assert _connection(stored, None) == ("lost", "no answer")
+    for state, reason in (("running", ""), ("silent", ""), ("waiting", "no answer")):
+        assert _connection(stored, {"state": state, "reason": reason}) == (state, reason)
 
 
 async def test_a_tag_of_which_nothing_came_is_named_while_its_source_runs(tmp_path):

@@ -24,12 +24,24 @@ def test_a_service_in_which_data_flows_is_alive_and_ready():
         ({"behind_s": 31.0}, "the step is 31 s behind, want 30 s or less"),
         ({"sources": {}}, "no source gives data: there is none"),
         (
-            {"sources": {"rig": source(heard_age_s=31.0)}},
+            {"sources": {"rig": source(state=SourceState.SILENT, heard_age_s=31.0)}},
             "no source gives data: rig was last heard 31 s ago, want every 30 s",
         ),
         (
-            {"sources": {"rig": source(heard_age_s=None)}},
-            "no source gives data: rig is running, and gave nothing yet",
+            {"sources": {"rig": source(state=SourceState.SILENT, heard_age_s=None)}},
+            "no source gives data: rig is silent, and gave nothing yet",
+        ),
+        (
+            {"sources": {"rig": source(state=SourceState.SILENT, heard_age_s=2.0)}},
+            "no source gives data: rig is open again, and gave nothing since",
+        ),
+        (
+            {"sources": {"rig": source(state=SourceState.WAITING, reason="cut", heard_age_s=2.0)}},
+            "no source gives data: rig is waiting: cut",
+        ),
+        (
+            {"sources": {"rig": source(state=SourceState.OPENING, heard_age_s=2.0)}},
+            "no source gives data: rig is opening",
         ),
         (
             {

@@ -5,7 +5,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.standings import NOW, SECOND, sink, source, standing
 
 from monitor.live.metrics import exposition
-from monitor.live.standing import SourceState
+from monitor.live.standing import Desired, SourceState
 
 
 def read(page):
@@ -82,6 +82,7 @@ def test_sources_and_sinks_say_how_they_stand():
     )
     assert found["source_connected", (("source", "rig"),)] == 1
     assert found["source_connected", (("source", "line"),)] == 0
+    assert found["source_desired", (("source", "line"),)] == 1
     assert found["source_last_sample_age_seconds", (("source", "rig"),)] == 0.5
     assert ("source_last_sample_age_seconds", (("source", "line"),)) not in found
     assert found["sink_away", (("sink", "db"),)] == 1
@@ -90,6 +91,25 @@ def test_sources_and_sinks_say_how_they_stand():
     assert found["dead_letter_total", (("sink", "db"),)] == 2
     assert found["dead_letter_total", (("sink", "hook"),)] == 0
     assert found["outbox_dropped_total", (("sink", "db"),)] == 4
+
+
+def test_the_work_of_supervisors_is_counted():
+    bad = source(
+        desired=Desired.STOPPED,
+        state=SourceState.REFUSED,
+        restarts=3,
+        rebuilds=2,
+        watchdog=1,
+    )
+    found = read(exposition(standing(sources={"rig": bad, "line": source(state="silent")})))
+    for name, count in (("restarts", 3), ("rebuilds", 2), ("watchdog", 1)):
+        assert found[f"source_{name}_total", (("source", "rig"),)] == count
+        assert found[f"source_{name}_total", (("source", "line"),)] == 0
+    assert found["source_desired", (("source", "rig"),)] == 0
+    assert found["source_connected", (("source", "rig"),)] == 0
+    assert found["source_fresh", (("source", "rig"),)] == 0, "it was heard, but is given up"
+    assert found["source_connected", (("source", "line"),)] == 1
+    assert found["source_fresh", (("source", "line"),)] == 0
 
 
 def test_what_a_source_says_of_itself_becomes_a_metric_of_its_kind():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import plants
 from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, Split, until
+from support.sources import World, assignment, hang, sample
 
 from connectors.points import Message
 from monitor.core.pipeline import Pipeline
@@ -21,7 +22,7 @@ from monitor.live import stepper as stepper_room
 from monitor.live.intake import Behind
 from monitor.live.stepper import Stepper
 from monitor.state.database import Database, DatabaseReader
-from monitor.state.errors import LockedError, StorageFullError
+from monitor.state.errors import CorruptError, LockedError, StorageFullError
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
@@ -78,6 +79,55 @@ def test_a_source_that_refuses_stops_no_other(tmp_path, caplog):
     assert found.summary["samples_received"] == 2 * TICKS * len(CHANNELS)
     assert found.summary["frames"] == 2 * TICKS
     assert said(caplog, "rig_m1 is given up") == 1
+
+
+async def test_sources_that_hang_or_are_broken_disturb_no_other(tmp_path, caplog):
+    made = plants.plant(tmp_path / "plant", assets=3, model=None, split=Split.ASSET)
+
+    def broken(**_):
+        raise TypeError("oops")
+
+    async with plants.serving(made) as running:
+        supervisors = running.service.supervisors
+        supervisors["rig_m0"].source.open = lambda **_: hang()
+        supervisors["rig_m1"].source.open = broken
+        await until(lambda: running.status["frames"] == TICKS)
+        await until(lambda: supervisors["rig_m1"].restarts)
+        assert supervisors["rig_m0"].state == "opening"
+    assert said(caplog, "TypeError: oops. This is a bug of the connector") == 1
+
+
+async def test_a_source_may_come_and_go_while_the_service_runs(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=2, model=None, split=Split.ASSET)
+    (made.folder / "rig_m1.csv").unlink()
+    async with plants.serving(made) as running:
+        service = running.service
+        await until(lambda: service.supervisors["rig_m0"].state == "ended")
+        world = World([sample(1), hang])
+        service.watch(service.supervisor(assignment(world.make)))
+        await until(lambda: world.accepted)
+        assert (await service.standing()).sources["m"].connected
+        await service.unwatch("m")
+        assert not world.open
+        assert not running.task.done()
+        await service.unwatch("rig_m1")  # of those that are left, all have ended
+        await running.task
+
+
+async def test_a_journal_that_fails_ends_the_service_and_is_no_fault_of_a_source(
+    tmp_path, monkeypatch
+):
+    made = plants.plant(tmp_path / "plant", assets=1, model=None)
+    append = Journal.append
+
+    def appended(journal, tx, row):
+        if row.kind == "samples":
+            raise CorruptError("state.db: the database is damaged")
+        return append(journal, tx, row)
+
+    monkeypatch.setattr(Journal, "append", appended)
+    with pytest.raises(CorruptError):
+        await asyncio.to_thread(plants.run, made)
 
 
 @pytest.mark.slow

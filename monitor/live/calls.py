@@ -1,0 +1,113 @@
+"""Calls into a connector: each has an end, and its bugs are named.
+
+A connector may raise what it may not, hang in any call, or not let itself be cancelled. What cannot
+be helped is a call that never gives the event loop back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from connectors.contract import ConnectorError, Source
+
+logger = logging.getLogger(__name__)
+
+CLOSE_S = 10.0  # for close()
+LET_GO_S = 10.0  # for a call that was cancelled: the contract says one, and our disk may be slow
+
+
+class FaultyError(ConnectorError):
+    """A connector did what none may: a bug of its own, or of its client."""
+
+
+@contextmanager
+def bugs_named(source: str) -> Iterator[None]:
+    """Raise whatever no connector may raise as FaultyError: it is no reason to end the service."""
+    try:
+        yield
+    except ConnectorError:
+        raise
+    except Exception as error:
+        raise FaultyError(
+            f"source {source}: {type(error).__name__}: {error}. This is a bug of the connector or "
+            f"of its client; the log has the traceback.",
+            connector=source,
+        ) from error
+
+
+class Calls:
+    """Calls into sources of one name, one after the other; cut off when ``stop`` is set."""
+
+    def __init__(self, name: str, *, stop: asyncio.Event) -> None:
+        self.hung = False  # a call did not end as it must: that source is to be used no more
+        self._name, self._stop = name, stop
+        self._left: set[asyncio.Task[None]] = set()  # those that hang, left behind
+
+    async def opening(
+        self, source: Source, resume: str | None, left_s: Callable[[], float]
+    ) -> bool:
+        """Open a source; False: cut off."""
+        return await self.ended(self._named(lambda: source.open(resume=resume)), left_s)
+
+    async def closing(self, source: Source) -> None:
+        """Close a source, in bounded time, also while we stop."""
+        task = asyncio.create_task(self._named(source.close))
+        await asyncio.wait((task,), timeout=CLOSE_S)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return
+        self.hung = True
+        failure = task.exception() if task.done() and not task.cancelled() else None
+        logger.error(
+            "Source %s: close() did not end well within %g s.",
+            *(self._name, CLOSE_S),
+            exc_info=failure,
+        )
+        await self._let_go(task)
+
+    async def ended(self, work: Coroutine[Any, Any, None], left_s: Callable[[], float]) -> bool:
+        """Wait for the end of a call; False: it was cut off.
+
+        It is asked again and again how many seconds are left; at 0 it is cut off. Raises what the
+        call and ``left_s`` raise.
+        """
+        task = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            while not (task.done() or self._stop.is_set()) and (left := left_s()) > 0:
+                await asyncio.wait(
+                    (task, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+        finally:
+            finished = task.done()
+            stopping.cancel()
+            await self._let_go(task)
+        if finished and task.cancelled():  # by itself: some task of its client was
+            raise FaultyError(f"source {self._name}: cancelled itself.", connector=self._name)
+        if finished:
+            task.result()
+        return finished
+
+    async def _let_go(self, task: asyncio.Task[None]) -> None:
+        """End a call that takes too long, or is not wanted any more."""
+        if task.done():
+            return
+        task.cancel()
+        task.add_done_callback(_seen)
+        await asyncio.wait((task,), timeout=LET_GO_S)
+        if not task.done():
+            self.hung = True
+            self._left.add(task)
+            task.add_done_callback(self._left.discard)
+            logger.error("Source %s: a call was cancelled, and does not end.", self._name)
+
+    async def _named(self, call: Callable[[], Awaitable[None]]) -> None:
+        with bugs_named(self._name):
+            await call()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Nobody waits for it any more; asyncio need not speak of its error."""
+    if not task.cancelled():
+        task.exception()
