@@ -54,7 +54,7 @@ def _say(answer: dict[str, Any], *, dry_run: bool) -> None:
     if not changes:
         console.say(("ok: ", "bold green"), "nothing changed.")
         return
-    verb = "would be" if dry_run else "is"
+    verb = "would be" if dry_run else "is" if len(changes) == 1 else "are"
     count, untouched = console.count(len(changes), "change"), answer["untouched"]
     console.say(
         ("ok: ", "bold green"),

@@ -5,7 +5,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.standings import NOW, SECOND, sink, source, standing
 
 from monitor.live.metrics import exposition
-from monitor.live.standing import Desired, SourceState
+from monitor.live.standing import Desired, ReloadStanding, SourceState
 
 
 def read(page):
@@ -29,6 +29,15 @@ def test_what_became_of_the_samples_adds_up():
     assert found["samples_late_total", rig] == 1
     assert found["samples_rejected_total", (("reason", "unknown_tag"), *rig)] == 2
     assert found["conservation_missing", rig] == 0
+
+
+def test_a_reload_that_failed_is_seen_beside_when_the_configuration_in_force_came():
+    found = read(exposition(standing()))
+    assert found["config_last_reload_successful", ()] == 1
+    failed = ReloadStanding(at=NOW - 60 * SECOND, error="a wrong file")
+    found = read(exposition(standing(reload=failed)))
+    assert found["config_last_reload_successful", ()] == 0
+    assert found["config_last_reload_timestamp_seconds", ()] == NOW / SECOND - 60
 
 
 def test_the_latency_is_a_histogram():
