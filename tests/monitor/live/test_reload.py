@@ -4,28 +4,35 @@ import asyncio
 import logging
 import re
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
-from support import plants
+from support import building, plants
+from support.building import kind, samples
 from support.feeds import Feed, RetunableSource, feeds
-from support.plants import CHANNELS, TICKS, until
+from support.plants import CHANNELS, TICKS, HeldClock, until
 
 from connectors.batch import Samples
 from monitor.core.digest import digest
 from monitor.core.pipeline import Pipeline
-from monitor.core.records import Cause, Epoch, Scores, ScoreState
+from monitor.core.records import Cause, Epoch, Record, Scores, ScoreState
 from monitor.live.control import ask
-from monitor.live.stepper import Stepper
+from monitor.live.stepper import Stepper, Works
 from monitor.live.supervisor import Supervisor
-from monitor.state.database import DatabaseReader
+from monitor.live.tidying import Retention
+from monitor.site.settings import StateSettings
+from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import StorageFullError
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.snapshot import Snapshots
 from monitor.state.store import Store
+from monitor.state.writer import Writer
 
 __all__ = ["feeds"]
 
+RETENTION = Retention(**StateSettings().model_dump(exclude={"channel_score_s"}))
 HALF = 140  # rows: in the middle of a fault
 pytestmark = pytest.mark.timeout(40)
 
@@ -91,6 +98,13 @@ def digests(made):
         return {name: digest(store.scores(asset=number), names) for number, name in names.items()}
 
 
+def events(made, *names):
+    """What became of the alarms of these assets: (alarm, transition, tick)."""
+    with DatabaseReader(made.data) as database:
+        found = Store(database).alarm_events()
+        return {(e.id, str(e.transition), e.tick) for e in found if e.asset in names}
+
+
 def epochs(made):
     """The causes of the epochs in the journal, and whether each is of the same configuration."""
     with DatabaseReader(made.data) as database:
@@ -116,15 +130,25 @@ def plant(tmp_path, feeds, caplog):
     return works(tmp_path / "plant", feeds), feeds
 
 
+@dataclass(frozen=True)
+class Calm:
+    """What the same plant comes to without any reload, by asset."""
+
+    digests: dict[str, str]
+    events: dict[str, set[tuple[str, str, int]]]
+
+
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
-    """What the same plant comes to without any reload: digests and events."""
     with pytest.MonkeyPatch.context() as patch:
         found = feeds.__wrapped__(patch)
         made = works(tmp_path_factory.mktemp("calm") / "plant", found)
         end(found)
-        outcome = plants.run(made)
-        return digests(made), outcome.events
+        plants.run(made)
+    happened = {name: events(made, name) for name in made.assets}
+    assert happened["m1"]
+    assert happened["m2"]
+    return Calm(digests(made), happened)
 
 
 def asset_added_by_retuning(made):
@@ -151,7 +175,7 @@ def asset_removed(made):
     del made.settings["assets"]["m0"]
 
 
-def source_removed(made):
+def source_removed_while_an_alarm_stands(made):
     del made.settings["assets"]["m2"], made.settings["sources"]["roof"]
 
 
@@ -167,27 +191,35 @@ def sink_and_state_changed(made):
     made.settings["state"] = {"detail_hours": 7, "snapshot_s": 5}
 
 
-@pytest.mark.parametrize(
-    ("change", "untouched", "opened"),
-    [
-        (asset_added_by_retuning, "m0 m1 m2", "hall roof"),
-        (asset_added_first_at_a_source_that_is_opened_anew, "m0 m1 m2", "hall roof roof"),
-        (asset_added_with_its_source, "m0 m1 m2", "hall roof yard"),
-        (limit_changed, "m0 m1 m2", "hall roof"),
-        (asset_removed, "m1 m2", "hall roof"),
-        (source_removed, "m0 m1", "hall roof"),
-        (model_replaced, "m0 m1", "hall roof"),
-        (sink_and_state_changed, "m0 m1 m2", "hall roof"),
-    ],
-)
-async def test_the_scores_of_who_is_not_concerned_are_the_same_to_the_bit(
-    change, untouched, opened, calm, plant
-):
+@dataclass(frozen=True)
+class Case:
+    """A change, the assets that are not to notice it, and which sources were opened by the end."""
+
+    change: Callable[[plants.Plant], None]
+    scores: str = "m0 m1 m2"
+    alarms: str = "m0 m1 m2"
+    opened: str = "hall roof"
+
+
+CASES = [
+    Case(asset_added_by_retuning),
+    Case(asset_added_first_at_a_source_that_is_opened_anew, opened="hall roof roof"),
+    Case(asset_added_with_its_source, opened="hall roof yard"),
+    Case(limit_changed, alarms="m0 m2"),
+    Case(asset_removed, scores="m1 m2", alarms="m1 m2"),
+    Case(source_removed_while_an_alarm_stands, scores="m0 m1", alarms="m0 m1"),
+    Case(model_replaced, scores="m0 m1", alarms="m0 m1"),
+    Case(sink_and_state_changed),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.change.__name__)
+async def test_the_scores_of_who_is_not_concerned_are_the_same_to_the_bit(case, calm, plant):
     made, feeds = plant
     async with plants.serving(made) as running:
         let(feeds, HALF)
         await stepped(running, HALF)
-        change(made)
+        case.change(made)
         asking = asyncio.create_task(asked(made.save()))
         let(feeds, HALF + 60)  # while it is under way
         answer = await asking
@@ -195,12 +227,15 @@ async def test_the_scores_of_who_is_not_concerned_are_the_same_to_the_bit(
         assert answer["changes"]
         end(feeds)
         await running.task
-    found, expected = digests(made), calm[0]
-    assert {name for name in expected if found[name] == expected[name]} >= set(untouched.split())
+    found = digests(made)
+    for name in case.scores.split():
+        assert found[name] == calm.digests[name]
+    for name in case.alarms.split():
+        assert events(made, name) == calm.events[name]
     assert plants.outcome(made.data).summary["samples_conserved"]
     assert epochs(made)[0] == [Cause.START, Cause.RELOAD]
     names = [name for feed in feeds.values() for name in feed.opened]
-    assert sorted(names) == opened.split()
+    assert sorted(names) == case.opened.split()
 
 
 # ---- what is refused, or goes wrong -------------------------------------------------------------
@@ -405,7 +440,8 @@ async def test_where_it_fails_the_old_configuration_goes_on_and_nothing_is_lost(
         end(feeds)
         await running.task
     found = digests(made)
-    assert {name: found[name] for name in calm[0]} == calm[0]
+    assert {name: found[name] for name in calm.digests} == calm.digests
+    assert {name: events(made, name) for name in calm.events} == calm.events
     outcome = plants.outcome(made.data)
     assert outcome.summary["samples_conserved"]
     assert outcome.summary["samples_late"] == outcome.summary["samples_duplicated"] == 0
@@ -438,6 +474,61 @@ async def test_an_asset_that_comes_back_as_its_removal_fails_goes_on_with_what_i
 # ---- what follows -------------------------------------------------------------------------------
 
 
+def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_told(tmp_path):
+    """All in one group: an alarm is raised, the reload comes, and the alarm returns."""
+    limited = kind(channels={"x": {"limits": {"high": 5}}})
+
+    def of(cause):
+        return Works(
+            epoch=Epoch(config="c", bundles={}, cause=cause),
+            pipeline=Pipeline(building.plan(limited), {}),
+            points=None,
+            retention=RETENTION,
+        )
+
+    started, reloaded = of(Cause.START), of(Cause.RELOAD)
+    with Database(tmp_path / "data") as database, Writer(database) as writer:
+        stepper = Stepper(
+            database,
+            writer,
+            started,
+            site="plant",
+            clock=HeldClock(0),
+            announce=lambda: None,
+            troubles=dict,
+        )
+        taken = stepper.take(reloaded, after=0)
+        with database.atomic() as tx:
+            for body in (
+                started.epoch,
+                samples((0, 1.0, 9.0), (0, 2.5, 9.0)),
+                reloaded.epoch,
+                samples((0, 3.0, 1.0), (0, 4.5, 1.0)),
+            ):
+                Journal(database).append(tx, Record(building.NOW, body))
+        stepper.start()
+        stepper.stop()
+        assert taken.result() is None
+        assert stepper.failed is None
+        events = [str(event.transition) for event in Store(database).alarm_events()]
+        assert events == ["raised", "returned"]
+        assert Snapshots(database).latest().record == 4
+
+
+async def test_an_alarm_of_what_is_taken_out_returns_with_the_reload(plant):
+    made, feeds = plant
+    async with plants.serving(made) as running:
+        let(feeds, HALF)
+        await stepped(running, HALF)
+        (alarm, *_) = [one for one in running.store.alarms(active_only=True) if one.asset == "m2"]
+        source_removed_while_an_alarm_stands(made)
+        assert (await asked(made.save()))["error"] == ""
+        last = running.store.alarm_events(alarm=alarm.id)[-1]
+        assert (last.transition, last.reason) == ("returned", "no longer configured")
+        standing = await running.service.standing()
+        assert set(standing.sources) == {"hall"}
+
+
 async def test_after_a_reload_the_state_is_saved_and_a_crash_goes_on_from_there(calm, plant):
     made, feeds = plant
     with pytest.MonkeyPatch.context() as patch:
@@ -460,7 +551,7 @@ async def test_after_a_reload_the_state_is_saved_and_a_crash_goes_on_from_there(
     end(feeds)
     await asyncio.to_thread(plants.run, made)
     found = digests(made)
-    assert {name: found[name] for name in calm[0]} == calm[0]
+    assert {name: found[name] for name in calm.digests} == calm.digests
 
 
 async def test_a_sink_that_is_removed_is_forgotten_with_what_it_had_not_got(plant, caplog):
