@@ -24,11 +24,16 @@ class SourceState(StrEnum):
     """What is seen of a source."""
 
     WAITING = "waiting"  # cannot be reached, was lost, or our disk is full: tried again
-    OPENING = "opening"
+    OPENING = "opening"  # for the first time
     RUNNING = "running"  # open, and heard since it was opened, within its time
     SILENT = "silent"  # open, and not heard
     ENDED = "ended"  # it said that nothing more will come
     REFUSED = "refused"  # it will not serve us as configured
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a link."""
+        return self in (SourceState.RUNNING, SourceState.SILENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class SourceStanding:
     @property
     def connected(self) -> bool:
         """Whether it is open and read."""
-        return self.state in (SourceState.RUNNING, SourceState.SILENT)
+        return self.state.is_open
 
     @property
     def fresh(self) -> bool:

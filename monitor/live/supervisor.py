@@ -240,7 +240,8 @@ class Supervisor:
         """One link, from its opening to its close."""
         began = self._now()
         was_open, lost = False, ""
-        self._state = SourceState.OPENING
+        if not self._reason:  # else it waits until it is open
+            self._state = SourceState.OPENING
         try:
             if was_open := await self._open():
                 began = self._now()

@@ -149,7 +149,9 @@ def kinds(contents):
 
 async def listening(running):
     """Until the source is subscribed: what was published before is not for it."""
-    await until(lambda: [one.connected for one in running.service.supervisors.values()] == [True])
+    await until(
+        lambda: [one.state.is_open for one in running.service.supervisors.values()] == [True]
+    )
 
 
 @contextlib.asynccontextmanager

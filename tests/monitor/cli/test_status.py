@@ -87,6 +87,7 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     async with plants.serving(made) as running:
         await until(lambda: running.status["backlog"].get("inbox") == 4)
         await until(lambda: running.status["sources"]["rig"]["state"] == "ended")
+        await until(lambda: running.service.supervisors["other"].state == "waiting")
         found = (await asyncio.to_thread(watchkeeper, "status", made.file, "--json")).json
         said = await asyncio.to_thread(watchkeeper, "status", made.file)
     live = found["running"]

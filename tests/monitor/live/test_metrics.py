@@ -110,7 +110,9 @@ def test_the_work_of_supervisors_is_counted():
         rebuilds=2,
         watchdog=1,
     )
-    found = read(exposition(standing(sources={"rig": bad, "line": source(state="silent")})))
+    found = read(
+        exposition(standing(sources={"rig": bad, "line": source(state=SourceState.SILENT)}))
+    )
     for name, count in (("restarts", 3), ("rebuilds", 2), ("watchdog", 1)):
         assert found[f"source_{name}_total", (("source", "rig"),)] == count
         assert found[f"source_{name}_total", (("source", "line"),)] == 0

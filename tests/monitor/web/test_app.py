@@ -39,6 +39,8 @@ async def test_ready_until_the_samples_stop_and_again_when_they_come(tmp_path, m
     clock = HeldClock(TICKS)
     async with plants.serving(made, clock=clock) as running, answering(running) as client:
         await until(lambda: running.service.stepper.alive)
+        supervisors = running.service.supervisors.values()
+        await until(lambda: [one.state for one in supervisors] == ["waiting", "waiting"])
         code, said = await status(client, "/readyz")
         assert code == 503
         assert not said["ready"]
