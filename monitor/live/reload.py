@@ -149,11 +149,14 @@ class Reloading:
                 if changes and not dry_run:
                     await self._take_up(setup, works)
                     proposal.accept()
-            except UnfitError as error:
+            except Exception as error:
+                if not isinstance(error, UnfitError):
+                    logger.exception("A reload has failed.")
                 if not dry_run:
                     logger.error("The configuration is not reloaded: %s", error)  # noqa: TRY400 - said in full
                     self.standing = replace(self.standing, error=str(error))
-                return Answer(changes=changes, error=str(error), again=error.again)
+                again = isinstance(error, UnfitError) and error.again
+                return Answer(changes=changes, error=str(error), again=again)
             if not dry_run:
                 at = self._clock.now() if changes else self.standing.at
                 self.standing = ReloadStanding(at=at, error="")
@@ -198,14 +201,11 @@ class Reloading:
                 logger.exception("The new configuration cannot be put in force.")
             await self._go_back(*before)
             raise UnfitError(f"{error}; the configuration before it is in force again") from error
-        try:
-            await service.register_sinks()
-        except StateError as error:
-            logger.warning("What waits for sinks that are gone is kept for now: %s", error)
 
     async def _go_back(self, setup: Setup, works: Works) -> None:
         """Let the old configuration be in force again, and the journal know it."""
         works = replace(works, epoch=replace(works.epoch, cause=Cause.RELOAD))
+        said = False
         while True:
             try:
                 if self._service.works.pipeline is works.pipeline:  # the step did not take the new
@@ -214,7 +214,9 @@ class Reloading:
                     await self._service.put_in_force(setup, works)
                 break
             except StateError as error:
-                logger.warning("That the old configuration is in force cannot be noted: %s", error)
+                if not said:
+                    logger.warning("The old configuration is not in force yet: %s", error)
+                said = True
                 await asyncio.sleep(AGAIN_S)
         await self._follow(setup, whatever=True)
 
@@ -224,7 +226,7 @@ class Reloading:
         Raises RefusedError where a source will not have its new tags. ``whatever`` happens, it goes
         on with the next, and such a source is opened anew.
         """
-        supervisors, deliveries = self._service.supervisors, self._service.deliveries
+        supervisors = self._service.supervisors
         gone = [name for name in supervisors if name not in setup.sources]
         for name in gone:  # before others open: one may be the same under another name
             self._sources.pop(name, None)
@@ -240,14 +242,7 @@ class Reloading:
                 self._sources[name] = source
         for name in gone:
             await self._service.unwatch(name)
-        for name, have in list(self._sinks.items()):
-            if name not in setup.sinks or setup.sinks[name].settings != have.settings:
-                del self._sinks[name]
-                await deliveries.stop(name)
-        for name, sink in setup.sinks.items():
-            if name not in self._sinks:
-                deliveries.start(sink.sink)
-                self._sinks[name] = sink
+        await self._deliver(setup.sinks)
 
     async def _watch(self, name: str, source: SourceSetup) -> None:
         """Let one source be as it is wanted; where it is, it does not notice."""
@@ -266,3 +261,19 @@ class Reloading:
         else:
             supervisor.assignment = source.assignment  # it may be expected less often
         self._sources[name] = source
+
+    async def _deliver(self, sinks: Mapping[str, SinkSetup]) -> None:
+        """Let these be the sinks; others are forgotten with what they had not got."""
+        deliveries = self._service.deliveries
+        for name, have in list(self._sinks.items()):
+            if name not in sinks or sinks[name].settings != have.settings:
+                del self._sinks[name]
+                await deliveries.stop(name)
+        for name, made in sinks.items():
+            if name not in self._sinks:
+                deliveries.start(made.sink)
+                self._sinks[name] = made
+        try:
+            await self._service.register_sinks()
+        except StateError as error:
+            logger.warning("What waits for sinks that are gone is kept for now: %s", error)

@@ -5,13 +5,13 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from support import building, plants
 from support.building import kind, samples
 from support.feeds import Feed, RetunableSource, feeds
-from support.plants import CHANNELS, TICKS, HeldClock, until
+from support.plants import CHANNELS, HeldClock, until
 
 from connectors.batch import Samples
 from monitor.core.digest import digest
@@ -33,6 +33,7 @@ from monitor.state.writer import Writer
 __all__ = ["feeds"]
 
 RETENTION = Retention(**StateSettings().model_dump(exclude={"channel_score_s"}))
+ROWS = 220  # of a feed
 HALF = 140  # rows: in the middle of a fault
 pytestmark = pytest.mark.timeout(40)
 
@@ -54,7 +55,7 @@ def works(folder, feeds):
     }
     names = [f"m{number}" for number in range(5)]
     shown = {
-        f"{name}.{channel}": plants.values(row, faulty=row in {1, 2})[:, place]
+        f"{name}.{channel}": plants.values(row, faulty=row in {1, 2})[:ROWS, place]
         for row, name in enumerate(names)
         for place, channel in enumerate(CHANNELS)
     }
@@ -338,6 +339,17 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(plant):
     assert epochs(made)[0] == [Cause.START]
 
 
+async def test_a_bug_is_a_failed_reload_too(plant, caplog, monkeypatch):
+    made, feeds = plant
+    async with plants.serving(made) as running:
+        let(feeds, 5)
+        await stepped(running, 5)
+        monkeypatch.setattr("monitor.site.staging.load", lambda _: 1 / 0)
+        assert (await asked(made))["error"] == "division by zero"
+        assert (await running.service.standing()).reload.error == "division by zero"
+    assert "A reload has failed." in said(caplog)
+
+
 async def test_a_file_that_it_does_not_run_with_is_refused(plant):
     made, feeds = plant
     other = made.folder / "other.yaml"
@@ -436,7 +448,7 @@ async def test_where_it_fails_the_old_configuration_goes_on_and_nothing_is_lost(
         standing = await running.service.standing()
         assert words in standing.reload.error
         assert (standing.config, set(standing.sources)) == (old, {"hall", "roof"})
-        assert set(standing.sinks) == {"inbox"}
+        assert set(standing.sinks) == set(running.status["backlog"]) == {"inbox"}
         end(feeds)
         await running.task
     found = digests(made)
@@ -447,8 +459,8 @@ async def test_where_it_fails_the_old_configuration_goes_on_and_nothing_is_lost(
     assert outcome.summary["samples_late"] == outcome.summary["samples_duplicated"] == 0
     assert epochs(made)[0] == causes
     assert epochs(made)[1][-1] == old
-    assert given(made)["hall"] >= 2 * TICKS * len(CHANNELS)
-    assert given(made)["roof"] >= TICKS * len(CHANNELS)
+    assert given(made)["hall"] >= 2 * ROWS * len(CHANNELS)
+    assert given(made)["roof"] >= ROWS * len(CHANNELS)
 
 
 async def test_an_asset_that_comes_back_as_its_removal_fails_goes_on_with_what_it_had(
@@ -467,14 +479,16 @@ async def test_an_asset_that_comes_back_as_its_removal_fails_goes_on_with_what_i
     with DatabaseReader(made.data) as database:
         number = {name: n for n, name in Names(database).of(Family.ASSET).items()}["m0"]
         state = Scores.join(list(Store(database).scores(asset=number))).state
-    assert len(state) == TICKS
+    assert len(state) == ROWS
     assert set(state[20:].tolist()) == {ScoreState.OK}, "it does not warm up anew"
 
 
 # ---- what follows -------------------------------------------------------------------------------
 
 
-def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_told(tmp_path):
+def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_told(
+    tmp_path, monkeypatch
+):
     """All in one group: an alarm is raised, the reload comes, and the alarm returns."""
     limited = kind(channels={"x": {"limits": {"high": 5}}})
 
@@ -486,7 +500,12 @@ def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_t
             retention=RETENTION,
         )
 
-    started, reloaded = of(Cause.START), of(Cause.RELOAD)
+    tidying = []
+    monkeypatch.setattr(
+        "monitor.live.stepper.Tidying", lambda _, retention: tidying.append(retention)
+    )
+    shorter = replace(RETENTION, detail_hours=7)
+    started, reloaded = of(Cause.START), replace(of(Cause.RELOAD), retention=shorter)
     with Database(tmp_path / "data") as database, Writer(database) as writer:
         stepper = Stepper(
             database,
@@ -512,6 +531,7 @@ def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_t
         assert stepper.failed is None
         events = [str(event.transition) for event in Store(database).alarm_events()]
         assert events == ["raised", "returned"]
+        assert tidying == [RETENTION, shorter]
         assert Snapshots(database).latest().record == 4
 
 
