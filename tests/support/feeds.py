@@ -29,6 +29,8 @@ class Feed:
     limit: int = 0
     over: bool = False
     opened: list[str] = field(default_factory=list)  # the names of the sources that did
+    open: int = 0  # links
+    most: int = 0  # of them at once
     refuses: set[str] = field(default_factory=set)  # addresses
     accepted: dict[str, int] = field(default_factory=dict)  # rows, by source
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,7 +64,7 @@ class Source:
 
     def __init__(self, name: str, settings: FeedSettings, tags: Sequence[TagRef]) -> None:
         self.name, self.tags, self._row = name, tuple(tags), 0
-        self._feed = settings.feed
+        self._feed, self._is_open = settings.feed, False
 
     @property
     def feed(self) -> Feed:
@@ -72,6 +74,9 @@ class Source:
         if self._feed not in FEEDS:
             raise NotReadyError(f"no feed {self._feed}", connector=self.name)
         self.feed.opened.append(self.name)
+        self.feed.open += 1
+        self.feed.most = max(self.feed.most, self.feed.open)
+        self._is_open = True
         self._row = int(resume or 0)
 
     async def batches(self) -> AsyncIterator[Samples | Notice]:
@@ -114,7 +119,9 @@ class Source:
         return {}
 
     async def close(self) -> None:
-        pass
+        if self._is_open:
+            self.feed.open -= 1
+            self._is_open = False
 
 
 class RetunableSource(Source):

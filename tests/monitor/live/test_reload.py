@@ -182,7 +182,7 @@ def source_removed_while_an_alarm_stands(made):
 
 def model_replaced(made):
     shutil.rmtree(made.folder / "fan")
-    shutil.copytree(plants.trained("lstm"), made.folder / "fan")
+    shutil.copytree(plants.trained("ewma"), made.folder / "fan")
 
 
 def sink_and_state_changed(made):
@@ -328,7 +328,7 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(plant):
         no_model(made.save())
         assert "no model" in (await asked(made, dry_run=True))["error"]
         assert (await running.service.standing()).reload.error == ""
-        shutil.copytree(plants.trained("lstm"), made.folder / "fan")
+        shutil.copytree(plants.trained("ewma"), made.folder / "fan")
         answer = await asked(made, dry_run=True)
         assert answer["changes"] == [
             "assets.m3: added (kind pump, source hall)",
@@ -533,6 +533,20 @@ def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_t
         assert events == ["raised", "returned"]
         assert tidying == [RETENTION, shorter]
         assert Snapshots(database).latest().record == 4
+
+
+async def test_a_source_that_only_has_another_name_is_closed_before_it_opens(plant):
+    made, feeds = plant
+    async with plants.serving(made) as running:
+        let(feeds, HALF)
+        await stepped(running, HALF)
+        made.settings["sources"]["attic"] = made.settings["sources"].pop("roof")
+        made.settings["assets"]["m2"]["source"] = "attic"
+        assert (await asked(made.save()))["error"] == ""
+        await until(lambda: feeds["roof"].opened == ["roof", "attic"])
+        assert feeds["roof"].most == 1
+        standing = await running.service.standing()
+        assert set(standing.sources) == {"hall", "attic"}
 
 
 async def test_an_alarm_of_what_is_taken_out_returns_with_the_reload(plant):
