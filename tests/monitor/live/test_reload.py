@@ -1,6 +1,7 @@
 """A running service takes up another configuration: who is not concerned does not notice it."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import shutil
@@ -464,16 +465,23 @@ async def test_where_it_fails_the_old_configuration_goes_on_and_nothing_is_lost(
 
 
 async def test_an_asset_that_comes_back_as_its_removal_fails_goes_on_with_what_it_had(
-    plant,
+    plant, monkeypatch
 ):
     made, feeds = plant
+    made.inbox.rmdir()
+    made.inbox.write_text("a file stands in the way", encoding="utf-8")
+    monkeypatch.setattr("monitor.live.service.FAREWELL_S", 0.1)
     async with plants.serving(made) as running:
         let(feeds, HALF)
         await stepped(running, HALF)
+        waiting = running.status["backlog"]["inbox"]
+        assert waiting
         asset_removed(made)
+        made.settings["sinks"] = {}
         feeds["hall"].refuses.add("m1.flow")  # and so its tags stay as they are
         answer = await asked(made.save())
         assert "no such address" in answer["error"]
+        assert running.status["backlog"] == {"inbox": waiting}, "nothing is forgotten, either"
         end(feeds)
         await running.task
     with DatabaseReader(made.data) as database:
@@ -481,58 +489,76 @@ async def test_an_asset_that_comes_back_as_its_removal_fails_goes_on_with_what_i
         state = Scores.join(list(Store(database).scores(asset=number))).state
     assert len(state) == ROWS
     assert set(state[20:].tolist()) == {ScoreState.OK}, "it does not warm up anew"
+    assert feeds["hall"].opened == ["hall"], "what refused its tags goes on with those it had"
 
 
 # ---- what follows -------------------------------------------------------------------------------
+
+
+def of_cause(cause, retention=RETENTION):
+    """Works of one asset with a limit."""
+    limited = kind(channels={"x": {"limits": {"high": 5}}})
+    return Works(
+        epoch=Epoch(config="c", bundles={}, cause=cause),
+        pipeline=Pipeline(building.plan(limited), {}),
+        points=None,
+        retention=retention,
+    )
+
+
+@contextlib.contextmanager
+def stepping(folder, works, *bodies):
+    """A step that finds these records in its journal once it starts, and its database."""
+    with Database(folder) as database, Writer(database) as writer:
+        with database.atomic() as tx:
+            for body in bodies:
+                Journal(database).append(tx, Record(building.NOW, body))
+        yield (
+            Stepper(
+                database,
+                writer,
+                works,
+                site="plant",
+                clock=HeldClock(0),
+                announce=lambda: None,
+                troubles=dict,
+            ),
+            database,
+        )
 
 
 def test_what_the_step_has_found_is_stored_before_it_is_asked_what_people_were_told(
     tmp_path, monkeypatch
 ):
     """All in one group: an alarm is raised, the reload comes, and the alarm returns."""
-    limited = kind(channels={"x": {"limits": {"high": 5}}})
-
-    def of(cause):
-        return Works(
-            epoch=Epoch(config="c", bundles={}, cause=cause),
-            pipeline=Pipeline(building.plan(limited), {}),
-            points=None,
-            retention=RETENTION,
-        )
-
-    tidying = []
-    monkeypatch.setattr(
-        "monitor.live.stepper.Tidying", lambda _, retention: tidying.append(retention)
-    )
+    kept = []
+    monkeypatch.setattr("monitor.live.stepper.Tidying", lambda _, keep: kept.append(keep))
     shorter = replace(RETENTION, detail_hours=7)
-    started, reloaded = of(Cause.START), replace(of(Cause.RELOAD), retention=shorter)
-    with Database(tmp_path / "data") as database, Writer(database) as writer:
-        stepper = Stepper(
-            database,
-            writer,
-            started,
-            site="plant",
-            clock=HeldClock(0),
-            announce=lambda: None,
-            troubles=dict,
-        )
-        taken = stepper.take(reloaded, after=0)
-        with database.atomic() as tx:
-            for body in (
-                started.epoch,
-                samples((0, 1.0, 9.0), (0, 2.5, 9.0)),
-                reloaded.epoch,
-                samples((0, 3.0, 1.0), (0, 4.5, 1.0)),
-            ):
-                Journal(database).append(tx, Record(building.NOW, body))
+    before, after = of_cause(Cause.START), of_cause(Cause.RELOAD, shorter)
+    raised, returned = (samples((0, t, v), (0, t + 1.5, v)) for t, v in ((1, 9.0), (3, 1.0)))
+    with stepping(tmp_path / "data", before, before.epoch, raised, after.epoch, returned) as (
+        stepper,
+        database,
+    ):
+        taken = stepper.take(after, after=0)
         stepper.start()
         stepper.stop()
         assert taken.result() is None
-        assert stepper.failed is None
         events = [str(event.transition) for event in Store(database).alarm_events()]
         assert events == ["raised", "returned"]
-        assert tidying == [RETENTION, shorter]
+        assert kept == [RETENTION, shorter]
         assert Snapshots(database).latest().record == 4
+
+
+def test_works_that_were_given_up_before_their_epoch_are_not_taken(tmp_path):
+    before, after = of_cause(Cause.START), of_cause(Cause.RELOAD)
+    with stepping(tmp_path / "data", before, before.epoch, after.epoch) as (stepper, _):
+        taken = stepper.take(after, after=0)
+        assert taken.cancel()
+        stepper.start()
+        stepper.stop()
+        assert (stepper.failed, stepper.done) == (None, 2)
+        assert after.pipeline.snapshot()["wall"] == 0, "nobody steps with it"
 
 
 async def test_a_source_that_only_has_another_name_is_closed_before_it_opens(plant):
