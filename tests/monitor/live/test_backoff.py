@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitor.live.backoff import Backoff
+from monitor.live.backoff import Allowance, Backoff
 
 
 @pytest.mark.parametrize("_", range(20))
@@ -31,3 +31,15 @@ def test_days_of_attempts_do_not_overflow():
     for _ in range(5000):
         wait = backoff.next_s()
     assert 150.0 <= wait <= 300.0
+
+
+def test_attempts_that_were_saved_come_at_once_and_then_one_after_the_other():
+    now = 0.0
+    allowance = Allowance(per_minute=6, saved=3, now=lambda: now)
+    waits = []
+    for _ in range(6):
+        waits.append(allowance.take_s())
+        now += waits[-1]
+    assert waits == pytest.approx([0, 0, 0, 10, 10, 10])
+    now += 3600.0
+    assert [allowance.take_s() for _ in range(4)] == pytest.approx([0, 0, 0, 10])
