@@ -135,14 +135,14 @@ class Control:
         return await self._handlers[name](request)
 
 
-def ask(folder: Path, request: str, **given: Any) -> Any:
+def ask(folder: Path, request: str, *, within_s: float = ANSWER_S, **given: Any) -> Any:
     """Ask the service that runs on a folder; its answer.
 
     Raises NotRunningError, RequestError with its words, OSError, TimeoutError.
     """
     path = folder / SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(ANSWER_S)
+        line.settimeout(within_s)
         try:
             with _short(path) as address:
                 line.connect(address)
@@ -159,7 +159,7 @@ def ask(folder: Path, request: str, **given: Any) -> Any:
         except ConnectionError:
             answer = b""
         except TimeoutError:
-            raise TimeoutError(f"{folder}: the service gave no answer in {ANSWER_S:g} s.") from None
+            raise TimeoutError(f"{folder}: the service gave no answer in {within_s:g} s.") from None
     if not answer.endswith(b"\n"):
         raise NotRunningError(f"{folder}: the service ended before it answered.")
     found = json.loads(answer)

@@ -17,7 +17,7 @@ from monitor.core.digest import digest
 from monitor.core.frames import Frames
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, ChannelSettings, LimitSettings, Plan
-from monitor.core.records import Beat, Epoch, Record, Results, Scores, Standing, Transition
+from monitor.core.records import Beat, Cause, Epoch, Record, Results, Scores, Standing, Transition
 
 COLUMNS = [column.name for column in fields(Scores)][2:]
 
@@ -209,11 +209,37 @@ def check_another_plan(case: Case, changed: Plan) -> None:
     run(straight, records[:cut])
     other.restore(straight.snapshot())
     assert_conserved(other)
-    epoch = Record(NOW, Epoch(config="", bundles={}))  # as at every start
+    cause = list(Cause)[case.seed % 2]  # as at a start, or while it runs
+    epoch = Record(NOW, Epoch(config="", bundles={}, cause=cause))
     rest, found = run(straight, records[cut:]), run(other, [epoch, *records[cut:]])
     both = {asset.name for asset in changed.assets} & {asset.name for asset in case.plan.assets}
     assert_same(of_assets(found, changed, both), of_assets(rest, case.plan, both), case.plan)
     assert {s: c.received for s, c in other.conservation.items()} == {
+        s: c.received for s, c in straight.conservation.items()
+    }
+
+
+def check_there_and_back(case: Case, changed: Plan) -> None:
+    """The same where the other plan is given up again, for the state of before it that was kept."""
+    records = case.records()
+    cut, back = sorted((case.seed % len(records), case.seed // 7 % len(records)))
+    straight, first, other = case.pipeline(), case.pipeline(), case.pipeline(changed)
+    want = run(straight, records)
+    epoch = Record(NOW, Epoch(config="", bundles={}, cause=Cause.RELOAD))
+    found = [run(first, records[:cut])]
+    for after, before, part in (
+        (other, first, records[cut:back]),
+        (first, other, records[back:]),
+    ):
+        after.restore(before.snapshot())
+        after.settle(standing(Results.join(found)))
+        found.append(run(after, [epoch, *part]))
+        assert_conserved(after)
+    both = {asset.name for asset in changed.assets} & {asset.name for asset in case.plan.assets}
+    assert_same(
+        of_assets(Results.join(found), case.plan, both), of_assets(want, case.plan, both), case.plan
+    )
+    assert {s: c.received for s, c in first.conservation.items()} == {
         s: c.received for s, c in straight.conservation.items()
     }
 

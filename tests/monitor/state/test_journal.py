@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.keeping import batch, same
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms, with_bad_numbers_marked
-from monitor.core.records import Action, Beat, Command, Epoch, PictureResult, Record
+from monitor.core.records import Action, Beat, Cause, Command, Epoch, PictureResult, Record
 from monitor.state.columns import pack
 from monitor.state.database import Database
 from monitor.state.errors import CorruptError, DamagedError
@@ -86,7 +86,12 @@ BODIES = st.one_of(
         why=st.text(),
         until=st.none() | INSTANTS,
     ),
-    st.builds(Epoch, config=st.text(), bundles=st.dictionaries(st.text(), st.text())),
+    st.builds(
+        Epoch,
+        config=st.text(),
+        bundles=st.dictionaries(st.text(), st.text()),
+        cause=st.sampled_from(Cause),
+    ),
     st.builds(Beat),
 )
 
