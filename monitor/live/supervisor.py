@@ -47,7 +47,7 @@ from monitor.live.standing import (
 from monitor.live.threads import in_thread, submitted
 from monitor.live.watchdog import Watchdog
 from monitor.state.database import Transaction
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import StateError
 from monitor.state.journal import encode
 
 logger = logging.getLogger(__name__)
@@ -393,7 +393,9 @@ class Supervisor:
         def append(tx: Transaction) -> None:
             self._desk.journal.append(tx, row)
 
-        with contextlib.suppress(StorageFullError):  # whoever finds the disk full says so
+        with contextlib.suppress(
+            StateError
+        ):  # the next record does not get there either, and says so
             await asyncio.wrap_future(
                 await submitted(self._desk.writer, append, size=len(row.body))
             )
