@@ -393,9 +393,8 @@ class Supervisor:
         def append(tx: Transaction) -> None:
             self._desk.journal.append(tx, row)
 
-        with contextlib.suppress(
-            StateError
-        ):  # the next record does not get there either, and says so
+        # What keeps it out keeps the next record out as well, and is said there.
+        with contextlib.suppress(StateError):
             await asyncio.wrap_future(
                 await submitted(self._desk.writer, append, size=len(row.body))
             )
