@@ -16,8 +16,8 @@ from asyncua import ua
 
 from connectors.batch import Notice
 from connectors.contract import Batch, LostError
-from connectors.opcua.history import ENDS, Piece
-from connectors.opcua.link import FAILURES, Facts, Link, readable
+from connectors.opcua.history import Piece
+from connectors.opcua.link import ENDS, FAILURES, Facts, Link, readable
 from connectors.opcua.order import Order
 from connectors.opcua.progress import Position
 from connectors.opcua.settings import RateClass, Settings
