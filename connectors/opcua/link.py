@@ -9,10 +9,12 @@ TimeoutError; ``FAILURES`` names them, and within ``readable`` there is nothing 
 import asyncio
 import contextlib
 import logging
+import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from asyncua import Client, ua
 from asyncua.ua.ua_binary import struct_from_binary
@@ -20,6 +22,9 @@ from asyncua.ua.ua_binary import struct_from_binary
 from connectors.opcua.progress import Message
 from connectors.opcua.settings import Settings
 from connectors.opcua.values import nanoseconds
+from connectors.stamps import OLDEST_NS
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +34,26 @@ DENIED = (  # what servers answer to a wrong user or password
     ua.uaerrors.BadIdentityTokenInvalid,
     ua.uaerrors.BadIdentityTokenRejected,
 )
+ENDS = (  # what is said of the link, not of what was asked
+    ua.uaerrors.UaStructParsingError,
+    ua.uaerrors.BadConnectionClosed,
+    ua.uaerrors.BadCommunicationError,
+    ua.uaerrors.BadSecureChannelClosed,
+    ua.uaerrors.BadSecureChannelIdInvalid,
+    ua.uaerrors.BadServerHalted,
+    ua.uaerrors.BadServerNotConnected,
+    ua.uaerrors.BadSessionClosed,
+    ua.uaerrors.BadSessionIdInvalid,
+    ua.uaerrors.BadShutdown,
+)
 CLOSE_S = 0.4  # for a server to hear goodbye; contract: closed within a second
 ITEMS_PER_CALL = 1000  # where the server names no limit: some 100 kB a call
-_NAMESPACES, _STARTED, _ITEMS_PER_CALL = 2255, 2257, 11714  # node ids: Part 6, annex A
+HISTORIES_PER_CALL = 20  # the same for HistoryRead, whose answers are longer
+PATIENCE = 4  # times timeout_s: history lies on disks
+# Node ids: Part 6, annex A
+_NAMESPACES, STARTED, _ITEMS_PER_CALL = 2255, 2257, 11714
+_READS_PER_CALL, _PATHS_PER_CALL, _HISTORIES_PER_CALL = 11705, 11712, 12165
+_SERVER, _GET_MONITORED_ITEMS, _HAS_PROPERTY = 2253, 11492, 46
 
 
 @contextlib.contextmanager
@@ -54,7 +76,11 @@ class Facts:
     namespaces: tuple[str, ...]
     started: int  # ns, its own clock; 0: it does not say
     now: int  # ns, its own clock
+    skew_s: float  # of its clock, ahead of ours
     items_per_call: int
+    reads_per_call: int
+    paths_per_call: int
+    histories_per_call: int
 
 
 class Link:
@@ -77,8 +103,27 @@ class Link:
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def connect(self) -> None:
-        """Connect and log in."""
+        """Connect and log in.
+
+        A server may answer on this connection what an earlier one of ours had asked (asyncua's
+        does, for subscriptions that were handed over). asyncua would take that for the answer to
+        the request of ours that has the same number, or close the connection. So our numbers begin
+        somewhere else each time, and an answer to no request of ours is passed over.
+        """
         await self._client.connect()
+        protocol: Any = self._client.uaclient.protocol
+        if protocol is None:
+            raise ConnectionError("the connection is closed")
+        protocol._request_id += random.randrange(1 << 30)  # noqa: S311, SLF001
+        waiting, pass_on = protocol._callbackmap, protocol._call_callback  # noqa: SLF001
+
+        def answered(number: int, body: Any) -> None:
+            if number in waiting:
+                pass_on(number, body)
+            else:
+                logger.debug("An answer to request %d, which is none of ours.", number)
+
+        protocol._call_callback = answered  # noqa: SLF001
 
     async def close(self) -> None:
         """Leave, within a second even where nobody answers; subscriptions stay as they are."""
@@ -107,20 +152,81 @@ class Link:
 
         Its time is that of its answer: some servers write their CurrentTime once a second only.
         """
+        limits = (_ITEMS_PER_CALL, _READS_PER_CALL, _PATHS_PER_CALL, _HISTORIES_PER_CALL)
         request = ua.ReadRequest()
-        for number in (_NAMESPACES, _STARTED, _ITEMS_PER_CALL):
+        for number in (_NAMESPACES, STARTED, *limits):
             wanted = ua.ReadValueId(ua.NodeId(ua.Int32(number)), ua.AttributeIds.Value)
             request.Parameters.NodesToRead.append(wanted)
+        asked = time.time_ns()
         response = await self._call(request, ua.ReadResponse)
-        namespaces, started, limit = (
+        answered = time.time_ns()
+        namespaces, started, items, reads, paths, histories = (
             one.Value.Value if one.Value is not None else None for one in response.Results
         )
+        now = nanoseconds(response.ResponseHeader.Timestamp) or answered
         return Facts(
             namespaces=tuple(namespaces or ()),
             started=nanoseconds(started) or 0,
-            now=nanoseconds(response.ResponseHeader.Timestamp) or time.time_ns(),
-            items_per_call=min(limit or ITEMS_PER_CALL, ITEMS_PER_CALL),
+            now=now if now >= OLDEST_NS else answered,
+            skew_s=(now - (asked + answered) // 2) / 1e9,
+            items_per_call=min(items or ITEMS_PER_CALL, ITEMS_PER_CALL),
+            reads_per_call=min(reads or ITEMS_PER_CALL, ITEMS_PER_CALL),
+            paths_per_call=min(paths or ITEMS_PER_CALL, ITEMS_PER_CALL),
+            histories_per_call=min(histories or HISTORIES_PER_CALL, HISTORIES_PER_CALL),
         )
+
+    async def read(
+        self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds = ua.AttributeIds.Value
+    ) -> list[Any]:
+        """One attribute of nodes, in one call; None for what cannot be had."""
+        request = ua.ReadRequest()
+        request.Parameters.NodesToRead = [ua.ReadValueId(node, attribute) for node in nodes]
+        response = await self._call(request, ua.ReadResponse)
+        return [one.Value.Value if one.Value is not None else None for one in response.Results]
+
+    async def properties(self, paths: Sequence[tuple[ua.NodeId, str]]) -> list[ua.NodeId | None]:
+        """The nodes of properties by their names, in one call; None: there is no such."""
+        wanted = []
+        for node, name in paths:
+            step: Any = ua.RelativePathElement()
+            step.ReferenceTypeId = ua.NodeId(ua.Int32(_HAS_PROPERTY))
+            step.IsInverse, step.IncludeSubtypes = False, True
+            step.TargetName = ua.QualifiedName(name, ua.UInt16(0))
+            path = ua.BrowsePath(StartingNode=node)
+            path.RelativePath.Elements = [step]
+            wanted.append(path)
+        results = await self._client.uaclient.translate_browsepaths_to_nodeids(wanted)
+        return [
+            one.Targets[0].TargetId if one.StatusCode.is_good() and one.Targets else None
+            for one in results
+        ]
+
+    async def history(
+        self,
+        nodes: Sequence[tuple[ua.NodeId, bytes | None]],
+        *,
+        since: datetime,
+        until: datetime,
+        most: int,
+    ) -> list[ua.HistoryReadResult]:
+        """Raw history of nodes, each from its continuation point on, in one call."""
+        request = ua.HistoryReadRequest()
+        parameters = request.Parameters
+        parameters.HistoryReadDetails = ua.ReadRawModifiedDetails(
+            IsReadModified=False,
+            StartTime=since,
+            EndTime=until,
+            NumValuesPerNode=ua.Counter(most),
+            ReturnBounds=False,
+        )
+        parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        parameters.ReleaseContinuationPoints = False
+        parameters.NodesToRead = [
+            ua.HistoryReadValueId(NodeId=node, ContinuationPoint=point) for node, point in nodes
+        ]
+        response = await self._call(request, ua.HistoryReadResponse, patience=PATIENCE)
+        results: list[ua.HistoryReadResult] = response.Results
+        return results
 
     # ---- subscriptions --------------------------------------------------------------------------
 
@@ -161,6 +267,29 @@ class Link:
             return None
         return message if message.NotificationData else None
 
+    async def delete_subscription(self, subscription: int) -> None:
+        """Let go of a subscription; one that is gone already does not matter."""
+        parameters = ua.DeleteSubscriptionsParameters()
+        parameters.SubscriptionIds = [ua.IntegerId(subscription)]
+        request = ua.DeleteSubscriptionsRequest()
+        request.Parameters = parameters
+        await self._call(request, ua.DeleteSubscriptionsResponse)
+
+    async def items(self, subscription: int) -> dict[int, int] | None:
+        """The items that a subscription has, by our handles; None: the server does not tell."""
+        request = ua.CallMethodRequest()
+        request.ObjectId = ua.NodeId(ua.Int32(_SERVER))
+        request.MethodId = ua.NodeId(ua.Int32(_GET_MONITORED_ITEMS))
+        request.InputArguments = [ua.Variant(subscription, ua.VariantType.UInt32)]
+        try:
+            (result,) = await self._client.uaclient.call([request])
+        except ua.UaError:
+            return None
+        if not result.StatusCode.is_good() or len(result.OutputArguments) != 2:
+            return None
+        theirs, ours = (one.Value or () for one in result.OutputArguments)
+        return {int(handle): int(item) for handle, item in zip(ours, theirs, strict=True)}
+
     async def create_items(
         self, subscription: int, items: Sequence[ua.MonitoredItemCreateRequest]
     ) -> list[ua.MonitoredItemCreateResult]:
@@ -185,7 +314,11 @@ class Link:
             ua.SubscriptionAcknowledgement(SubscriptionId=one, SequenceNumber=sequence)
             for one, sequence in acknowledged
         ]
-        task = asyncio.create_task(self._client.uaclient.publish(acknowledgements))
+        return self.task(self._client.uaclient.publish(acknowledgements))
+
+    def task(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Work that ends when the link is closed."""
+        task = asyncio.create_task(work)
         self._requests.add(task)
         task.add_done_callback(self._answered)
         return task
@@ -195,12 +328,16 @@ class Link:
         if not request.cancelled():
             request.exception()  # looked at, or asyncio says that nobody did
 
-    async def _call(self, request: Any, response_type: type[Any]) -> Any:
-        """A service that asyncua's session would add something to."""
+    async def _call(self, request: Any, response_type: type[Any], *, patience: float = 1) -> Any:
+        """A service that asyncua's session would add something to.
+
+        ``patience``: how many times ``timeout_s`` it may take.
+        """
         protocol = self._client.uaclient.protocol
         if protocol is None:
             raise ConnectionError("the connection is closed")
-        response = struct_from_binary(response_type, await protocol.send_request(request))
+        answer = await protocol.send_request(request, timeout=patience * protocol.timeout)
+        response = struct_from_binary(response_type, answer)
         response.ResponseHeader.ServiceResult.check()
         return response
 

@@ -1,50 +1,36 @@
 """From an open link to batches: publish requests out, messages in, in waves.
 
 A wave is everything that has come by the time somebody asks: one batch of samples, whatever the
-number of messages. Only so many requests are on their way, and none is sent while nobody asks: the
-server's queues hold the rest.
+number of messages. Only so many requests are on their way, and none is sent while nobody asks, nor
+while history is to come before them: the server's queues hold the rest.
 """
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from asyncua import ua
 
-from connectors.batch import BAD, Notice, NoticeKind
+from connectors.batch import Notice
 from connectors.contract import Batch, LostError
-from connectors.opcua.link import FAILURES, Facts, Link, readable
-from connectors.opcua.progress import Kept, Position, Unacknowledged
-from connectors.opcua.settings import Settings
-from connectors.opcua.subscription import Subscription
-from connectors.opcua.values import (
-    BAD_NODE_ID_INVALID,
-    BAD_NODE_ID_UNKNOWN,
-    Wave,
-    is_da_quality,
-    nanoseconds,
-)
+from connectors.opcua.history import Piece
+from connectors.opcua.link import ENDS, FAILURES, Facts, Link, readable
+from connectors.opcua.order import Order
+from connectors.opcua.progress import Position
+from connectors.opcua.settings import RateClass, Settings
+from connectors.opcua.subscription import Subscription, Watched, nodes_of
+from connectors.opcua.units import Meanings
+from connectors.opcua.values import Wave
+from connectors.opcua.waves import LAST_SEQUENCE, Answer, Waves
 
 logger = logging.getLogger(__name__)
 
-NODE_FAULTS = (BAD_NODE_ID_UNKNOWN, BAD_NODE_ID_INVALID)
-CODE = 0xFFFF_0000  # of a status: what is wrong, without flags and info bits
-LAST_SEQUENCE = 2**32 - 1  # then comes 1: Part 4, 7.5
 MOST_BAD_KEPT = 100  # a subscription with more bad nodes is made anew: positions stay small
 
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """One answer to a publish request, or a message published once more."""
-
-    subscription: Subscription
-    content: ua.NotificationMessage
-    more: bool  # others are waiting: it vouches for nothing yet
+Rates = Mapping[RateClass, Watched]
 
 
 class Listening:
@@ -55,58 +41,92 @@ class Listening:
         source: str,
         settings: Settings,
         link: Link,
-        subscriptions: Sequence[Subscription],
+        rates: Rates,
+        *,
+        meanings: Meanings,
         totals: Counter[str],
     ) -> None:
-        """``totals`` are counted on from one opening to the next."""
-        self.subscriptions = subscriptions
-        self.unacknowledged = Unacknowledged()
-        self.last_publish = 0  # ns, the server's clock
-        self._source, self._settings, self._link, self._totals = source, settings, link, totals
+        """``rates``: the tags by rate class. ``meanings`` and ``totals`` outlive an opening."""
+        self.subscriptions = [Subscription(source, settings, rate, tags)
+                              for rate, tags in rates.items()]  # fmt: skip
+        self.skew_s = 0.0  # of the server's clock, ahead of ours
+        self.waves = Waves(source, settings, self.subscriptions, meanings, totals)
+        self.order = Order(source, settings, link, meanings, totals)
+        self._source, self._settings, self._link = source, settings, link
+        self._meanings, self._totals = meanings, totals
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
-        # Part 4, 5.14.1: a request for each, and one more; nobody answers without a subscription
-        self._depth = len(subscriptions) + 1 if subscriptions else 0
-        self._vouches = settings.silence == "steady"
-        self._away: dict[int, int] = {}  # tags that were out of reach, until when
-        self._until = 0  # ns, the server's clock: everything up to here has come
-        self._started = 0
         self._first: list[Batch] = []
         self._unheard: set[Subscription] = set()  # taken over, and silent since
+        self.in_vain = 0  # the start of a run of the server that hands over and sends nothing then
+        self._most = 1 << 16  # publish requests that the server takes
+        self._changing = asyncio.Lock()  # items are made or deleted
+        self._started = 0
         self._doom = ""  # why the next wave will not come
-        self._asked = self._retried = asyncio.get_running_loop().time()
+        self._asking = False  # whether requests are on their way and somebody waits for them
+        self._asked = self._retried = self._answered = asyncio.get_running_loop().time()
 
     # ---- opening --------------------------------------------------------------------------------
 
-    async def start(self, resume: Position | None, *, take_over: bool) -> None:
-        """Take over what the server still has, make the rest, and say what was missed meanwhile."""
-        facts = await self._link.facts()
+    async def start(self, resume: Position | None, *, in_vain: int) -> None:
+        """Take over what the server still has, make the rest, and say what was missed meanwhile.
+
+        ``in_vain``: the start of a run of the server that hands over and then sends nothing.
+        """
+        facts = await self._facts()
         self._started = facts.started
-        taken = await self._take_over(resume, facts) if take_over else {}
-        self._unheard = set(taken)
+        said: list[Notice] = []
+        for one in self.subscriptions:
+            said += await self._meant(one.tags, facts)
+        taken = {} if facts.started == in_vain else await self._take_over(resume, facts)
         fresh = [one for one in self.subscriptions if one not in taken]
         for one in fresh:
             await one.create(self._link, facts)
-        now = (await self._link.facts()).now if fresh else facts.now
-        wave, said = Wave(), []
-        if resume is None or not taken:
-            self._until = now
-        else:
-            self._until = resume.until
+        now = (await self._facts()).now if fresh else facts.now
+        wave = Wave()
+        self.waves.until = now if resume is None or not taken else resume.until
         if resume is not None:
-            said += self._gaps(fresh, resume.until, now)
+            said += self.waves.gaps(fresh, resume.until, now)
         messages = []
         for one, held in taken.items():
-            one.vouched = self._until
+            one.vouched = self.waves.until
             contents = [await self._link.republish(one.id, n) for n in held]
-            messages += [_Message(one, message, more=True) for message in contents if message]
+            messages += [Answer(one, message, more=True) for message in contents if message]
             if None in contents:
-                said += self._gaps([one], self._until, now)
-        for one in self.subscriptions if self._vouches else ():
-            self._away |= dict.fromkeys(one.bad, now)
-            if one in fresh:
+                said += self.waves.gaps([one], one.vouched, now)
+            await one.probe(self._link)
+        self._unheard = set(taken)
+        for one in fresh:
+            one.vouched = now
+            if self.waves.vouches:
                 for tag, status in one.bad.items():
                     wave.add(tag, now, np.nan, status)
-        self._first = self._batches(messages, wave, said)
+        self.waves.out_of_reach(now)
+        self.order.begin(self._now(), () if resume is None else resume.missed)
+        said += await self._changed(messages)
+        self._first = self._handed_on(messages, wave, said)
+
+    async def _facts(self) -> Facts:
+        """What the server says of itself; a clock that is far from ours is said, once."""
+        facts = await self._link.facts()
+        before, self.skew_s = self.skew_s, facts.skew_s
+        if abs(facts.skew_s) > self._settings.clock_ahead_s >= abs(before):
+            logger.warning(
+                "Source %s: the server's clock is %.0f s %s of ours. Stamps are its own: set the "
+                "clocks of both by one time server.",
+                *(self._source, abs(facts.skew_s), "ahead" if facts.skew_s > 0 else "behind"),
+            )
+        return facts
+
+    async def _meant(self, tags: Watched, facts: Facts) -> list[Notice]:
+        """Read what these tags mean; returns what changed."""
+        refs = {tag: ref for tag, (ref, _) in tags.items()}
+        try:
+            return await self._meanings.read(self._link, facts, nodes_of(tags, facts), refs)
+        except ENDS:
+            raise
+        except ua.UaError as error:  # it has data nevertheless
+            logger.warning("Source %s: the server tells no units: %s", self._source, error)
+            return []
 
     async def _take_over(
         self, resume: Position | None, facts: Facts
@@ -119,41 +139,52 @@ class Listening:
         if not wanted:
             return {}
         try:
-            held = await self._link.transfer([one.id for _, one in wanted])
+            held = await self._link.transfer([before.id for _, before in wanted])
         except ua.UaError as error:
             logger.info("Source %s: the server hands over no subscription: %s", self._source, error)
             return {}
         taken = {}
         for (one, before), available in zip(wanted, held, strict=True):
-            if available is None:
+            if available is None or not await one.take_over(self._link, before, facts):
                 continue
-            await one.take_over(self._link, before)
             ahead = {n: (n - before.sequence) % LAST_SEQUENCE for n in available}
             stored = [n for n, distance in ahead.items() if distance == 0 or distance >= 1 << 31]
-            self.unacknowledged.stored((one.id, n) for n in stored)
+            self.order.unacknowledged.stored((one.id, n) for n in stored)
             taken[one] = sorted(available - set(stored), key=ahead.__getitem__)
         return taken
 
-    def _gaps(self, whose: Sequence[Subscription], since: int, until: int) -> list[Notice]:
-        """Nobody listened to these from ``since`` to ``until``.
+    async def retune(self, rates: Rates) -> None:
+        """Watch these tags from now on; what stays as it is misses nothing."""
+        try:
+            with readable():
+                await self._retune(rates)
+        except FAILURES as error:  # opened anew, it is as wanted
+            self._fall(error)
 
-        This is where history can be asked for what was missed, once it can be.
-        """
-        if not whose:
-            return []
-        self._totals["gaps_total"] += 1
-        everything = len(whose) == len(self.subscriptions)
-        tags = () if everything else tuple(sorted(tag for one in whose for tag in one.tags))
-        return [
-            Notice(
-                source=self._source,
-                kind=NoticeKind.GAP,
-                since=min(since, until),
-                until=until,
-                tags=tags,
-                reason="no subscription of ours was there",
-            )
-        ]
+    async def _retune(self, rates: Rates) -> None:
+        async with self._changing:
+            facts = await self._facts()
+            have = {one.rate: one for one in self.subscriptions}
+            for rate, tags in rates.items():
+                one = have.pop(rate, None)
+                before = {} if one is None else one.tags
+                other = {tag: pair for tag, pair in tags.items() if before.get(tag) != pair}
+                self._meanings.forget((before.keys() - tags.keys()) | other.keys())
+                await self._meant(other, facts)  # before their values come
+                if one is not None:
+                    await one.retune(self._link, facts, tags)
+                    continue
+                one = Subscription(self._source, self._settings, rate, tags)
+                await one.create(self._link, facts)
+                one.vouched = self.waves.until
+                self.subscriptions.append(one)
+            for one in have.values():
+                self.subscriptions.remove(one)
+                self._unheard.discard(one)
+                self._meanings.forget(one.tags)
+                await self._link.delete_subscription(one.id)
+
+    # ---- how it stands --------------------------------------------------------------------------
 
     @property
     def ended(self) -> bool:
@@ -161,12 +192,17 @@ class Listening:
         return bool(self._doom) or self._link.lost.done()
 
     @property
-    def in_vain(self) -> bool:
-        """Whether the link ended before a subscription that was taken over said anything.
+    def patience_s(self) -> float:
+        """After how long without any sign of life it is dead."""
+        return max(
+            (one.patience_s for one in self.subscriptions), default=self._settings.lifetime_s
+        )
 
-        Some servers (asyncua's) hand over what they then can no longer send.
-        """
-        return bool(self._doom) and bool(self._unheard)
+    @property
+    def heard(self) -> float:
+        """When the last sign of life came, s of the loop's clock; time when nobody asked is out."""
+        last = max([self._answered, *(one.heard for one in self.subscriptions)])
+        return last if self._asking else last + asyncio.get_running_loop().time() - self._asked
 
     # ---- listening ------------------------------------------------------------------------------
 
@@ -183,35 +219,50 @@ class Listening:
         """The next wave, or nothing where there was none; sees to nodes that are to be retried."""
         clock = asyncio.get_running_loop().time
         self._check()
-        for one in self.subscriptions:  # while nobody asked, nobody could hear it
-            one.heard += clock() - self._asked
+        if self.order.waits:
+            return await self._read_alone()
+        if self.order.holds:
+            return self.order.let_go()
+        idle = clock() - self._asked  # while nobody asked, nobody could hear it
+        self._answered += idle
+        for one in self.subscriptions:
+            one.heard += idle
         self._ask()
         retry_at = self._retried + self._settings.retry_s
-        due = [one.heard + one.patience_s for one in self.subscriptions]
+        due = [one.heard + self._patience_s(one) for one in self.subscriptions]
         if not due or any(one.bad for one in self.subscriptions):
             due.append(retry_at)
-        signs: list[asyncio.Future[Any]] = [*self._requests, self._link.lost]
-        await asyncio.wait(
-            signs,
-            timeout=max(min(due) - clock(), 0),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        self._asked = clock()
+        signs: list[asyncio.Future[Any]] = [*self._requests, self._link.lost, *self._reading()]
+        self._asked, self._asking = clock(), True
+        try:
+            timeout = max(min(due) - clock(), 0)
+            await asyncio.wait(signs, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._asked, self._asking = clock(), False
         answered = [one for one in self._requests if one.done()]
         self._requests = [one for one in self._requests if one not in answered]
-        wave = self._batches(self._messages(answered), Wave(), [])
+        read = self._read()
+        messages = self._messages(answered)
+        said = await self._changed(messages)
+        await self._hear({message.subscription for message in messages} & self._unheard)
         if not answered:
-            self._look_for_silence()
+            said += await self._look_for_silence()
+        batches = read + self._handed_on(messages, Wave(), said)
         if clock() >= retry_at:
             await self._retry()
-        return wave
+        return batches
 
     def _ask(self) -> None:
         """Send as many requests as there should be on their way."""
         while len(self._requests) < self._depth:
-            self._requests.append(self._link.publish(self.unacknowledged.ripe()))
+            self._requests.append(self._link.publish(self.order.unacknowledged.ripe()))
 
-    def _messages(self, answered: Iterable[asyncio.Task[ua.PublishResponse]]) -> list[_Message]:
+    @property
+    def _depth(self) -> int:
+        """Part 4, 5.14.1: a request for each, and one more; without any, nobody would answer."""
+        return min(len(self.subscriptions) + 1, self._most) if self.subscriptions else 0
+
+    def _messages(self, answered: Iterable[asyncio.Task[ua.PublishResponse]]) -> list[Answer]:
         """What was answered; an answer that is an error is what nothing comes after."""
         messages = []
         known = {one.id: one for one in self.subscriptions}
@@ -223,30 +274,95 @@ class Listening:
             except ua.uaerrors.BadTimeout:
                 continue  # of this request alone: another is sent
             except ua.uaerrors.BadTooManyPublishRequests as error:
-                self._depth -= 1
-                self._doom = "" if self._depth else str(error)
+                self._most = self._depth - 1
+                self._doom = "" if self._most else str(error)
             except FAILURES as error:
-                self._doom = self._doom or str(error) or type(error).__name__
+                self._fall(error)
             else:
+                self._answered = asyncio.get_running_loop().time()
                 result = answer.Parameters
                 subscription = known.get(int(result.SubscriptionId))
                 if subscription is not None:
-                    self._unheard.discard(subscription)
+                    subscription.heard = self._answered
                     content = result.NotificationMessage
-                    messages.append(_Message(subscription, content, more=result.MoreNotifications))
+                    messages.append(Answer(subscription, content, more=result.MoreNotifications))
         return messages
 
-    def _look_for_silence(self) -> None:
-        """Nothing came: is the link gone, or a subscription silent beyond its time?"""
+    def _fall(self, error: Exception) -> None:
+        self._doom = self._doom or str(error) or type(error).__name__
+
+    async def _changed(self, messages: Iterable[Answer]) -> list[Notice]:
+        """Read anew what tags mean of which the server says that it changed."""
+        said: list[Notice] = []
+        try:
+            with readable():
+                for one, tags in self.waves.semantics(messages).items():
+                    facts = await self._facts()
+                    told = await self._meant({tag: one.tags[tag] for tag in tags}, facts)
+                    rest = tags.difference(*(notice.tags for notice in told))
+                    said += [*told, *self.waves.same_meaning(rest)]
+        except FAILURES as error:
+            self._fall(error)
+        return said
+
+    async def _hear(self, proved: set[Subscription]) -> None:
+        """These were taken over, and say something."""
+        self._unheard -= proved
+        try:
+            with readable():
+                for one in proved:
+                    await one.end_probe(self._link)
+        except FAILURES as error:
+            self._fall(error)
+
+    def _patience_s(self, one: Subscription) -> float:
+        return one.probe_s if one in self._unheard else one.patience_s
+
+    async def _look_for_silence(self) -> list[Notice]:
+        """Nothing came: is the link gone, or a subscription silent beyond its time?
+
+        One that was taken over, and keeps silent when it is asked to say something, is made anew:
+        some servers (asyncua's) hand over what they then can no longer send.
+        """
         if self._link.lost.done():
             self._doom = self._doom or str(self._link.lost.result()) or "it answers no more"
         now = asyncio.get_running_loop().time()
-        for one in self.subscriptions:
-            if not self._doom and now >= one.heard + one.patience_s:
+        late = [one for one in self.subscriptions if now >= one.heard + self._patience_s(one)]
+        if not late or self._doom:
+            return []
+        for one in late:
+            if one not in self._unheard:
                 self._doom = (
                     f"no sign of life for {one.patience_s:g} s, where one was due every "
                     f"{one.publishing_ms * one.keepalive_count / 1000:g} s"
                 )
+                return []
+        try:
+            with readable():
+                async with self._changing:
+                    return await self._make_anew([one for one in late if one in self._unheard])
+        except FAILURES as error:
+            self._fall(error)
+        return []
+
+    async def _make_anew(self, silent: Sequence[Subscription]) -> list[Notice]:
+        facts = await self._facts()
+        since = min(self.waves.until if one.vouched is None else one.vouched for one in silent)
+        for one in silent:
+            await self._link.delete_subscription(one.id)
+            await one.create(self._link, facts)
+            self._unheard.discard(one)
+        now = (await self._facts()).now
+        for one in silent:
+            one.vouched = now
+        self._totals["in_vain_total"] += len(silent)
+        self.in_vain = facts.started
+        logger.info(
+            "Source %s: the server handed over %d subscriptions and sends nothing of them: they "
+            "are made anew.",
+            *(self._source, len(silent)),
+        )
+        return self.waves.gaps(silent, since, now)
 
     def _check(self) -> None:
         """Raise LostError where no more will come."""
@@ -261,101 +377,47 @@ class Listening:
         self._retried = asyncio.get_running_loop().time()
         try:
             with readable():
-                facts = await self._link.facts()
-                for one in self.subscriptions:
-                    if one.bad:
-                        one.note_bad({}, good=await one.retry(self._link, facts))
+                async with self._changing:
+                    facts = await self._facts()
+                    for one in self.subscriptions:
+                        if one.bad:
+                            good = await one.retry(self._link, facts)
+                            one.note_bad({}, good=good)
+                            await self._meant({tag: one.tags[tag] for tag in good}, facts)
         except FAILURES as error:
-            self._doom = self._doom or str(error) or type(error).__name__
+            self._fall(error)
 
-    # ---- waves ----------------------------------------------------------------------------------
+    # ---- handing on -----------------------------------------------------------------------------
 
-    def _batches(self, messages: list[_Message], wave: Wave, said: list[Notice]) -> list[Batch]:
-        """The messages as batches: notices, samples, and until when everything is known, last."""
-        acknowledged = []
-        for message in messages:
-            one, content = message.subscription, message.content
-            published = nanoseconds(content.PublishTime) or time.time_ns()
-            if content.NotificationData:
-                said += self._missing(one, int(content.SequenceNumber), published)
-                acknowledged.append((one.id, one.sequence))
-            for part in content.NotificationData or ():
-                if isinstance(part, ua.DataChangeNotification):
-                    items = part.MonitoredItems or ()
-                    wave.take(items, published=published, known=one.tags, after=self._away)
-                elif isinstance(part, ua.StatusChangeNotification) and not part.Status.is_good():
-                    # A good one says "transferred", to whoever took it over, too.
-                    self._doom = f"the server ended a subscription: {part.Status.name}"
-            if not message.more:
-                one.vouch(published)
-            one.heard = asyncio.get_running_loop().time()
-            self.last_publish = max(self.last_publish, published)
+    def _handed_on(self, messages: Sequence[Answer], wave: Wave, said: list[Notice]) -> list[Batch]:
+        """What may be handed on of a wave: what was missed first, the rest once history came."""
+        made = self.waves.made(messages, wave, said)
+        self._doom = self._doom or made.doom
+        bridged_s = min((one.bridged_s for one in self.subscriptions), default=0.0)
+        return self.order.take(made, self._now(), wait_s=bridged_s)
 
-        self._look_at(wave)
-        said += wave.notices(self._source)
-        self._count(said)
-        since, vouched = self._until, [one.vouched for one in self.subscriptions]
-        known = min((since if until is None else until for until in vouched), default=since)
-        self._until = max(since, known)
-        position = self._position()
-        batches: list[Batch] = [*said]
-        if wave.tag:
-            batches.append(wave.samples(self._source, position))
-        if self._until > since and self._vouches:
-            batches.append(
-                Notice(
-                    source=self._source, kind=NoticeKind.ALIVE, since=since, until=self._until
-                )
-            )  # fmt: skip
-        if batches:
-            batches[-1] = replace(batches[-1], position=position)
-            self.unacknowledged.hand_on(position, acknowledged)
-        return batches
+    def _now(self) -> Position:
+        """Where to go on once all that came is stored, but for what is still to be read."""
+        kept = tuple(one.kept() for one in self.subscriptions if len(one.bad) <= MOST_BAD_KEPT)
+        return Position(until=self.waves.until, started=self._started, kept=kept)
 
-    def _missing(self, one: Subscription, sequence: int, published: int) -> list[Notice]:
-        """Count on; a number that was left out is a message that we shall never see."""
-        left_out = (sequence - one.sequence - 1) % LAST_SEQUENCE
-        one.sequence = sequence
-        if not left_out:
+    def _reading(self) -> list[asyncio.Task[Piece]]:
+        """The piece of history that is being read, if there is something to read."""
+        return [] if self._doom else self.order.reading(self.subscriptions)
+
+    async def _read_alone(self) -> list[Batch]:
+        """The next piece, while the server's queues hold what is new."""
+        signs: list[asyncio.Future[Any]] = [self._link.lost, *self._reading()]
+        timeout = self.order.patience_s
+        await asyncio.wait(signs, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if self._link.lost.done():
+            await self._look_for_silence()
+        return self._read()
+
+    def _read(self) -> list[Batch]:
+        """What was read of history by now."""
+        try:
+            return self.order.read()
+        except FAILURES as error:
+            self._fall(error)
             return []
-        return self._gaps([one], self._until if one.vouched is None else one.vouched, published)
-
-    def _look_at(self, wave: Wave) -> None:
-        """Notice nodes that went, or came back, and servers that send qualities of OPC DA."""
-        status = np.array(wave.status, np.uint32)
-        if bool(is_da_quality(status).any()):
-            if not self._totals["da_quality_total"]:
-                logger.warning(
-                    "Source %s: the server sends qualities of OPC DA as status codes; they are "
-                    "read as such, but its 0 (bad) cannot be told from good.",
-                    self._source,
-                )
-            self._totals["da_quality_total"] += int(is_da_quality(status).sum())
-        faulty = np.isin(status & CODE, NODE_FAULTS)
-        if not bool(faulty.any()) and not any(one.bad for one in self.subscriptions):
-            return
-        last = {
-            tag: (at, code) for tag, at, code in zip(wave.tag, wave.time, wave.status, strict=True)
-        }
-        for one in self.subscriptions:
-            mine = {tag: seen for tag, seen in last.items() if tag in one.tags}
-            bad = {tag: code for tag, (_, code) in mine.items() if code & CODE in NODE_FAULTS}
-            if self._vouches:
-                self._away |= {tag: mine[tag][0] for tag in bad}
-            good = [tag for tag, (_, code) in mine.items() if code < BAD]
-            one.note_bad(bad, good=good)
-
-    def _count(self, said: Iterable[Notice]) -> None:
-        for notice in said:
-            if notice.kind is NoticeKind.REJECTED:
-                self._totals["rejected_total"] += notice.count
-            elif notice.kind is NoticeKind.OVERFLOW:
-                self._totals["overflow_total"] += len(notice.tags)
-            elif notice.kind is NoticeKind.UNIT_CHANGED:
-                self._totals["unit_changed_total"] += len(notice.tags)
-
-    def _position(self) -> str:
-        kept: list[Kept] = [
-            one.kept() for one in self.subscriptions if len(one.bad) <= MOST_BAD_KEPT
-        ]
-        return Position(until=self._until, started=self._started, kept=tuple(kept)).text()

@@ -6,8 +6,8 @@ over and from which message on; where that fails, since when nobody has listened
 
 import json
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 
 Message = tuple[int, int]  # subscription, sequence number: what is acknowledged
 
@@ -16,7 +16,8 @@ Message = tuple[int, int]  # subscription, sequence number: what is acknowledged
 class Kept:
     """A subscription that the server may still hold, and what it said when it was made."""
 
-    key: str  # of the rate class and its tags: another configuration is another key
+    key: str  # of the rate class: another is another key
+    watched: str  # of its tags and their addresses
     id: int
     sequence: int  # the last message that is in the journal
     sampling_ms: float
@@ -25,25 +26,57 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What was missed in (since, until], in ns of the server's clock, and may be in its history."""
+
+    since: int
+    until: int
+    tags: tuple[int, ...]  # none named: all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """What ``open`` goes on from."""
 
-    until: int  # ns, the server's clock: everything up to here has come
+    until: int  # ns, the server's clock: everything up to here has come, but for ``missed``
     started: int  # ns, when this run of the server began: its numbers mean nothing in another
     kept: tuple[Kept, ...]
+    missed: tuple[Span, ...] = ()  # said to be missing, and not yet read from history
+    units: Mapping[int, tuple[str, str]] = field(
+        default_factory=dict
+    )  # by tag: see units.Meanings.kept
 
     def text(self) -> str:
-        """As it is stored."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """As it is stored: tags that mean the same together, for many do."""
+        alike: dict[tuple[str, str], list[int]] = {}
+        for tag, meaning in self.units.items():
+            alike.setdefault(meaning, []).append(tag)
+        tree = asdict(self) | {"units": [[*meaning, tags] for meaning, tags in alike.items()]}
+        return json.dumps(tree, separators=(",", ":"))
 
     @classmethod
     def read(cls, text: str) -> "Position":
         """Raises ValueError for what is no position."""
         try:
             tree = json.loads(text)
-            kept = tuple(Kept(**one | {"bad": tuple(one["bad"])}) for one in tree["kept"])
-            return cls(until=int(tree["until"]), started=int(tree["started"]), kept=kept)
-        except (KeyError, TypeError) as error:
+            return cls(
+                until=int(tree["until"]),
+                started=int(tree["started"]),
+                kept=tuple(
+                    Kept(**one | {"bad": tuple(one["bad"])})
+                    for one in tree["kept"]
+                    if "watched" in one  # before there was history, none was told apart by it
+                ),
+                missed=tuple(
+                    Span(**one | {"tags": tuple(one["tags"])}) for one in tree.get("missed", ())
+                ),
+                units={
+                    int(tag): (unit, spread)
+                    for unit, spread, tags in tree.get("units", ())
+                    for tag in tags
+                },
+            )
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no position of an OPC UA source: {text[:80]!r}") from error
 
 

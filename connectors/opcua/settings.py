@@ -84,7 +84,10 @@ class Settings(BaseModel):
         60.0,
         ge=0,
         description="Outage that the server's queues are to bridge; it keeps this much of each "
-        "value, oldest dropped first.",
+        "value.",
+    )
+    queue_keeps: Literal["newest", "oldest"] = Field(
+        "newest", description="What stays in a queue of the server that is too short."
     )
     keepalive_s: float = Field(
         10.0, gt=0, description="A silent server says that it is alive at least this often."
@@ -107,6 +110,26 @@ class Settings(BaseModel):
         "it was, and is known for as long as the server says that it is alive. unknown: nothing, "
         "as between the strokes of a machine that is recorded only while it moves; then silence "
         "is a gap, as in a file, and stamps may be of any age.",
+    )
+    fill_gaps: bool = Field(
+        default=True,
+        description="What was missed is read from the server's history, of nodes that have one.",
+    )
+    fill_wait_s: float = Field(
+        60.0,
+        ge=0,
+        description="How long new values wait in the server's queues for history to come before "
+        "them; at most as long as those queues hold. Then the rest of the history comes as late.",
+    )
+    history_delay_s: float = Field(
+        1.0, ge=0, description="How long after an instant the server's history of it is complete."
+    )
+    clock_ahead_s: float = Field(
+        60.0,
+        gt=0,
+        description="A stamp that is further ahead of the server's own clock cannot be true, nor "
+        "can one before 2001: the server's stamp stands for it, or the time at which it was sent. "
+        "The same difference between the server's clock and ours is said.",
     )
     retry_s: float = Field(60.0, gt=0, description="How often a node that was bad is tried again.")
     timeout_s: float = Field(5.0, gt=0, description="How long to wait for an answer of the server.")

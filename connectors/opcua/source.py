@@ -1,12 +1,14 @@
 """An OPC UA server as a source: opens, hands on what is heard, acknowledges, closes.
 
 ``settings`` and ``nodes`` say what is wanted, ``link`` is the session, ``subscription`` one rate
-class on the server, ``listening`` makes waves of what comes, ``values`` makes columns of a wave,
+class on the server, ``listening`` asks and hands on, ``waves`` makes batches of what comes,
+``values`` columns of a wave, ``history`` reads what was missed, ``units`` judges what values mean,
 ``progress`` is where to go on.
 """
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -23,15 +25,20 @@ from connectors.secrets import read_secret
 if TYPE_CHECKING:
     from connectors.opcua.link import Link
     from connectors.opcua.listening import Listening
+    from connectors.opcua.units import Meanings
 
 logger = logging.getLogger(__name__)
 
+MOST_NAMED = 20  # tags with a wrong unit in a status text
 RETRY_LOGIN_S = 60.0  # servers lock accounts after some wrong passwords
-TAKE_OVERS = 2  # tries; a link may be cut again right away, so once is not enough
 TOTALS = (
     "reconnects_total",
+    "in_vain_total",
     "gaps_total",
+    "filled_total",
+    "replayed_total",
     "overflow_total",
+    "restamped_total",
     "rejected_total",
     "unit_changed_total",
     "da_quality_total",
@@ -48,7 +55,10 @@ class Source:
         self._settings, self._tags = settings, tags
         self._totals: Counter[str] = Counter()
         self._opened = 0
-        self._in_vain = 0  # openings in a row whose subscriptions, taken over, said nothing
+        self._in_vain = (
+            0  # the start of a run of the server that hands over, and then sends nothing
+        )
+        self._meanings: Meanings | None = None
         self._link: Link | None = None
         self._listening: Listening | None = None
 
@@ -70,16 +80,19 @@ class Source:
             readable,
         )
         from connectors.opcua.listening import Listening  # noqa: PLC0415
-        from connectors.opcua.subscription import Subscription  # noqa: PLC0415
+        from connectors.opcua.units import Meanings  # noqa: PLC0415
 
         settings = self._settings
         self._link = link = Link(settings, password)
-        made = [Subscription(self.name, settings, rate, tags) for rate, tags in rates.items()]
-        listening = Listening(self.name, settings, link, made, self._totals)
+        if self._meanings is None:
+            self._meanings = Meanings(self.name, {} if position is None else position.units)
+        listening = Listening(
+            self.name, settings, link, rates, meanings=self._meanings, totals=self._totals
+        )
         try:
             with readable():
                 await link.connect()
-                await listening.start(position, take_over=self._in_vain < TAKE_OVERS)
+                await listening.start(position, in_vain=self._in_vain)
         except DENIED as error:
             raise NotReadyError(
                 f"source {self.name}: {settings.url} does not let "
@@ -119,11 +132,33 @@ class Source:
     async def accepted(self, position: str) -> None:
         """See Source of the contract: goes out with the next publish request."""
         if self._listening is not None:
-            self._listening.unacknowledged.accepted(position)
+            self._listening.order.unacknowledged.accepted(position)
+
+    async def retune(self, tags: Sequence[TagRef]) -> None:
+        """See Retunable of the contract."""
+        before, self._tags = self._tags, tags
+        try:
+            rates = self._rates()
+        except RefusedError:
+            self._tags = before
+            raise
+        if self._listening is not None:
+            await self._listening.retune(rates)
+
+    @property
+    def watchdog_s(self) -> float:
+        """See Watched of the contract: its sign of life as revised, and an answer's time."""
+        listening = self._listening
+        return self._settings.lifetime_s if listening is None else listening.patience_s
+
+    @property
+    def heard(self) -> float:
+        """See Watched of the contract."""
+        return time.monotonic() if self._listening is None else self._listening.heard
 
     def status(self) -> Mapping[str, int | float | str]:
         """How it stands. Of each rate class, by number: what the server made of the request."""
-        listening = self._listening
+        listening, meanings = self._listening, self._meanings
         made = listening.subscriptions if listening is not None else ()
         bad = sum(len(one.bad) for one in made)
         status: dict[str, int | float | str] = {
@@ -132,9 +167,16 @@ class Source:
             "items_wanted": len(self._tags),
             "items_created": sum(len(one.tags) for one in made) - bad,
             "items_bad": bad,
-            "last_publish_ns": listening.last_publish if listening is not None else 0,
+            "last_publish_ns": listening.waves.last_publish if listening is not None else 0,
+            "publish_lag_s": time.monotonic() - listening.heard if listening is not None else 0.0,
+            "clock_skew_s": listening.skew_s if listening is not None else 0.0,
+            "fills_pending": len(listening.order.history.missed) if listening is not None else 0,
+            "units_converted": meanings.converted if meanings is not None else 0,
+            "units_bad": len(meanings.bad) if meanings is not None else 0,
             **{name: self._totals[name] for name in TOTALS},
         }
+        if meanings is not None and meanings.bad:
+            status["bad_units"] = ", ".join(list(meanings.bad.values())[:MOST_NAMED])
         if bad:
             status["bad_items"] = ", ".join(one.bad_text() for one in made if one.bad)
         for number, one in enumerate(made, 1):
@@ -144,7 +186,7 @@ class Source:
     async def close(self) -> None:
         """See Source of the contract. The server keeps the subscriptions for their lifetime."""
         if self._listening is not None:
-            self._in_vain = self._in_vain + 1 if self._listening.in_vain else 0
+            self._in_vain = self._listening.in_vain or self._in_vain
         self._listening = None
         link, self._link = self._link, None
         if link is not None:

@@ -9,22 +9,25 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncua import ua
 
 from connectors.contract import TagRef
-from connectors.opcua.link import Facts, Link
+from connectors.opcua.link import STARTED, Facts, Link
 from connectors.opcua.nodes import Address, index_of
 from connectors.opcua.progress import Kept
 from connectors.opcua.settings import RateClass, Settings
+from connectors.opcua.units import portions, shortened
 from connectors.opcua.values import BAD_NODE_ID_UNKNOWN
 
 logger = logging.getLogger(__name__)
 
 MOST_NOTIFICATIONS = 10_000  # a message: about 1 MB, and what bounds the memory of waiting answers
-MOST_NAMED = 20  # nodes named in one log line or status text
+Watched = Mapping[int, tuple[TagRef, Address]]  # by the number of the tag
+PROBE = 1  # the handle of an item that is there to make the server speak
+MOST_HANDLES = 2**32 - 1  # some servers (node-opcua) have a use of their own for the last
 
 
 class Subscription:
@@ -35,11 +38,14 @@ class Subscription:
         source: str,
         settings: Settings,
         rate: RateClass,
-        tags: Mapping[int, tuple[TagRef, Address]],
+        tags: Watched,
     ) -> None:
         """``tags`` by number: each is an item, whose handle is the tag's number."""
         self.source, self.settings, self.rate, self.tags = source, settings, rate, tags
-        self.key = _digest(settings, rate, tags.values())
+        self.key = _rate_key(settings, rate)
+        self.watched = _watched(tags.values())
+        self.handles: dict[int, int | None] = {PROBE: None}  # to tags; None: let go
+        self._name(tags)
         self.id = 0
         self.sequence = 0  # of the last message with data
         self.vouched: int | None = None  # ns, the server's clock
@@ -51,6 +57,16 @@ class Subscription:
         self.keepalive_count = settings.keepalive_count(rate)
         self.lifetime_count = settings.lifetime_count(rate)
         self._items: dict[int, int] = {}  # the server's number of each tag's item
+        self._probe = 0
+
+    def _name(self, tags: Iterable[int]) -> None:
+        """Give items handles that hold beyond a restart: another address is another handle."""
+        for tag in tags:
+            ref = self.tags[tag][0]
+            handle = int(_digest([ref.id, ref.address])[:8], 16) % MOST_HANDLES
+            while handle <= PROBE or self.handles.get(handle) not in (None, tag):
+                handle = (handle + 1) % MOST_HANDLES
+            self.handles[handle] = tag
 
     # ---- making it ------------------------------------------------------------------------------
 
@@ -60,8 +76,9 @@ class Subscription:
         self._ask(parameters)
         parameters.PublishingEnabled = True
         revised = await link.create_subscription(parameters)
-        self.id = int(revised.SubscriptionId)
+        self.id, self.sequence, self._probe = int(revised.SubscriptionId), 0, 0
         self._read_back(revised)
+        self._items = {}
         self.sampling_ms, self.queue_size = 0.0, 2**32
         bad = await self._add(link, facts, list(self.tags))
         self.note_bad(bad)
@@ -69,15 +86,64 @@ class Subscription:
             self.sampling_ms, self.queue_size = self.rate.sampling_ms, 0
         self._tell_revised()
 
-    async def take_over(self, link: Link, kept: Kept) -> None:
-        """Go on with one that the server still has, after it was transferred to our session."""
+    async def take_over(self, link: Link, kept: Kept, facts: Facts) -> bool:
+        """Go on with one that the server still has, after it was transferred to our session.
+
+        Items of tags that are no longer wanted go, others come. False: nobody can say which it has.
+        """
         self.id, self.sequence = kept.id, kept.sequence
         self.sampling_ms, self.queue_size = kept.sampling_ms, kept.queue_size
-        self.bad = dict.fromkeys(kept.bad, BAD_NODE_ID_UNKNOWN)
+        there = await link.items(self.id)
+        if there is None and kept.watched != self.watched:
+            await link.delete_subscription(self.id)
+            return False
         parameters = ua.ModifySubscriptionParameters()
         parameters.SubscriptionId = ua.IntegerId(self.id)
         self._ask(parameters)
         self._read_back(await link.modify_subscription(parameters))
+        self.bad = {tag: BAD_NODE_ID_UNKNOWN for tag in kept.bad if tag in self.tags}
+        if there is not None:
+            for handle, item in there.items():
+                tag = self.handles.setdefault(handle, None)
+                if tag is not None:
+                    self._items[tag] = item
+            gone = [item for handle, item in there.items() if self.handles[handle] is None]
+            for some in portions(gone, facts.items_per_call):
+                await link.delete_items(self.id, some)
+            new = [tag for tag in self.tags if tag not in self._items and tag not in self.bad]
+            self.note_bad(await self._add(link, facts, new))
+        return True
+
+    async def probe(self, link: Link) -> None:
+        """Have it say something soon: the first value of what every server has."""
+        request = self._request(PROBE, ua.NodeId(ua.Int32(STARTED)))
+        request.RequestedParameters.QueueSize = ua.Counter(1)
+        request.RequestedParameters.Filter = None
+        (result,) = await link.create_items(self.id, [request])
+        self._probe = int(result.MonitoredItemId) if result.StatusCode.is_good() else 0
+
+    async def end_probe(self, link: Link) -> None:
+        """It has said something."""
+        if self._probe:
+            await link.delete_items(self.id, [self._probe])
+            self._probe = 0
+
+    async def retune(self, link: Link, facts: Facts, tags: Watched) -> None:
+        """Watch these tags from now on, and leave those that stay alone."""
+        old = {tag: ref for tag, (ref, _) in self.tags.items()}
+        same = {tag for tag, (ref, _) in tags.items()
+                if tag in old and old[tag].address == ref.address}  # fmt: skip
+        gone = old.keys() - same
+        new = tags.keys() - same
+        self.handles |= {handle: None for handle, tag in self.handles.items() if tag in gone}
+        self.tags, self.watched = tags, _watched(tags.values())
+        self._name(new)
+        for tag in gone:
+            self.bad.pop(tag, None)
+        items = [self._items.pop(tag) for tag in gone if tag in self._items]
+        for some in portions(items, facts.items_per_call):
+            await link.delete_items(self.id, some)
+        self.note_bad(await self._add(link, facts, sorted(new)))
 
     def _ask(
         self, parameters: ua.CreateSubscriptionParameters | ua.ModifySubscriptionParameters
@@ -105,16 +171,11 @@ class Subscription:
 
     async def _add(self, link: Link, facts: Facts, tags: Sequence[int]) -> dict[int, int]:
         """Make items, as many in a call as the server takes; returns the status of the bad ones."""
-        bad = {}
-        known = {}
-        for tag in tags:
-            index = index_of(self.tags[tag][1], facts.namespaces)
-            if index is None:
-                bad[tag] = BAD_NODE_ID_UNKNOWN
-            else:
-                known[tag] = index
-        for some in _portions(list(known), facts.items_per_call):
-            items = [self._item(tag, known[tag]) for tag in some]
+        nodes = nodes_of(self.tags, facts)
+        handles = {tag: handle for handle, tag in self.handles.items() if tag is not None}
+        bad = {tag: BAD_NODE_ID_UNKNOWN for tag in tags if tag not in nodes}
+        for some in portions([tag for tag in tags if tag in nodes], facts.items_per_call):
+            items = [self._request(handles[tag], nodes[tag]) for tag in some]
             results = await link.create_items(self.id, items)
             for tag, result in zip(some, results, strict=True):
                 if not result.StatusCode.is_good():
@@ -125,17 +186,16 @@ class Subscription:
                 self.queue_size = min(self.queue_size, int(result.RevisedQueueSize))
         return bad
 
-    def _item(self, tag: int, namespace: int) -> ua.MonitoredItemCreateRequest:
+    def _request(self, handle: int, node: ua.NodeId) -> ua.MonitoredItemCreateRequest:
         request = ua.MonitoredItemCreateRequest()
-        identifier: Any = self.tags[tag][1].identifier
-        request.ItemToMonitor.NodeId = ua.NodeId(identifier, ua.Int16(namespace))
+        request.ItemToMonitor.NodeId = node
         request.ItemToMonitor.AttributeId = ua.AttributeIds.Value
         request.MonitoringMode = ua.MonitoringMode.Reporting
         parameters = request.RequestedParameters
-        parameters.ClientHandle = ua.IntegerId(tag)
+        parameters.ClientHandle = ua.IntegerId(handle)
         parameters.SamplingInterval = ua.Duration(self.rate.sampling_ms)
         parameters.QueueSize = ua.Counter(self.settings.queue_size(self.rate))
-        parameters.DiscardOldest = True
+        parameters.DiscardOldest = self.settings.queue_keeps == "newest"
         if self.rate.every_sample:
             trigger = ua.DataChangeTrigger.StatusValueTimestamp
             parameters.Filter = ua.DataChangeFilter(Trigger=trigger)
@@ -147,7 +207,21 @@ class Subscription:
     def patience_s(self) -> float:
         """How long it may be silent: its own sign of life, and an answer's time."""
         keepalive_s = self.publishing_ms * self.keepalive_count / 1000
-        return keepalive_s + self.settings.timeout_s
+        return min(keepalive_s + self.settings.timeout_s, self.settings.lifetime_s)
+
+    @property
+    def probe_s(self) -> float:
+        """How long it may be silent after it was taken over, and given something to say."""
+        if not self._probe:
+            return self.patience_s
+        return min(self.publishing_ms / 1000 + self.settings.timeout_s, self.patience_s)
+
+    @property
+    def bridged_s(self) -> float:
+        """How long it can wait for us: its queues hold, and it lives, as the server revised it."""
+        sampling_ms = self.sampling_ms or self.rate.sampling_ms
+        queue_ms = self.queue_size * sampling_ms - 2 * self.publishing_ms
+        return max(min(queue_ms, self.lifetime_count * self.publishing_ms / 2) / 1000, 0)
 
     def vouch(self, published: int) -> None:
         """A message without a follower came: everything up to a little before is known."""
@@ -169,7 +243,7 @@ class Subscription:
                 *(self.source, len(changed), self._named(changed), self.settings.retry_s),
             )
         if recovered:
-            names = _shortened([self.tags[tag][0].address for tag in recovered])
+            names = shortened([self.tags[tag][0].address for tag in recovered])
             logger.info("Source %s: watches again %s.", self.source, names)
 
     def bad_text(self) -> str:
@@ -178,7 +252,7 @@ class Subscription:
 
     def _named(self, bad: Mapping[int, int]) -> str:
         name = ua.StatusCode
-        return _shortened(
+        return shortened(
             [f"{self.tags[t][0].address} ({name(ua.UInt32(c)).name})" for t, c in bad.items()]
         )
 
@@ -186,6 +260,7 @@ class Subscription:
         """What to take it over by, later."""
         return Kept(
             key=self.key,
+            watched=self.watched,
             id=self.id,
             sequence=self.sequence,
             sampling_ms=self.sampling_ms,
@@ -223,18 +298,27 @@ class Subscription:
             )
 
 
-def _digest(settings: Settings, rate: RateClass, tags: Iterable[tuple[TagRef, Address]]) -> str:
-    """Tells whether a kept subscription is the one that would be made now."""
+def nodes_of(tags: Watched, facts: Facts) -> dict[int, ua.NodeId]:
+    """The nodes of the tags of which the server has the namespace."""
+    found = {}
+    for tag, (_, address) in tags.items():
+        index = index_of(address, facts.namespaces)
+        if index is not None:
+            identifier: Any = address.identifier
+            found[tag] = ua.NodeId(identifier, ua.Int16(index))
+    return found
+
+
+def _rate_key(settings: Settings, rate: RateClass) -> str:
+    """Tells whether a kept subscription is of the rate class that would be made now."""
     rated = [rate.sampling_ms, rate.publishing_ms, rate.every_sample, settings.queue_size(rate)]
-    watched = sorted((tag.id, tag.address) for tag, _ in tags)
-    return hashlib.sha256(json.dumps([rated, watched]).encode()).hexdigest()[:16]
+    return _digest([*rated, settings.queue_keeps])
 
 
-def _portions(tags: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(tags), size):
-        yield tags[start : start + size]
+def _watched(tags: Iterable[tuple[TagRef, Address]]) -> str:
+    """Tells whether the tags and their addresses are those of before."""
+    return _digest(sorted((tag.id, tag.address) for tag, _ in tags))
 
 
-def _shortened(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _digest(of: Any) -> str:
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ One pass over the objects that the client has made anyway. What is no single num
 reason; what status bits say beside the quality (Part 4, 7.39) is noted by tag.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from connectors.batch import (
     BAD,
     F64,
     GOOD,
+    I32,
     I64,
     U32,
     UNCERTAIN,
@@ -25,7 +26,11 @@ from connectors.batch import (
     Samples,
     with_bad_numbers_marked,
 )
+from connectors.stamps import believable
 
+Meant = tuple[F64, U32]  # values in the units of the configuration, and their status
+STRANGER = -1  # the tag of an item that is none of ours
+MOST_OVERFLOWS = 20  # notices of one wave
 OVERFLOW = 0x0480  # info type data value, and the overflow bit: samples before this one are missing
 OVERFLOW_MASK = 0x0C80
 SEMANTICS_CHANGED = 0x4000
@@ -59,18 +64,27 @@ class Wave:
     rejected: dict[str, list[int]] = field(default_factory=dict)  # tags by reason, one a sample
 
     def take(
-        self, items: Iterable[Any], *, published: int, known: Container[int], after: dict[int, int]
+        self,
+        items: Iterable[tuple[int | None, Any]],
+        *,
+        published: int,
+        ahead_s: float,
+        after: dict[int, int],
+        flag: int = 0,
     ) -> None:
-        """Take the items of one data change notification; a handle is the number of its tag.
+        """Take data values, each with the number of its tag, STRANGER, or None: pass it over.
 
-        ``published``: the time of the message, in ns, for what carries no time of its own.
+        ``published``: the time of the message, in ns, for what carries no time that can be true:
+        none before 2001, none more than ``ahead_s`` ahead of the message.
         ``after``: tags that were out of reach, and until when. The first value of such a tag is
         the server's word of now, however long ago the source stamped it: it stands at the time of
         the server where its own would put it before the outage that it ends.
         """
-        for item in items:
-            tag, data = item.ClientHandle, item.Value
-            if tag not in known:
+        first, taken = len(self.tag), []
+        for tag, data in items:
+            if tag is None:
+                continue
+            if tag == STRANGER:
                 self.rejected.setdefault("of no item of ours", []).append(tag)
                 continue
             status = data.StatusCode.value if data.StatusCode is not None else GOOD
@@ -87,12 +101,19 @@ class Wave:
                 continue
             else:
                 number = float(value)
-            time, flag = nanoseconds(data.SourceTimestamp), 0
+            time, stamped = nanoseconds(data.SourceTimestamp), flag
             if time is None and (time := nanoseconds(data.ServerTimestamp)) is None:
-                time, flag = published, Flag.NO_SOURCE_TIME
+                time, stamped = published, flag | Flag.NO_SOURCE_TIME
             if after and (reached := after.pop(tag, None)) is not None and time <= reached:
                 time = max(nanoseconds(data.ServerTimestamp) or published, reached + 1)
-            self.add(tag, time, number, status, flag)
+            self.add(tag, time, number, status, stamped)
+            taken.append(data)
+        times: I64 = np.array(self.time[first:], np.int64)
+        for n in np.flatnonzero(~believable(times, published, ahead_s=ahead_s)).tolist():
+            served: I64 = np.array([nanoseconds(taken[n].ServerTimestamp) or 0], np.int64)
+            true = bool(believable(served, published, ahead_s=ahead_s)[0])
+            self.time[first + n] = int(served[0]) if true else published
+            self.flags[first + n] |= Flag.RESTAMPED
 
     def add(self, tag: int, time: int, value: float, status: int, flag: int = 0) -> None:
         """Add one sample."""
@@ -102,44 +123,74 @@ class Wave:
         self.status.append(status)
         self.flags.append(flag)
 
-    def notices(self, source: str) -> list[Notice]:
-        """What is to be said beside the samples."""
-        status = np.array(self.status, np.uint32)
-        overflown = self._tags_where((status & OVERFLOW_MASK) == OVERFLOW)
-        changed = self._tags_where((status & SEMANTICS_CHANGED) != 0)
-        said = [
+    def keep_sorted(self, since: int, until: int) -> None:
+        """Keep what is stamped within (since, until], in ns, in order of time."""
+        order = [n for n in np.argsort(self.time, kind="stable").tolist()
+                 if since < self.time[n] <= until]  # fmt: skip
+        for name in ("tag", "time", "value", "status", "flags"):
+            column = getattr(self, name)
+            setattr(self, name, [column[n] for n in order])
+
+    def rejections(self, source: str) -> list[Notice]:
+        """What could not be taken, and why."""
+        return [
             Notice(
                 source=source,
                 kind=NoticeKind.REJECTED,
-                tags=tuple(sorted(set(tags))),
+                tags=tuple(sorted(set(tags) - {STRANGER})),
                 reason=reason,
                 count=len(tags),
             )
             for reason, tags in self.rejected.items()
         ]
-        if overflown:
-            said.append(Notice(source=source, kind=NoticeKind.OVERFLOW, tags=overflown))
-        if changed:
-            said.append(Notice(source=source, kind=NoticeKind.UNIT_CHANGED, tags=changed))
-        return said
 
-    def samples(self, source: str, position: str | None) -> Samples:
-        """All of it as one batch, in the order it came."""
-        value: F64 = np.array(self.value, np.float64)
+    def overflows(self, source: str, last: Mapping[int, int], until: int) -> list[Notice]:
+        """Where the server dropped samples: between the one before and the one that says so.
+
+        ``last``: the times, in ns, of the last samples of earlier waves, by tag; ``until`` where
+        there is none. Of many tags it is said together, from the first on to the last.
+        """
+        status = np.array(self.status, np.uint32)
+        marked = np.flatnonzero((status & OVERFLOW_MASK) == OVERFLOW).tolist()
+        if not marked:
+            return []
+        spans: list[tuple[int, int, tuple[int, ...]]] = []
+        before: dict[int, int] = {}
+        for n, (tag, time) in enumerate(zip(self.tag, self.time, strict=True)):
+            if marked and n == marked[0]:
+                marked.pop(0)
+                since = before.get(tag, last.get(tag, until))
+                spans.append((min(since, time), time, (tag,)))
+            before[tag] = time
+        if len(spans) > MOST_OVERFLOWS:
+            begin, end = min(one[0] for one in spans), max(one[1] for one in spans)
+            spans = [(begin, end, tuple(sorted({tag for *_, tags in spans for tag in tags})))]
+        return [
+            Notice(
+                source=source,
+                kind=NoticeKind.OVERFLOW,
+                since=since,
+                until=till,
+                tags=tags,
+                reason="the server's queue was too short",
+            )
+            for since, till, tags in spans
+        ]
+
+    def samples(self, source: str, *, meant: Callable[[I32, F64, U32], Meant]) -> Samples:
+        """All of it as one batch, in the order it came; ``meant``: see units.Meanings.meant."""
+        tag: I32 = np.array(self.tag, np.int32)
         time: I64 = np.array(self.time, np.int64)
         status = with_da_quality_read(np.array(self.status, np.uint32))
+        value, status = meant(tag, np.array(self.value, np.float64), status)
         return Samples(
             source=source,
-            tag=np.array(self.tag, np.int32),
+            tag=tag,
             time=time,
             value=value,
             status=with_bad_numbers_marked(value, status),
             flags=np.array(self.flags, np.uint8),
-            position=position,
         )
-
-    def _tags_where(self, marked: NDArray[np.bool_]) -> tuple[int, ...]:
-        return tuple(np.unique(np.array(self.tag, np.int32)[marked]).tolist())
 
 
 def is_da_quality(status: U32) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from asyncua.common.utils import Buffer
 from support.opcua import corner, last_position, notices, plc, source, take, utc, values
 
 from connectors.batch import BAD, GOOD, UNCERTAIN, Flag, NoticeKind, Samples
-from connectors.contract import ConnectorError, LostError
+from connectors.contract import ConnectorError
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(60)]
 
@@ -237,22 +237,30 @@ async def test_a_message_is_acknowledged_only_once_it_was_accepted():
     await plant.close()
 
 
-async def test_a_subscription_that_is_handed_over_and_then_silent_is_made_anew_after_a_gap():
+async def test_a_subscription_that_is_handed_over_and_then_silent_is_made_anew_within_seconds():
     server = corner({"flow": 0.0})  # asyncua's: it sends to the session that was before
-    plant = server.source(["flow"])
+    plant = server.source(["flow"], keepalive_s=3)  # and would be silent for long by right
     await plant.open(resume=None)
     stored = await take(plant, lambda some: notices(some, NoticeKind.ALIVE))
+    server.set("flow", 1.0)
+    await take(plant, lambda some: 1.0 in values(some), accept=False)  # it has this one still
     await plant.close()
-    for n in (1.0, 2.0):
-        await plant.open(resume=last_position(stored))
-        server.set("flow", n)
-        with pytest.raises(LostError):
-            await take(plant, lambda some, n=n: n in values(some))
     await plant.open(resume=last_position(stored))
-    taken = await take(plant, lambda some: 2.0 in values(some))
+    patience_s = plant._listening._patience_s(plant._listening.subscriptions[0])
+    taken = await take(plant, lambda some: notices(some, NoticeKind.GAP))
+    server.set("flow", 2.0)
+    taken += await take(plant, lambda some: 2.0 in values(some))
+    status = plant.status()
     await plant.close()
+    assert patience_s == 1.05  # one publishing, and the time of an answer
     (gap,) = notices(taken, NoticeKind.GAP)
-    assert gap.since == notices(stored, NoticeKind.ALIVE)[-1].until
+    vouched = notices([*stored, *taken], NoticeKind.ALIVE)
+    assert gap.since in [one.until for one in vouched]
+    assert all(one.until <= gap.since or one.since >= gap.until for one in vouched)
+    assert (status["in_vain_total"], status["reconnects_total"]) == (1, 1)  # the link stayed
+    await plant.open(resume=last_position(taken))
+    assert not plant._listening._unheard  # in this run of the server it is not tried again
+    await plant.close()
 
 
 async def test_other_tags_than_before_are_watched_anew_after_a_gap():

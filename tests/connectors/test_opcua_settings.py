@@ -1,5 +1,6 @@
 """OPC UA without a server: addresses, rates, queues, positions, acknowledgements."""
 
+import json
 from uuid import UUID
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from connectors.batch import BAD, UNCERTAIN
 from connectors.contract import Delayed
 from connectors.opcua.nodes import OPC_UA, Address, index_of, parse
-from connectors.opcua.progress import Kept, Position, Unacknowledged
+from connectors.opcua.progress import Kept, Position, Span, Unacknowledged
 from connectors.opcua.settings import Settings
 from connectors.opcua.values import with_da_quality_read
 
@@ -115,9 +116,17 @@ def test_what_is_insecure_must_be_said():
 
 
 def test_a_position_is_read_as_it_was_written():
-    kept = Kept(key="k", id=4, sequence=9, sampling_ms=50.5, queue_size=10, bad=(3,))
-    position = Position(until=5, started=6, kept=(kept,))
+    kept = Kept(key="k", watched="w", id=4, sequence=9, sampling_ms=50.5, queue_size=10, bad=(3,))
+    missed = (Span(since=1, until=3, tags=(7, 8)), Span(since=2, until=4, tags=()))
+    units = {7: ("degC", "0 to 100"), 8: ("degC", ""), 9: ("degC", "0 to 100")}
+    position = Position(until=5, started=6, kept=(kept,), missed=missed, units=units)
     assert Position.read(position.text()) == position
+
+
+def test_a_position_of_before_there_was_history_is_gone_on_from():
+    kept = {"key": "k", "id": 4, "sequence": 9, "sampling_ms": 50.0, "queue_size": 1, "bad": []}
+    text = json.dumps({"until": 5, "started": 6, "kept": [kept]})
+    assert Position.read(text) == Position(until=5, started=6, kept=())
 
 
 def test_messages_may_be_acknowledged_up_to_the_position_that_is_stored():

@@ -1,7 +1,7 @@
 // A foreign OPC UA server for tests: node tests/node/opcua_server.js '{"port": 4840, "pki": "folder"}'
 // Says one line {"ready": true} when it listens. Each line on its input is a list, answered by {"done": true}, of
 //   {"set": name, "value": ..., "status": 32 bits, "bits": "SemanticChanged", "time": ms since 1970}
-//   {"add": name, "type": "Double"}
+//   {"add": name, "type": "Double", "history": true}    with a history in memory
 //   {"play": name, "parts": [[{"set": ...}, ...], ...]}    one part after the other, once that node is watched
 "use strict";
 globalThis.crypto ??= require("crypto").webcrypto; // Debian 12 has Node 18, where it is no global yet
@@ -27,15 +27,16 @@ function status(said) {
 
 const made = {};
 const plays = {};
-let namespace, folder;
+let space, namespace, folder;
 
-function add(name, type) {
+function add(name, type, history) {
   const isList = name === "list";
   TYPES[name] = type;
   made[name] = namespace.addVariable({
     componentOf: folder, browseName: name, nodeId: `s=${name}`, dataType: type, valueRank: isList ? 1 : -1,
     minimumSamplingInterval: 0,
   });
+  if (history) space.installHistoricalDataNode(made[name], { maxOnlineValues: 10000 });
   made[name].setValueFromSource(variant(name, { list: [1, 2], text: "a", on: false }[name] ?? 0));
 }
 
@@ -49,7 +50,7 @@ function play(parts) {
 }
 
 function obey(said) {
-  if (said.add) add(said.add, said.type || "Double");
+  if (said.add) add(said.add, said.type || "Double", said.history);
   else if (said.play) plays[said.play] = said.parts; // once somebody watches that node
   else set(said);
 }
@@ -70,7 +71,7 @@ async function main() {
     serverCapabilities: { maxSessions: 100, operationLimits: { maxMonitoredItemsPerCall: 2 } }, // killed clients leave theirs
   });
   await server.initialize();
-  const space = server.engine.addressSpace;
+  space = server.engine.addressSpace;
   for (const uri of given.namespaces || ["urn:test:plant"]) {
     const one = space.registerNamespace(uri);
     if (uri === "urn:test:plant") namespace = one;

@@ -7,15 +7,18 @@ import functools
 import itertools
 import json
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import asyncua
 from asyncua import ua
+from asyncua.server.history_sql import HistorySQLite
 from support.servers import LONGEST_START_S, Server, free_port, program, started
 
 from connectors.batch import Notice, NoticeKind, Samples
@@ -33,19 +36,29 @@ QUICK = {  # a server that is asked often: tests take moments
     "lifetime_s": 60,
     "queue_s": 5,
     "timeout_s": 1,
+    "history_delay_s": 0.2,
 }
 
 
-def address(name: str) -> str:
-    """The address of a node of the test servers."""
-    return f"nsu={URI};s={name}"
+def address(name: str | int) -> str:
+    """The address of a node of the test servers; a whole number is a numeric node id."""
+    return f"nsu={URI};{'i' if isinstance(name, int) else 's'}={name}"
 
 
-def source(port: int, names: Sequence[str], **given: Any) -> Source:
+def refs(names: Sequence[str | int], units: Sequence[str | None] = ()) -> list[TagRef]:
+    """Tags of these nodes, numbered from 1."""
+    return [
+        TagRef(id=n, address=address(name), unit=unit)
+        for n, (name, unit) in enumerate(zip_longest(names, units), 1)
+    ]
+
+
+def source(
+    port: int, names: Sequence[str | int], units: Sequence[str | None] = (), **given: Any
+) -> Source:
     """A source of these nodes, numbered from 1."""
     settings = {**QUICK, "url": f"opc.tcp://127.0.0.1:{port}", **given}
-    tags = [TagRef(id=n, address=address(name)) for n, name in enumerate(names, 1)]
-    return Source("plc", Source.Settings.model_validate(settings), tags)
+    return Source("plc", Source.Settings.model_validate(settings), refs(names, units))
 
 
 async def take(
@@ -87,6 +100,11 @@ def last_position(taken: Sequence[Batch]) -> str:
     return [one.position for one in taken if one.position is not None][-1]
 
 
+def forgotten(position: str) -> str:
+    """The position, as if the server had given up our subscriptions meanwhile."""
+    return json.dumps({**json.loads(position), "kept": []})
+
+
 def utc(ns: int) -> datetime:
     """A time of OPC UA; whole microseconds."""
     return datetime.fromtimestamp(ns // 1000 / 1_000_000, UTC)
@@ -101,10 +119,15 @@ class PlcThread:
         *,
         port: int | None = None,
         namespaces: Sequence[str] = (URI,),
+        history: str | None = None,
     ) -> None:
-        """``values``: what the nodes hold at first, a value or a data value."""
+        """``values``: what the nodes hold at first, a value or a data value, by name.
+
+        ``history`` is kept of all nodes: in "memory", or in a file of that path, which wants
+        whole numbers for names.
+        """
         self.port = port or free_port()
-        self._values, self._namespaces = dict(values), namespaces
+        self._values, self._namespaces, self._history = dict(values), namespaces, history
         self._nodes: dict[str, Any] = {}
         self._server: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -156,6 +179,19 @@ class PlcThread:
         del self._values[name]
         self.run(self._nodes.pop(name).delete())
 
+    def mean(self, name: str, **properties: Any) -> None:
+        """Say what a node's values mean: EngineeringUnits, EURange, InstrumentRange."""
+        for what, value in properties.items():
+            self.run(self._mean(name, what, value))
+
+    async def _mean(self, name: str, what: str, value: Any) -> None:
+        found = await self._nodes[name].get_properties()
+        names = {(await one.read_browse_name()).Name: one for one in found}
+        if what in names:
+            await names[what].write_value(value)
+        else:
+            await self._nodes[name].add_property(0, what, value)
+
     def unacknowledged(self, subscription: int) -> list[int]:
         """The sequence numbers of messages that were not acknowledged."""
         one = self._server.iserver.subscription_service.subscriptions[subscription]
@@ -163,6 +199,8 @@ class PlcThread:
 
     async def _start(self) -> None:
         self._server = server = asyncua.Server()
+        if self._history not in (None, "memory"):
+            server.iserver.history_manager.set_storage(HistorySQLite(self._history))
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}")
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
@@ -177,7 +215,9 @@ class PlcThread:
         first = value.Value if isinstance(value, ua.DataValue) else value
         node_id = ua.NodeId(name, self._index)
         objects = self._server.nodes.objects
-        self._nodes[name] = await objects.add_variable(node_id, name, first)
+        self._nodes[name] = node = await objects.add_variable(node_id, str(name), first)
+        if self._history:
+            await self._server.historize_node_data_change(node, period=timedelta(days=1))
         if isinstance(value, ua.DataValue):
             await self._write(name, value)
 
@@ -210,9 +250,19 @@ class Corner:
         """The address of the node."""
         return address(self.named(name))
 
-    def source(self, names: Sequence[str], **given: Any) -> Source:
+    def source(
+        self, names: Sequence[str], units: Sequence[str | None] = (), **given: Any
+    ) -> Source:
         """A source of these nodes, numbered from 1."""
-        return source(self.port, [self.named(name) for name in names], **given)
+        return source(self.port, [self.named(name) for name in names], units, **given)
+
+    def refs(self, names: Sequence[str], units: Sequence[str | None] = ()) -> list[TagRef]:
+        """Tags of these nodes, numbered from 1."""
+        return refs([self.named(name) for name in names], units)
+
+    def mean(self, name: str, **properties: Any) -> None:
+        """Say what a node's values mean: EngineeringUnits, EURange, InstrumentRange."""
+        self._server.mean(self.named(name), **properties)
 
     def add(self, name: str, value: Any) -> None:
         """A node that was not there before."""
@@ -236,17 +286,17 @@ _CORNERS = itertools.count(1)
 
 
 @functools.cache
-def _shared_plc() -> PlcThread:
+def _shared_plc(history: str | None) -> PlcThread:
     logging.getLogger("asyncua.server").setLevel(logging.ERROR)  # it outlives the tests' capture
-    server = PlcThread({})
+    server = PlcThread({}, history=history)
     server.start()
     atexit.register(server.stop)
     return server
 
 
-def corner(values: dict[str, Any]) -> Corner:
+def corner(values: dict[str, Any], *, history: str | None = None) -> Corner:
     """Nodes on asyncua's server, which starts once for all tests: that takes seconds."""
-    return Corner(_shared_plc(), values)
+    return Corner(_shared_plc(history), values)
 
 
 @contextlib.contextmanager
@@ -260,17 +310,8 @@ def plc(values: dict[str, Any], **given: Any) -> Iterator[PlcThread]:
         server.stop()
 
 
-class NodeServer(Server):
-    """A node-opcua server: flow, level, count, on, mode, text, list."""
-
-    def __init__(self, folder: Path, *, port: int | None = None, **given: Any) -> None:
-        """Its keys and certificates stay in ``folder``. ``given``: see tests/node."""
-        if not (NODE / "node_modules" / "node-opcua").is_dir():
-            program("node-opcua, in tests/node/node_modules")
-        port = port or free_port()
-        settings = json.dumps({"port": port, "pki": str(folder), **given})
-        command = [program("node"), NODE / "opcua_server.js", settings]
-        super().__init__(command, port=port, cwd=folder)
+class Told(Server):
+    """A server process that is told on its input, one JSON list a line, what it is to do."""
 
     def start(self) -> None:
         """Start it; it may be told things from then on."""
@@ -281,7 +322,7 @@ class NodeServer(Server):
         """A node that was not there before."""
         self.tell({"add": name}, {"set": name, "value": value})
 
-    def set(self, name: str, value: float, *, time: int) -> None:
+    def set(self, name: str | int, value: float, *, time: int) -> None:
         """Write a value as the device would; ``time`` in ns, of which whole ms count."""
         self.tell({"set": name, "value": value, "time": time // 1_000_000})
 
@@ -297,7 +338,34 @@ class NodeServer(Server):
         while line := self.process.stdout.readline():
             if line.startswith("{") and what in json.loads(line):
                 return
-        raise AssertionError(f"node-opcua ended before it said {what}")
+        raise AssertionError(f"the server ended before it said {what}")
+
+
+class NodeServer(Told):
+    """A node-opcua server: flow, level, count, on, mode, text, list."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, **given: Any) -> None:
+        """Its keys and certificates stay in ``folder``. ``given``: see tests/node."""
+        if not (NODE / "node_modules" / "node-opcua").is_dir():
+            program("node-opcua, in tests/node/node_modules")
+        port = port or free_port()
+        settings = json.dumps({"port": port, "pki": str(folder), **given})
+        command = [program("node"), NODE / "opcua_server.js", settings]
+        super().__init__(command, port=port, cwd=folder)
+
+
+class PlcServer(Told):
+    """asyncua's server in a process of its own: it may be killed and frozen. Nodes: 1, 2."""
+
+    def __init__(
+        self, folder: Path, *, port: int | None = None, history: str | None = None
+    ) -> None:
+        """``history``: as for PlcThread."""
+        port = port or free_port()
+        settings = json.dumps({"port": port, "history": history})
+        paths = [str(Path(__file__).parents[n]) for n in (2, 1)]
+        code = f"import sys; sys.path[:0] = {paths}; from support.plc_server import main; main()"
+        super().__init__([sys.executable, "-c", code, settings], port=port, cwd=folder)
 
 
 _SHARED = contextlib.ExitStack()
