@@ -16,7 +16,7 @@ from typing import Any
 from asyncua import ua
 
 from connectors.batch import Flag, Notice, NoticeKind
-from connectors.opcua.link import Facts, Link
+from connectors.opcua.link import ENDS, Facts, Link
 from connectors.opcua.progress import Span
 from connectors.opcua.settings import Settings
 from connectors.opcua.units import portions, shortened
@@ -33,21 +33,9 @@ READABLE = 0x04  # of AccessLevel: HistoryRead; Part 3, 5.6.2
 BAD_NO_DATA = 0x809B_0000  # an answer, too: nothing happened
 BEGINNING = datetime(1971, 1, 1, tzinfo=UTC)  # before all history, and no "not said" as 1601 is
 MICROSECOND = timedelta(microseconds=1)
-ENDS = (  # what is said of the link, and not of history
-    ua.uaerrors.UaStructParsingError,
-    ua.uaerrors.BadConnectionClosed,
-    ua.uaerrors.BadCommunicationError,
-    ua.uaerrors.BadSecureChannelClosed,
-    ua.uaerrors.BadSecureChannelIdInvalid,
-    ua.uaerrors.BadServerHalted,
-    ua.uaerrors.BadServerNotConnected,
-    ua.uaerrors.BadSessionClosed,
-    ua.uaerrors.BadSessionIdInvalid,
-    ua.uaerrors.BadShutdown,
-)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Node = Mapping[int, ua.NodeId]
+Nodes = Mapping[int, ua.NodeId]  # by the number of the tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,7 @@ class History:
             )
         self.missed.append(span)
 
-    async def piece(self, nodes: Node, facts: Facts, *, wanted: int) -> Piece:
+    async def piece(self, nodes: Nodes, facts: Facts, *, wanted: int) -> Piece:
         """Read the next piece of the first span. Raises what ``link`` raises when it is lost.
 
         ``nodes``: all that can be watched, by their tags; ``wanted`` is how many should be.
@@ -146,7 +134,7 @@ class History:
         self._begun = rest
         return Piece(wave, filled, rest)
 
-    async def _begin(self, span: Span, nodes: Node, facts: Facts) -> None:
+    async def _begin(self, span: Span, nodes: Nodes, facts: Facts) -> None:
         """Find out which tags have history, how far back, and how long a piece may be."""
         self._begun = span
         self._per_call = self._per_call or facts.histories_per_call

@@ -34,6 +34,18 @@ DENIED = (  # what servers answer to a wrong user or password
     ua.uaerrors.BadIdentityTokenInvalid,
     ua.uaerrors.BadIdentityTokenRejected,
 )
+ENDS = (  # what is said of the link, not of what was asked
+    ua.uaerrors.UaStructParsingError,
+    ua.uaerrors.BadConnectionClosed,
+    ua.uaerrors.BadCommunicationError,
+    ua.uaerrors.BadSecureChannelClosed,
+    ua.uaerrors.BadSecureChannelIdInvalid,
+    ua.uaerrors.BadServerHalted,
+    ua.uaerrors.BadServerNotConnected,
+    ua.uaerrors.BadSessionClosed,
+    ua.uaerrors.BadSessionIdInvalid,
+    ua.uaerrors.BadShutdown,
+)
 CLOSE_S = 0.4  # for a server to hear goodbye; contract: closed within a second
 ITEMS_PER_CALL = 1000  # where the server names no limit: some 100 kB a call
 HISTORIES_PER_CALL = 20  # the same for HistoryRead, whose answers are longer

@@ -15,14 +15,13 @@ import numpy as np
 from asyncua import ua
 
 from connectors.batch import Notice
-from connectors.contract import Batch, LostError, TagRef
+from connectors.contract import Batch, LostError
 from connectors.opcua.history import Piece
-from connectors.opcua.link import FAILURES, Facts, Link, readable
-from connectors.opcua.nodes import Address
+from connectors.opcua.link import ENDS, FAILURES, Facts, Link, readable
 from connectors.opcua.order import Order
 from connectors.opcua.progress import Position
 from connectors.opcua.settings import RateClass, Settings
-from connectors.opcua.subscription import Subscription
+from connectors.opcua.subscription import Subscription, Watched, nodes_of
 from connectors.opcua.units import Meanings
 from connectors.opcua.values import Wave
 from connectors.opcua.waves import LAST_SEQUENCE, Answer, Waves
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 MOST_BAD_KEPT = 100  # a subscription with more bad nodes is made anew: positions stay small
 
-Rates = Mapping[RateClass, Mapping[int, tuple[TagRef, Address]]]
+Rates = Mapping[RateClass, Watched]
 
 
 class Listening:
@@ -77,7 +76,7 @@ class Listening:
         self._started = facts.started
         said: list[Notice] = []
         for one in self.subscriptions:
-            said += await self._meant(one, facts, one.tags)
+            said += await self._meant(one.tags, facts)
         taken = {} if facts.started == in_vain else await self._take_over(resume, facts)
         fresh = [one for one in self.subscriptions if one not in taken]
         for one in fresh:
@@ -118,14 +117,15 @@ class Listening:
             )
         return facts
 
-    async def _meant(self, one: Subscription, facts: Facts, tags: Iterable[int]) -> list[Notice]:
+    async def _meant(self, tags: Watched, facts: Facts) -> list[Notice]:
         """Read what these tags mean; returns what changed."""
-        nodes = {tag: node for tag, node in one.nodes(facts).items() if tag in tags}
-        refs = {tag: one.tags[tag][0] for tag in nodes}
+        refs = {tag: ref for tag, (ref, _) in tags.items()}
         try:
-            return await self._meanings.read(self._link, facts, nodes, refs)
-        except (ua.uaerrors.BadServiceUnsupported, ua.uaerrors.BadNotImplemented) as error:
-            logger.info("Source %s: the server tells no units: %s", self._source, error)
+            return await self._meanings.read(self._link, facts, nodes_of(tags, facts), refs)
+        except ENDS:
+            raise
+        except ua.UaError as error:  # it has data nevertheless
+            logger.warning("Source %s: the server tells no units: %s", self._source, error)
             return []
 
     async def _take_over(
@@ -167,16 +167,17 @@ class Listening:
             have = {one.rate: one for one in self.subscriptions}
             for rate, tags in rates.items():
                 one = have.pop(rate, None)
-                if one is None:
-                    one = Subscription(self._source, self._settings, rate, tags)
-                    await one.create(self._link, facts)
-                    one.vouched, new = self.waves.until, set(tags)
-                    self.subscriptions.append(one)
-                else:
-                    before = set(one.tags)
-                    new = await one.retune(self._link, facts, tags)
-                    self._meanings.forget(before - one.tags.keys() | new)
-                await self._meant(one, facts, new)
+                before = {} if one is None else one.tags
+                other = {tag: pair for tag, pair in tags.items() if before.get(tag) != pair}
+                self._meanings.forget((before.keys() - tags.keys()) | other.keys())
+                await self._meant(other, facts)  # before their values come
+                if one is not None:
+                    await one.retune(self._link, facts, tags)
+                    continue
+                one = Subscription(self._source, self._settings, rate, tags)
+                await one.create(self._link, facts)
+                one.vouched = self.waves.until
+                self.subscriptions.append(one)
             for one in have.values():
                 self.subscriptions.remove(one)
                 self._unheard.discard(one)
@@ -297,7 +298,7 @@ class Listening:
             with readable():
                 for one, tags in self.waves.semantics(messages).items():
                     facts = await self._facts()
-                    told = await self._meant(one, facts, tags)
+                    told = await self._meant({tag: one.tags[tag] for tag in tags}, facts)
                     rest = tags.difference(*(notice.tags for notice in told))
                     said += [*told, *self.waves.same_meaning(rest)]
         except FAILURES as error:
@@ -382,7 +383,7 @@ class Listening:
                         if one.bad:
                             good = await one.retry(self._link, facts)
                             one.note_bad({}, good=good)
-                            await self._meant(one, facts, good)
+                            await self._meant({tag: one.tags[tag] for tag in good}, facts)
         except FAILURES as error:
             self._fall(error)
 

@@ -16,7 +16,7 @@ from connectors.opcua.history import History, Piece
 from connectors.opcua.link import Link, readable
 from connectors.opcua.progress import Message, Position, Span, Unacknowledged
 from connectors.opcua.settings import Settings
-from connectors.opcua.subscription import Subscription
+from connectors.opcua.subscription import Subscription, nodes_of
 from connectors.opcua.units import Meanings
 from connectors.opcua.waves import Made
 
@@ -126,7 +126,7 @@ class Order:
         with readable():
             facts = await self._link.facts()
             nodes = {tag: node for one in subscriptions
-                     for tag, node in one.nodes(facts).items()}  # fmt: skip
+                     for tag, node in nodes_of(one.tags, facts).items()}  # fmt: skip
             wanted = sum(len(one.tags) for one in subscriptions)
             return await self.history.piece(nodes, facts, wanted=wanted)
 

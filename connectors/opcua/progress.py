@@ -47,8 +47,12 @@ class Position:
     )  # by tag: see units.Meanings.kept
 
     def text(self) -> str:
-        """As it is stored."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """As it is stored: tags that mean the same together, for many do."""
+        alike: dict[tuple[str, str], list[int]] = {}
+        for tag, meaning in self.units.items():
+            alike.setdefault(meaning, []).append(tag)
+        tree = asdict(self) | {"units": [[*meaning, tags] for meaning, tags in alike.items()]}
+        return json.dumps(tree, separators=(",", ":"))
 
     @classmethod
     def read(cls, text: str) -> "Position":
@@ -68,7 +72,8 @@ class Position:
                 ),
                 units={
                     int(tag): (unit, spread)
-                    for tag, (unit, spread) in tree.get("units", {}).items()
+                    for unit, spread, tags in tree.get("units", ())
+                    for tag in tags
                 },
             )
         except (AttributeError, KeyError, TypeError) as error:

@@ -25,7 +25,9 @@ from connectors.opcua.values import BAD_NODE_ID_UNKNOWN
 logger = logging.getLogger(__name__)
 
 MOST_NOTIFICATIONS = 10_000  # a message: about 1 MB, and what bounds the memory of waiting answers
-PROBE = 2**32 - 1  # the handle of an item that is there to make the server speak
+Watched = Mapping[int, tuple[TagRef, Address]]  # by the number of the tag
+PROBE = 1  # the handle of an item that is there to make the server speak
+MOST_HANDLES = 2**32 - 1  # some servers (node-opcua) have a use of their own for the last
 
 
 class Subscription:
@@ -36,7 +38,7 @@ class Subscription:
         source: str,
         settings: Settings,
         rate: RateClass,
-        tags: Mapping[int, tuple[TagRef, Address]],
+        tags: Watched,
     ) -> None:
         """``tags`` by number: each is an item, whose handle is the tag's number."""
         self.source, self.settings, self.rate, self.tags = source, settings, rate, tags
@@ -57,23 +59,13 @@ class Subscription:
         self._items: dict[int, int] = {}  # the server's number of each tag's item
         self._probe = 0
 
-    def nodes(self, facts: Facts) -> dict[int, ua.NodeId]:
-        """The nodes of the tags of which the server has the namespace."""
-        found = {}
-        for tag, (_, address) in self.tags.items():
-            index = index_of(address, facts.namespaces)
-            if index is not None:
-                identifier: Any = address.identifier
-                found[tag] = ua.NodeId(identifier, ua.Int16(index))
-        return found
-
     def _name(self, tags: Iterable[int]) -> None:
         """Give items handles that hold beyond a restart: another address is another handle."""
         for tag in tags:
             ref = self.tags[tag][0]
-            handle = int(_digest([ref.id, ref.address])[:8], 16) % PROBE
-            while self.handles.get(handle) not in (None, tag):
-                handle = (handle + 1) % PROBE
+            handle = int(_digest([ref.id, ref.address])[:8], 16) % MOST_HANDLES
+            while handle <= PROBE or self.handles.get(handle) not in (None, tag):
+                handle = (handle + 1) % MOST_HANDLES
             self.handles[handle] = tag
 
     # ---- making it ------------------------------------------------------------------------------
@@ -123,7 +115,7 @@ class Subscription:
         return True
 
     async def probe(self, link: Link) -> None:
-        """Have it say something soon: a first value of what every server has."""
+        """Have it say something soon: the first value of what every server has."""
         request = self._request(PROBE, ua.NodeId(ua.Int32(STARTED)))
         request.RequestedParameters.QueueSize = ua.Counter(1)
         request.RequestedParameters.Filter = None
@@ -136,10 +128,8 @@ class Subscription:
             await link.delete_items(self.id, [self._probe])
             self._probe = 0
 
-    async def retune(
-        self, link: Link, facts: Facts, tags: Mapping[int, tuple[TagRef, Address]]
-    ) -> set[int]:
-        """Watch these tags from now on, and leave those that stay alone; returns the new ones."""
+    async def retune(self, link: Link, facts: Facts, tags: Watched) -> None:
+        """Watch these tags from now on, and leave those that stay alone."""
         old = {tag: ref for tag, (ref, _) in self.tags.items()}
         same = {tag for tag, (ref, _) in tags.items()
                 if tag in old and old[tag].address == ref.address}  # fmt: skip
@@ -154,7 +144,6 @@ class Subscription:
         for some in portions(items, facts.items_per_call):
             await link.delete_items(self.id, some)
         self.note_bad(await self._add(link, facts, sorted(new)))
-        return new
 
     def _ask(
         self, parameters: ua.CreateSubscriptionParameters | ua.ModifySubscriptionParameters
@@ -182,7 +171,7 @@ class Subscription:
 
     async def _add(self, link: Link, facts: Facts, tags: Sequence[int]) -> dict[int, int]:
         """Make items, as many in a call as the server takes; returns the status of the bad ones."""
-        nodes = self.nodes(facts)
+        nodes = nodes_of(self.tags, facts)
         handles = {tag: handle for handle, tag in self.handles.items() if tag is not None}
         bad = {tag: BAD_NODE_ID_UNKNOWN for tag in tags if tag not in nodes}
         for some in portions([tag for tag in tags if tag in nodes], facts.items_per_call):
@@ -222,14 +211,17 @@ class Subscription:
 
     @property
     def probe_s(self) -> float:
-        """How long it may be silent after it was asked to say something."""
+        """How long it may be silent after it was taken over, and given something to say."""
+        if not self._probe:
+            return self.patience_s
         return min(self.publishing_ms / 1000 + self.settings.timeout_s, self.patience_s)
 
     @property
     def bridged_s(self) -> float:
-        """How long its queues hold, as the server revised them."""
+        """How long it can wait for us: its queues hold, and it lives, as the server revised it."""
         sampling_ms = self.sampling_ms or self.rate.sampling_ms
-        return max((self.queue_size * sampling_ms - 2 * self.publishing_ms) / 1000, 0)
+        queue_ms = self.queue_size * sampling_ms - 2 * self.publishing_ms
+        return max(min(queue_ms, self.lifetime_count * self.publishing_ms / 2) / 1000, 0)
 
     def vouch(self, published: int) -> None:
         """A message without a follower came: everything up to a little before is known."""
@@ -304,6 +296,17 @@ class Subscription:
                 "Source %s: the server revised what was asked for: %s.",
                 *(self.source, ", ".join(other)),
             )
+
+
+def nodes_of(tags: Watched, facts: Facts) -> dict[int, ua.NodeId]:
+    """The nodes of the tags of which the server has the namespace."""
+    found = {}
+    for tag, (_, address) in tags.items():
+        index = index_of(address, facts.namespaces)
+        if index is not None:
+            identifier: Any = address.identifier
+            found[tag] = ua.NodeId(identifier, ua.Int16(index))
+    return found
 
 
 def _rate_key(settings: Settings, rate: RateClass) -> str:

@@ -18,13 +18,14 @@ from monitor.cli import (
     example,
     ledger,
     plot,
+    reload,
     run,
     simulate,
     status,
     train,
 )
 
-COMMANDS = (demo, check, example, train, run, backfill, status, plot, simulate, ledger)
+COMMANDS = (demo, check, example, train, run, reload, backfill, status, plot, simulate, ledger)
 GROUPS = (alarms,)
 
 _EXIT_CODES = "\n\n".join(  # blank lines, or the help makes one paragraph of it

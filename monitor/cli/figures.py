@@ -70,6 +70,9 @@ def _say_service(found: dict[str, Any], zone: str) -> None:
         return
     since = local(running["started"], zone)
     say("service  ", ("running", "bold green"), f", process {running['pid']}, since {since}")
+    if error := running["reload"]["error"]:
+        in_force = local(running["reload"]["at"], zone)
+        say("         ", ("reload failed", "bold red"), f": {error}; in force since {in_force}")
     for reason in running["not_ready"]:
         say("         ", ("not ready", "bold yellow"), f": {reason}")
 

@@ -31,8 +31,8 @@ def command(
 
     Ends when every source has ended, as recordings do, or with Ctrl-C or SIGTERM; what was
     taken in is finished first. A second one quits at once, which loses nothing either. Started
-    again, it goes on where it was. With `web` in the configuration it answers /healthz, /readyz
-    and /metrics.
+    again, it goes on where it was. SIGHUP lets it take up a changed file, as `reload` does. With
+    `web` in the configuration it answers /healthz, /readyz and /metrics.
 
     Ends with 2 where a source does not fit the configuration or all its samples were rejected:
     mend it, then --read-again. Of what is read again, samples taken before count as duplicate or
@@ -61,7 +61,7 @@ def command(
         with database.atomic() as tx:
             for source in read_again or ():
                 Journal(database).forget_position(tx, source)
-        return asyncio.run(_run(config, database)), summary(database)
+        return asyncio.run(_run(file, config, database)), summary(database)
 
     ended, found = surviving(config.data_dir, watch, now=SystemClock().now)
     if as_json:
@@ -85,9 +85,10 @@ def command(
     )
 
 
-async def _run(config: "Config", database: "Database") -> "Ended":
+async def _run(file: Path, config: "Config", database: "Database") -> "Ended":
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
     from monitor.site.plant import service as configured  # noqa: PLC0415 - as above
+    from monitor.site.staging import Staging  # noqa: PLC0415 - as above
 
     async with AsyncExitStack() as stack:
         listener = None
@@ -95,12 +96,14 @@ async def _run(config: "Config", database: "Database") -> "Ended":
             from monitor.web.app import listening, serving  # noqa: PLC0415 - only where asked for
 
             listener = stack.enter_context(listening(config.web.host, config.web.port))
-        service = configured(config, database, clock=SystemClock())
+        look = Staging(file, config, database)
+        service = configured(config, database, clock=SystemClock(), look=look)
         if listener is not None:
             await stack.enter_async_context(serving(service.standing, listener))
         shown = stack.enter_context(ExitStack())
         shown.enter_context(watching(database.folder, zone=config.site.timezone))
         _stop_on_signals(service, then=shown.close)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reloading.start)
         return await service.run()
 
 

@@ -78,18 +78,21 @@ def command(
         )
     if share_opcua is None:
         share_opcua = 0.5 if mqtt is not None and opcua is not None else float(opcua is not None)
-    simulation = Simulation.of(
-        seed=seed,
-        assets=assets,
-        channels=channels,
-        periods_ms=[_period_ms(hz) for hz in rate or [1.0]],
-        form=Form(form),
-        samples=samples,
-        share_opcua=share_opcua,
-        mqtt=None if mqtt is None else _address(mqtt),
-        opcua_port=opcua,
-        history=history,
-    )
+    try:
+        simulation = Simulation.of(
+            seed=seed,
+            assets=assets,
+            channels=channels,
+            periods_ms=[_period_ms(hz) for hz in rate or [1.0]],
+            form=Form(form),
+            samples=samples,
+            share_opcua=share_opcua,
+            mqtt=None if mqtt is None else _address(mqtt),
+            opcua_port=opcua,
+            history=history,
+        )
+    except ValueError as error:
+        raise console.StopError(str(error), code=console.Exit.USAGE) from None
     console.log_to()
     _check(simulation, speed=speed, is_bounded=lasting is not None)
     for_ms = None if lasting is None else console.nanoseconds(lasting, "--for") // 1_000_000

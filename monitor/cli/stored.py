@@ -37,7 +37,10 @@ def running(config: "Config") -> dict[str, Any] | None:
 
 
 def asked(config: "Config", request: str, **given: Any) -> Any:
-    """What the running service answers. Raises StopError where none runs, or it will not."""
+    """What the running service answers; ``given`` as for ``control.ask``.
+
+    Raises StopError where none runs, or it will not.
+    """
     from monitor.live.control import NotRunningError  # noqa: PLC0415 - as above
 
     try:

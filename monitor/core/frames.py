@@ -255,6 +255,10 @@ class FrameBuilder:
         """Silence counts from here: whoever spoke before could not be heard."""
         self._heard_SA[:] = now
 
+    def await_new(self, now: int) -> None:
+        """Silence of whoever was never heard counts from here; that of the others goes on."""
+        np.minimum(self._heard_SA, now, out=self._heard_SA)
+
     # ---- out ------------------------------------------------------------------------------------
 
     def close(self, now: int) -> tuple[Frames, list[Gap]]:

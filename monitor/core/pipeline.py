@@ -35,6 +35,7 @@ from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
     Action,
     AlarmEvent,
+    Cause,
     Command,
     Epoch,
     Gap,
@@ -243,12 +244,7 @@ class Pipeline:
             case Notice():
                 missing = self._notice(record.body, received=record.received)
             case Epoch():
-                # A clock that was once wrong is believed no longer.
-                self._latest = self._reached = record.received
-                self._listen()
-                gone = [_ended(alarm, now=self._latest) for alarm in self._gone]
-                events += self._shelves.mark(gone)
-                self._gone = []
+                events += self._begin(record.body, received=record.received)
             case Command():
                 if record.body.action is Action.SHELVE and self._wall < self._latest - LONGEST_STEP:
                     self._latest = self._wall  # as for an Epoch: else its time would be over
@@ -424,6 +420,17 @@ class Pipeline:
                 late.append(_rows(samples, mine[intake.late]))
                 self._late[samples.source] += int(intake.late.sum())
         return tuple(late), touched
+
+    def _begin(self, epoch: Epoch, *, received: int) -> list[AlarmEvent]:
+        """What follows from another configuration; assets that it does not touch are not."""
+        if epoch.cause is Cause.START:
+            self._latest = self._reached = received  # a clock once wrong is believed no longer
+            self._listen()
+        else:
+            for kind in self._kinds.values():
+                kind.frames.await_new(self._now)
+        gone, self._gone = self._gone, []
+        return self._shelves.mark(_ended(alarm, now=self._latest) for alarm in gone)
 
     def _obey(self, command: Command) -> list[AlarmEvent]:
         """What follows from what a person did; nothing where no alarm is of that name."""

@@ -51,12 +51,20 @@ class Command:
     until: int | None = None  # ns since 1970 UTC, for shelving
 
 
+class Cause(StrEnum):
+    """Why an epoch begins."""
+
+    START = "start"  # of the program: nobody was heard before it
+    RELOAD = "reload"  # while it runs: who was heard is heard on
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """What is in force from here on. Written at each start: nobody was heard before it."""
+    """What is in force from here on. Written at each start, and at each reload."""
 
     config: str  # SHA-256 of the configuration
     bundles: Mapping[str, str]  # kind -> SHA-256 of its bundle
+    cause: Cause = Cause.START  # before there were reloads none was written
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,11 @@ class Commands:
         record: Callable[[Command], Awaitable[int]],
         stepper: Stepper,
         clock: Clock,
-        shelve_hours: float,
+        shelve_hours: Callable[[], float],
     ) -> None:
         """``record`` commits a command to the journal and gives its number.
 
-        ``shelve_hours`` is for how long an alarm may be shelved at most.
+        ``shelve_hours`` tells for how long an alarm may be shelved at most.
         """
         self._store, self._record, self._stepper = Store(database), record, stepper
         self._clock, self._shelve_hours = clock, shelve_hours
@@ -125,11 +125,11 @@ class Commands:
             return
         if not asked.why:
             raise RequestError("why: shelving wants a reason; somebody will ask for it")
+        most = self._shelve_hours()
         hours = ((asked.until or 0) - self._clock.now()) / HOUR
-        if not 0 < hours <= self._shelve_hours:
+        if not 0 < hours <= most:
             raise RequestError(
-                f"shelving: want an end from now on, at most {self._shelve_hours:g} h away "
-                f"(site.shelve_hours)"
+                f"shelving: want an end from now on, at most {most:g} h away (site.shelve_hours)"
             )
 
 

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 SOCKET = "control.sock"
 MOST_BYTES = 64 << 10  # of one request
 MOST_CALLERS = 32  # at once; the next one is told to come again
+PUT_OFF_S = 1.0  # how long such a one may take for its question
 IDLE_S = 60.0  # how long a caller may keep the line open without a word
 ANSWER_S = 15.0  # how long a command waits for its answer
 LONGEST_PATH = 107  # bytes: what sockaddr_un holds beside its last 0 (unix(7))
@@ -78,16 +79,23 @@ class Control:
         assert task is not None  # noqa: S101 - the server starts one for each caller
         self._talking.add(task)
         try:
-            if len(self._talking) > MOST_CALLERS:
-                _say(writer, {"error": f"{MOST_CALLERS} others ask just now; try again"})
-                return
             with suppress(ConnectionError, TimeoutError):
-                await self._converse(reader, writer)
+                if len(self._talking) > MOST_CALLERS:
+                    await self._put_off(reader, writer)
+                else:
+                    await self._converse(reader, writer)
         except asyncio.CancelledError:
             pass  # close() waits for us, and nobody else
         finally:
             self._talking.discard(task)
             writer.close()
+
+    async def _put_off(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Tell a caller to come again, once it has said what it wants: else it hears nothing."""
+        with suppress(ValueError):
+            await asyncio.wait_for(reader.readline(), PUT_OFF_S)
+        _say(writer, {"error": f"{MOST_CALLERS} others ask just now; try again"})
+        await writer.drain()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer line after line; half a line at the end is no request."""
@@ -127,14 +135,14 @@ class Control:
         return await self._handlers[name](request)
 
 
-def ask(folder: Path, request: str, **given: Any) -> Any:
+def ask(folder: Path, request: str, *, within_s: float = ANSWER_S, **given: Any) -> Any:
     """Ask the service that runs on a folder; its answer.
 
     Raises NotRunningError, RequestError with its words, OSError, TimeoutError.
     """
     path = folder / SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(ANSWER_S)
+        line.settimeout(within_s)
         try:
             with _short(path) as address:
                 line.connect(address)
@@ -151,7 +159,7 @@ def ask(folder: Path, request: str, **given: Any) -> Any:
         except ConnectionError:
             answer = b""
         except TimeoutError:
-            raise TimeoutError(f"{folder}: the service gave no answer in {ANSWER_S:g} s.") from None
+            raise TimeoutError(f"{folder}: the service gave no answer in {within_s:g} s.") from None
     if not answer.endswith(b"\n"):
         raise NotRunningError(f"{folder}: the service ended before it answered.")
     found = json.loads(answer)

@@ -1,22 +1,23 @@
-"""From the outbox to a sink, in order, until it has everything.
+"""From the outbox to the sinks, in order, until they have everything.
 
-One task a sink, in the event loop. A sink that is away is tried for days, with patience; what it
-refuses for good is put aside with its reason, so that one bad item never blocks the others.
+One task a sink, in the event loop; sinks may come and go. A sink that is away is tried for days,
+with patience; what it refuses for good is put aside with its reason, so that one bad item never
+blocks the others.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from connectors.contract import NotReadyError, RefusedError, Sink
 from connectors.points import Message, Outgoing
 from monitor.live.backoff import Backoff
 from monitor.live.clock import Clock
 from monitor.live.reasons import Reasons
-from monitor.live.threads import in_thread, submitted
+from monitor.live.threads import cancelled, in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageError
-from monitor.state.outbox import Outbox
+from monitor.state.outbox import Backlog, Outbox
 from monitor.state.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ class Delivery:
         """There may be something new in the outbox."""
         self.idle.clear()
         self._news.set()
+
+    @property
+    def backlog(self) -> Backlog:
+        """What the sink has not got. Reads the database."""
+        return self._outbox.backlog(self.sink.name)
 
     async def run(self) -> None:
         """Open the sink and hand over what waits; begin again whenever it fails."""
@@ -147,3 +153,57 @@ class Delivery:
         elif before:
             self._reasons.over()
             logger.info("Deliveries to sink %s go on.", self.sink.name)
+
+
+class Deliveries:
+    """The deliveries to all sinks; begun and ended in the event loop only."""
+
+    def __init__(self, *, outbox: Outbox, writer: Writer, clock: Clock) -> None:
+        self._outbox, self._writer, self._clock = outbox, writer, clock
+        self._running: dict[str, tuple[Delivery, asyncio.Task[None]]] = {}
+        self._ended = asyncio.Event()  # some task was
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Those there are."""
+        return iter([delivery for delivery, _ in tuple(self._running.values())])  # any thread asks
+
+    def start(self, sink: Sink) -> None:
+        """Deliver to one more, which must be registered with the outbox."""
+        assert sink.name not in self._running  # noqa: S101 - stop() the one before
+        delivery = Delivery(sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
+        task = asyncio.create_task(delivery.run(), name=f"sink {sink.name}")
+        task.add_done_callback(lambda _: self._ended.set())
+        self._running[sink.name] = delivery, task
+
+    async def stop(self, name: str) -> None:
+        """Deliver to it no more; it is closed. What waits for it stays in the outbox."""
+        if name in self._running:
+            _, task = self._running.pop(name)
+            await cancelled(task)
+
+    async def fail(self) -> None:
+        """Wait until one has failed, for good, and raise its error: a bug, not an outage."""
+        while True:
+            await self._ended.wait()
+            self._ended.clear()
+            for _, task in self._running.values():
+                if task.done():
+                    task.result()
+
+    def wake(self) -> None:
+        """There may be something new in the outbox."""
+        for delivery in self:
+            delivery.wake()
+
+    async def wait(self, longest_s: float) -> bool:
+        """Give the sinks a moment for what waits for them; whether they took it."""
+        waits = [delivery.idle.wait() for delivery in self if delivery.backlog.items]
+        try:
+            await asyncio.wait_for(asyncio.gather(*waits), longest_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Stop them all; they stay here, to be asked how they stand."""
+        await cancelled(*(task for _, task in self._running.values()))

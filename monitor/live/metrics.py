@@ -63,11 +63,15 @@ def _service(standing: ServiceStanding) -> Iterator[Metric]:
     yield InfoMetricFamily(
         PREFIX + "config", "The configuration in force.", {"hash": standing.config}
     )
-    yield _gauge("config_last_reload_successful", "Whether the last one given is in force.", 1)
+    yield _gauge(
+        "config_last_reload_successful",
+        "Whether the last one given is in force.",
+        not standing.reload.error,
+    )
     yield _gauge(
         "config_last_reload_timestamp_seconds",
-        "When it came into force: with the start.",
-        standing.started / 1e9,
+        "When the one in force came into force.",
+        standing.reload.at / 1e9,
     )
     yield _gauge("ready", "Whether data flows, as /readyz says.", judge(standing).ready)
     yield _gauge(

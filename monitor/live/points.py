@@ -32,7 +32,7 @@ class PointMaker:
     """Turns results into points, record after record.
 
     ``channel_s`` is how often channels are told while all is well; while an alarm of their asset
-    stands, each tick is. ``standing`` are the (asset, alarm id) that stand before the first record.
+    stands, each tick is.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class PointMaker:
         bundles: Mapping[str, Bundle],
         *,
         channel_s: float,
-        standing: Iterable[tuple[str, str]] = (),
     ) -> None:
         self._plan = plan
         self._assets = {asset.id: asset for asset in plan.assets}
@@ -51,6 +50,10 @@ class PointMaker:
         }
         self._tags_of = {asset.name: _tags(plan.site, asset) for asset in plan.assets}
         self._channel_ns = round(channel_s * SECOND)
+        self._standing: set[tuple[str, str]] = set()
+
+    def settle(self, standing: Iterable[tuple[str, str]]) -> None:
+        """These (asset, alarm id) stand before the next record."""
         self._standing = set(standing)
 
     def of(self, results: Results) -> list[Points]:

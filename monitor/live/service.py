@@ -9,35 +9,31 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from connectors.contract import Sink, Source
-from connectors.points import Points
-from models.bundle import Bundle
 from monitor.core.conservation import Conservation
-from monitor.core.pipeline import Pipeline
-from monitor.core.plan import Plan
-from monitor.core.records import Beat, Body, Epoch, Record
+from monitor.core.records import Beat, Body, Cause, Record
 from monitor.live.clock import Clock
 from monitor.live.commands import Commands
 from monitor.live.control import Control
-from monitor.live.delivery import Delivery
+from monitor.live.delivery import Deliveries
 from monitor.live.health import judge
 from monitor.live.intake import Behind, Desk
-from monitor.live.points import PointMaker, health_points
+from monitor.live.points import health_points
+from monitor.live.reload import Look, Reloading
+from monitor.live.setup import Setup
 from monitor.live.standing import (
     ServiceStanding,
     SinkStanding,
     SourceStanding,
     SourceState,
 )
-from monitor.live.stepper import Stepper
+from monitor.live.stepper import Stepper, Works
 from monitor.live.supervisor import Assignment, Supervisor
-from monitor.live.threads import in_thread, submitted
-from monitor.live.tidying import Retention
+from monitor.live.threads import cancelled, in_thread, submitted
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, encode
@@ -69,50 +65,29 @@ class Service:
     def __init__(
         self,
         database: Database,
-        plan: Plan,
-        bundles: Mapping[str, Bundle],
+        setup: Setup,
         *,
-        config_hash: str,
-        sources: Mapping[str, Callable[[], Source]],
-        sinks: Sequence[Sink],
         clock: Clock,
-        channel_score_s: float,
-        shelve_hours: float,
-        retention: Retention,
+        look: Look | None = None,
     ) -> None:
-        """``sources`` make each source, as often as it is wanted anew; making does no I/O."""
+        """``look`` reads what is configured, when a reload is asked for; None: it is refused.
+
+        Raises ValueError for a model without a threshold where none is set.
+        """
         self._database, self._clock = database, clock
-        self._sinks = sinks
         self._journal, self._outbox = Journal(database), Outbox(database)
         self._store = Store(database)
-        self._epoch = Epoch(
-            config=config_hash, bundles={kind: bundle.hash for kind, bundle in bundles.items()}
-        )
-        self._site = plan.site
-        self._data_ends = {  # ns, by kind: of what its model learnt from
-            kind: max(asset.last for asset in bundle.card.data.values())
-            for kind, bundle in bundles.items()
-        }
-        self._gpu = any(bundle.detector.device != "cpu" for bundle in bundles.values())
         self._writer = Writer(database)
-        self._deliveries: list[Delivery] = []
         self._started = clock.now()
         self._trouble = ""  # why nothing goes into the journal
         self._stop = asyncio.Event()
-        points = None
-        self._wants_points = any(Points in sink.accepts for sink in sinks)
-        if self._wants_points:
-            standing = [(one.asset, one.id) for one in self._store.alarms(active_only=True)]
-            points = PointMaker(plan, bundles, channel_s=channel_score_s, standing=standing)
+        self.setup, self.works = setup, setup.works(Cause.START)
         self.stepper = Stepper(
             database,
             self._writer,
-            Pipeline(plan, bundles),
-            epoch=self._epoch,
-            site=plan.site,
+            self.works,
+            site=setup.plan.site,
             clock=clock,
-            retention=retention,
-            points=points,
             announce=self._announce,
             troubles=self._troubles,
         )
@@ -124,16 +99,25 @@ class Service:
             committed=self.stepper.wake,
         )
         self._sources_changed = asyncio.Event()
-        self.supervisors = {one.name: self.supervisor(one) for one in assignments(plan, sources)}
+        self.supervisors = {
+            name: self.supervisor(source.assignment) for name, source in setup.sources.items()
+        }
+        self.deliveries = Deliveries(outbox=self._outbox, writer=self._writer, clock=clock)
         self._commands = Commands(
             database,
-            record=self._record,
+            record=self.record,
             stepper=self.stepper,
             clock=clock,
-            shelve_hours=shelve_hours,
+            shelve_hours=lambda: self.setup.shelve_hours,
         )
+        self.reloading = Reloading(self, look, clock=clock, started=self._started)
         self._control = Control(
-            database.folder, {"status": self._status, "command": self._commands.do}
+            database.folder,
+            {
+                "status": self._status,
+                "command": self._commands.do,
+                "reload": self.reloading.do,
+            },
         )
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -163,16 +147,43 @@ class Service:
         del self.supervisors[name]
         self._sources_changed.set()
 
+    async def put_in_force(self, setup: Setup, works: Works) -> None:
+        """Let the step work with this from an Epoch on; sources and sinks are not touched.
+
+        Sinks that are new get what comes from then on. Raises StorageError where the Epoch
+        could not be written: nothing has changed then; and what keeps the step from going on with
+        it: it goes on as it did.
+        """
+        accepts = {**self.setup.accepts, **setup.accepts}
+        row = encode(Record(self._clock.now(), works.epoch))
+
+        def begin(tx: Transaction) -> int:
+            self._outbox.register(tx, accepts)
+            return self._journal.append(tx, row)
+
+        taken = self.stepper.take(works, after=await in_thread(self._journal.last))
+        try:
+            await self.commit(begin)
+        except BaseException:
+            taken.cancel()
+            raise
+        self.stepper.wake()
+        await asyncio.wrap_future(taken)
+        self.setup, self.works = setup, works
+
+    async def register_sinks(self) -> None:
+        """Only those that are configured are sinks: others are forgotten with what they lacked."""
+        await self.commit(lambda tx: self._outbox.register(tx, self.setup.accepts))
+
     async def run(self) -> Ended:
         """Run until every source ended or was refused, or until ``stop``.
 
         Raises what the step raised.
         """
         self._loop = asyncio.get_running_loop()
-        accepts = {sink.name: sink.accepts for sink in self._sinks}
         try:
-            await self._commit(lambda tx: self._outbox.register(tx, accepts))
-            await self._record(self._epoch)
+            await self.register_sinks()
+            await self.record(self.works.epoch)
             await asyncio.to_thread(self.stepper.start)
             await self._listen()
             return await self._serve()
@@ -189,41 +200,42 @@ class Service:
             logger.warning("No command can reach this service: %s.", error)
 
     async def _serve(self) -> Ended:
-        self._deliveries = [
-            Delivery(sink, outbox=self._outbox, writer=self._writer, clock=self._clock)
-            for sink in self._sinks
-        ]
         for supervisor in self.supervisors.values():
             supervisor.start()
-        delivering = [
-            asyncio.create_task(delivery.run(), name=f"sink {delivery.sink.name}")
-            for delivery in self._deliveries
-        ]
+        for sink in self.setup.sinks.values():
+            self.deliveries.start(sink.sink)
+        self.reloading.open()
         beating = asyncio.create_task(self._beat(), name="beat")
         telling = asyncio.create_task(self._tell_health(), name="health")
         try:
             stopping = asyncio.create_task(self._stop.wait(), name="stop")
             everything = asyncio.create_task(self._sources_end(), name="sources")
-            ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, *delivering]
+            failing = asyncio.create_task(self.deliveries.fail(), name="sinks")
+            ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, failing]
             done, _ = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task  # a bug of ours, or in a sink, is a bug, not an outage
-            everything.cancel()
             self.stop()
-            await _cancelled(beating)
+            await cancelled(everything, failing, beating)
+            await self.reloading.close()  # what it has begun to open is stopped with the others
             await self._stop_sources()
             await telling  # what it has begun is delivered with the rest
             with contextlib.suppress(StorageError):  # then there is nothing on its way
-                await self._commit(lambda _: None)  # behind all records that are: none comes later
+                await self.commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
-            self._announce_here()
+            self.deliveries.wake()
             if self.stepper.failed is None:
                 with contextlib.suppress(StorageError):  # the one before stays
-                    await self._commit(self.stepper.write_status)
-                await self._farewell()
+                    await self.commit(self.stepper.write_status)
+                if not await self.deliveries.wait(FAREWELL_S):
+                    logger.warning(
+                        "Not everything was delivered; the rest goes out with the next run."
+                    )
         finally:
-            await _cancelled(beating, telling, *delivering)
+            await cancelled(beating, telling)
+            await self.reloading.close()
             await self._stop_sources()
+            await self.deliveries.close()
         if self.stepper.failed is not None:
             raise self.stepper.failed
         return Ended(
@@ -233,10 +245,7 @@ class Service:
                 if one.state is SourceState.REFUSED
             },
             mismatched=frozenset(name for name, one in self.supervisors.items() if one.mismatch),
-            undelivered={
-                delivery.sink.name: self._outbox.backlog(delivery.sink.name).items
-                for delivery in self._deliveries
-            },
+            undelivered={one.sink.name: one.backlog.items for one in self.deliveries},
         )
 
     async def _sources_end(self) -> None:
@@ -263,24 +272,12 @@ class Service:
             if one.reason
         }
 
-    async def _farewell(self) -> None:
-        """Give the sinks a moment for the rest; what they do not take stays in the outbox."""
-        waits = [
-            delivery.idle.wait()
-            for delivery in self._deliveries
-            if self._outbox.backlog(delivery.sink.name).items
-        ]
-        try:
-            await asyncio.wait_for(asyncio.gather(*waits), FAREWELL_S)
-        except TimeoutError:
-            logger.warning("Not everything was delivered; the rest goes out with the next run.")
-
     async def _beat(self) -> None:
         """Let time pass in the journal; ends when the step has."""
         while self.stepper.alive:
             await asyncio.sleep(BEAT_S)
             try:
-                await self._record(Beat())
+                await self.record(Beat())
                 self._trouble = ""
             except StorageError as error:
                 if not self._trouble:  # said once, not with each beat
@@ -289,15 +286,18 @@ class Service:
 
     async def _tell_health(self) -> None:
         """Tell databases, if there are any, each ten seconds how it stands; until it stops."""
-        while self._wants_points and not await _within(HEALTH_S, self._stop):
+        while not await _within(HEALTH_S, self._stop):
+            if not self.setup.wants_points:
+                continue
             try:
                 standing = await self.standing()
-                points = health_points(standing, site=self._site, ready=judge(standing).ready)
-                await self._commit(partial(self._outbox.put, items=points))
-                self._announce_here()
+                points = health_points(
+                    standing, site=self.setup.plan.site, ready=judge(standing).ready
+                )
+                await self.commit(partial(self._outbox.put, items=points))
+                self.deliveries.wake()
             except StorageError:
                 pass  # the beat says so
-        await self._stop.wait()
 
     async def standing(self) -> ServiceStanding:
         """How it stands now."""
@@ -316,8 +316,11 @@ class Service:
         """The part that reads the database: in a thread of its own."""
         letters = self._outbox.dead_letter_counts()
         sinks = {}
-        for delivery in self._deliveries:
-            backlog = self._outbox.backlog(delivery.sink.name)
+        for delivery in self.deliveries:
+            try:
+                backlog = delivery.backlog
+            except KeyError:
+                continue  # a reload has just taken it out
             sinks[delivery.sink.name] = SinkStanding(
                 reason=delivery.reason,
                 items=backlog.items,
@@ -331,7 +334,8 @@ class Service:
         return ServiceStanding(
             now=now,
             started=self._started,
-            config=self._epoch.config,
+            config=self.setup.config,
+            reload=self.reloading.standing,
             stopping=self._stop.is_set(),
             stepping=self.stepper.alive,
             failed=self.stepper.failed is not None,
@@ -342,11 +346,11 @@ class Service:
             frames=shown.get("frames", {}),
             latency=self.stepper.latency,
             end_to_end=self.stepper.end_to_end,
-            gpu=self._gpu,
+            gpu=self.setup.gpu,
             writer_errors=self._writer.counters().failed,
             latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
             alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
-            data_age_s={kind: (now - end) / 1e9 for kind, end in self._data_ends.items()},
+            data_age_s={kind: (now - end) / 1e9 for kind, end in self.setup.data_ends.items()},
             sources=sources,
             sinks=sinks,
         )
@@ -356,38 +360,21 @@ class Service:
         standing = await self.standing()
         return {"pid": os.getpid(), "not_ready": judge(standing).reasons, **asdict(standing)}
 
-    async def _record(self, body: Body) -> int:
+    async def record(self, body: Body) -> int:
+        """Have a record in the journal; its number. Raises StorageError."""
         row = encode(Record(self._clock.now(), body))
-        number = await self._commit(lambda tx: self._journal.append(tx, row))
+        number = await self.commit(lambda tx: self._journal.append(tx, row))
         self.stepper.wake()
         return number
 
-    async def _commit(self, work: Callable[[Transaction], T]) -> T:
+    async def commit(self, work: Callable[[Transaction], T]) -> T:
+        """Have something small committed; what it gives. Raises what it raised."""
         return await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
 
     def _announce(self) -> None:
         """From the step's thread: there is something to deliver."""
         assert self._loop is not None  # noqa: S101 - the step starts after the loop is known
-        self._loop.call_soon_threadsafe(self._announce_here)
-
-    def _announce_here(self) -> None:
-        for delivery in self._deliveries:
-            delivery.wake()
-
-
-def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> list[Assignment]:
-    """What each source is to give; it should be heard as often as its most patient kind says."""
-    tags: dict[str, dict[int, str]] = {}
-    expected_s: dict[str, float] = {}
-    for asset in plan.assets:
-        idle_s = plan.kinds[asset.kind].idle_s
-        for tag, (number, source) in asset.tags.items():
-            tags.setdefault(source, {})[number] = f"{asset.name}/{tag}"
-            expected_s[source] = max(expected_s.get(source, 0.0), idle_s)
-    return [
-        Assignment(name=name, make=make, tags=tags[name], expected_s=expected_s[name])
-        for name, make in sources.items()
-    ]
+        self._loop.call_soon_threadsafe(self.deliveries.wake)
 
 
 def _waited_s(now: int, moment: int | None) -> float | None:
@@ -402,10 +389,3 @@ async def _within(longest_s: float, event: asyncio.Event) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait until they have let go of everything."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -81,12 +81,21 @@ class SinkStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadStanding:
+    """What came of the last configuration that was given: with the start, or while it runs."""
+
+    at: int  # ns since 1970 UTC: when the one in force came into force
+    error: str  # why one that was given since is not; "": none was, or it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStanding:
     """How the whole service stands at ``now``."""
 
     now: int  # ns since 1970 UTC
     started: int  # ns since 1970 UTC
     config: str  # SHA-256
+    reload: ReloadStanding
     stopping: bool
     stepping: bool  # the step's thread is at work
     failed: bool  # the step has ended with an error, and so will the service

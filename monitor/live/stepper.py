@@ -4,8 +4,11 @@ Results, outgoing messages and "done up to record n" go into one transaction. Af
 newest snapshot is loaded and the journal replayed from there; what was committed before is worked
 out again, to rebuild the state, and not written twice. Where new records begin, the alarms that
 the store holds as active are what counts: it knows what people were told. A record that does not
-read back is counted, and stepped as a gap of its source; while the disk does not do what it must,
-the step waits.
+read back, or at which the step failed before, is counted, and stepped as a gap of its source. While
+the disk does not do what it must, the step waits.
+
+Another configuration comes into force at its Epoch: what is before it in the journal is stepped by
+the old one, what is behind it by the new one, which goes on from the old one's state.
 """
 
 import logging
@@ -15,14 +18,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from connectors.batch import Notice, NoticeKind
 from connectors.points import Outgoing
 from monitor.core.pipeline import Pipeline
-from monitor.core.records import Epoch, Record, Results
+from monitor.core.records import Cause, Epoch, Record, Results
 from monitor.live.clock import Clock
+from monitor.live.following import Following
 from monitor.live.latency import Latency
 from monitor.live.messages import message
 from monitor.live.points import PointMaker
@@ -44,6 +48,31 @@ TIDY_S = 30.0  # how often it is looked for what need not be kept any longer
 LATENCIES = 1024  # the last so many records: enough for a 99th percentile
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Works:
+    """What the step works with while one configuration is in force."""
+
+    epoch: Epoch
+    pipeline: Pipeline
+    points: PointMaker | None  # None where no sink wants any
+    retention: Retention
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Other works, to be taken at the first Epoch of a reload after record ``after``."""
+
+    works: Works
+    after: int
+    taken: Future[None] = field(default_factory=Future)
+
+    def at(self, number: int, stepped: Sequence[Record]) -> bool:
+        """Whether this record, as it is stepped, is that Epoch."""
+        return number > self.after and any(
+            isinstance(one.body, Epoch) and one.body.cause is Cause.RELOAD for one in stepped
+        )
+
+
 class Stepper:
     """Steps through the journal of one database in a thread of its own.
 
@@ -54,30 +83,31 @@ class Stepper:
         self,
         database: Database,
         writer: Writer,
-        pipeline: Pipeline,
+        works: Works,
         *,
-        epoch: Epoch,
         site: str,
         clock: Clock,
-        retention: Retention,
-        points: PointMaker | None,
         announce: Callable[[], None],
         troubles: Callable[[], Mapping[str, Any]],
     ) -> None:
         """``announce`` is called, in the step's thread, when there may be something to deliver.
 
-        ``points`` is None where no sink wants any. ``troubles`` tells, in the same thread, which
-        sources are held up and why: for the status.
+        ``troubles`` tells, in the same thread, which sources are held up and why: for the status.
         """
         self.failed: BaseException | None = None
-        self._database, self._writer, self._pipeline = database, writer, pipeline
-        self._epoch, self._site = epoch, site
-        self._clock, self._snapshot_s = clock, retention.snapshot_s
-        self._points, self._announce, self._troubles = points, announce, troubles
+        self._database, self._writer, self._works = database, writer, works
+        self._due: _Due | None = None
+        self._site, self._clock = site, clock
+        self._announce, self._troubles = announce, troubles
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._snapshots = Outbox(database), Snapshots(database)
         self._losses = Losses(database)
-        self._tidying = Tidying(database, retention)
+        self._following = Following(
+            database,
+            sources=lambda: self._works.pipeline.status()["sources"],
+            waits=self._say_waiting,
+        )
+        self._tidying = Tidying(database, works.retention)
         self._to_tidy: deque[Job] = deque()  # one at a time, between steps
         self._news, self._stopping = threading.Event(), threading.Event()
         self.shown: dict[str, Any] = {}  # the status as last stored, for whoever watches
@@ -87,7 +117,6 @@ class Stepper:
         self._done = 0  # results are stored up to this record
         self._unsaved = False  # the last snapshot could not be saved: said once
         self._waits = False  # for the disk: said once
-        self._lost = 0  # records that did not read back, to be counted with the next commit
         self._at = 0  # the pipeline has seen up to this record
         self._settled = False  # the pipeline knows what people were told
         self._records: Iterator[tuple[int, Sequence[Record]]] | None = None  # being read
@@ -98,10 +127,10 @@ class Stepper:
         self._done = self._store.done()
         self.shown = self._store.status() or {}
         if (snapshot := self._snapshot()) is not None:
-            self._pipeline.restore(snapshot.tree)
+            self._works.pipeline.restore(snapshot.tree)
             self._at = snapshot.record
             for kind, made_by in snapshot.meta["bundles"].items():
-                if self._epoch.bundles.get(kind, made_by) != made_by:
+                if self._works.epoch.bundles.get(kind, made_by) != made_by:
                     logger.info("Kind %s has another model: its assets warm up anew.", kind)
         if self._at < self._done:
             logger.info("Replaying records %d to %d.", self._at + 1, self._done)
@@ -117,6 +146,16 @@ class Stepper:
             self._finish(lambda: self._writer.submit(self._snapshots.forget, size=1024))
         self._at = self._journal.first() - 1
         return None
+
+    def take(self, works: Works, *, after: int) -> "Future[None]":
+        """Work with this from the first Epoch of a reload after record ``after``.
+
+        To be called before that is in the journal. The future is done once the state after it is
+        saved; it fails where the works cannot go on from the state there is: the step has gone on
+        as it was then. Cancelled before that Epoch, nothing comes of it.
+        """
+        self._due = _Due(works, after)
+        return self._due.taken
 
     def wake(self) -> None:
         """There is something new in the journal."""
@@ -152,7 +191,7 @@ class Stepper:
                 self._news.clear()
                 moved = self._step_group()
                 now_s = time.monotonic()
-                if now_s - saved_s >= self._snapshot_s:
+                if now_s - saved_s >= self._works.retention.snapshot_s:
                     self._save()
                     saved_s = now_s
                 if not self._to_tidy and now_s - tidied_s >= TIDY_S:
@@ -170,6 +209,9 @@ class Stepper:
         except BaseException as error:
             self.failed = error
             logger.exception("The step failed at record %d.", self._at + 1)
+        finally:
+            if self._due is not None and self._due.taken.set_running_or_notify_cancel():
+                self._due.taken.set_exception(RuntimeError("the step has ended"))
 
     def _step_group(self) -> bool:
         """Step through the next records and commit their results; False: there were none."""
@@ -177,17 +219,23 @@ class Stepper:
         received: list[int] = []
         started, before = time.monotonic(), self._at
         fetched = self._records
-        records = fetched or self._readable()
+        records = fetched or self._following.after(self._at, done=self._done)
+        taken = None
         for number, stepped in records:
+            if (due := self._due) is not None and due.at(number, stepped):
+                if found:  # what people were told is known once that is stored: then comes its turn
+                    self._records = chain([(number, stepped)], records)
+                    break
+                self._due, taken = None, self._turn(due)
             if number > self._done and not self._settled:
-                self._pipeline.settle(self._store.standing(), self._store.shelves())
+                self._settle(self._works)
                 self._settled = True
-            given = [self._pipeline.step(record) for record in stepped]
+            given = self._stepped(number, stepped)
             self._at = number
             if number > self._done:
                 found += given
                 received += [record.received for record in stepped]
-            if time.monotonic() - started > GROUP_S:
+            if taken is not None or time.monotonic() - started > GROUP_S:
                 self._records = records  # the rest is next: what was fetched is not fetched again
                 break
         else:
@@ -201,61 +249,52 @@ class Stepper:
             newest = [int(scores.tick.max()) for scores in results.scores if len(scores)]
             self.end_to_end = self.end_to_end.plus([(now - tick) / 1e9 for tick in newest])
             self._latency_ms.extend(1000 * one for one in seconds)
+        if taken is not None:
+            self._save()  # a start from here on needs no record that the old works stepped
+            taken()
         # What was fetched earlier may have come to its end while the journal has not.
         return fetched is not None or self._at > before
 
-    def _readable(self) -> Iterator[tuple[int, Sequence[Record]]]:
-        """What follows in the journal: each record, or gaps in the place of those that are lost.
+    def _stepped(self, number: int, records: Sequence[Record]) -> list[Results]:
+        """What follows from a record; where that fails, so does the step, and never again at it."""
+        try:
+            return [self._works.pipeline.step(record) for record in records]
+        except Exception:
+            with suppress(StorageError):
+                self._writer.submit(
+                    lambda tx: self._store.note_poison(tx, number), size=1024, wait_s=None
+                ).result()
+            raise
 
-        Lost are those that do not read back, and those that are not there: what was damaged is
-        taken out. They are told of with the next record that reads; ends where the disk fails.
-        """
-        before = after = self._at  # all up to `before` were given out
-        why = ""
-        while True:
-            try:
-                for number, record in self._journal.read(after):
-                    if after > before:
-                        yield after, self._gaps(before + 1, after, record.received, why)
-                    yield number, (record,)
-                    before = after = number
-            except CorruptError as error:
-                if error.number is None:
-                    raise
-                after, why = error.number, str(error)
-            except StorageError as error:
-                self._say_waiting(error)
-                return
-            else:
-                return
+    def _turn(self, due: _Due) -> Callable[[], None]:
+        """Go on with other works, from the state of those there are; gives how to tell of it."""
+        if not due.taken.set_running_or_notify_cancel():
+            return lambda: None
+        try:
+            due.works.pipeline.restore(self._works.pipeline.snapshot())
+            self._settle(due.works)
+        except Exception as error:
+            logger.exception("What is configured does not go on from the state there is.")
+            failed = error
+            return lambda: due.taken.set_exception(failed)
+        self._works = due.works
+        self._tidying = Tidying(self._database, due.works.retention)
+        return lambda: due.taken.set_result(None)
 
-    def _gaps(self, first: int, last: int, until: int, why: str) -> Sequence[Record]:
-        """What stands for records that are lost: a gap of each source that they may be of."""
-        if last > self._done:
-            self._lost += last - max(first - 1, self._done)
-        known = sorted(self._pipeline.status()["sources"])
-        of = self._journal.sources(first, last)
-        whole = len(of) == last - first + 1 and all(one is None or one in known for one in of)
-        sources = sorted({one for one in of if one is not None}) if whole else known
-        since = self._journal.received(first - 2)
-        reason = f"records {first} to {last} of the journal are lost: {why}"
-        logger.error("%s.", reason.capitalize())
-        gap = partial(
-            Notice,
-            kind=NoticeKind.GAP,
-            since=until if since is None else min(since, until),
-            until=until,
-            reason=reason,
-        )
-        return [Record(until, gap(source=source)) for source in sources]
+    def _settle(self, works: Works) -> None:
+        """Let works go on from what people were told."""
+        standing = self._store.standing()
+        works.pipeline.settle(standing, self._store.shelves())
+        if works.points is not None:
+            works.points.settle((alarm.asset, alarm.id) for alarm in standing)
 
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""
         told = (event for event in results.alarms if not event.silent)
         outgoing: list[Outgoing] = [message(event, site=self._site) for event in told]
-        if self._points is not None:
-            outgoing += self._points.of(results)
-        status, done, lost = self.status(), self._at, self._lost
+        if self._works.points is not None:
+            outgoing += self._works.points.of(results)
+        status, done, lost = self.status(), self._at, self._following.lost
 
         def work(tx: Transaction) -> None:
             if self._store.write(tx, results, done=done):
@@ -264,7 +303,7 @@ class Stepper:
             self._store.write_status(tx, status)
 
         self._finish(lambda: self._writer.submit(work, size=_size(results), wait_s=None))
-        self._done, self._lost, self.shown = done, 0, status
+        self._done, self._following.lost, self.shown = done, 0, status
         if outgoing:
             self._announce()
 
@@ -275,9 +314,9 @@ class Stepper:
             if record == 0 or record == self._snapshots_at():
                 return
             path = self._snapshots.write(
-                self._pipeline.snapshot(),
+                self._works.pipeline.snapshot(),
                 record=record,
-                meta={"bundles": dict(self._epoch.bundles)},
+                meta={"bundles": dict(self._works.epoch.bundles)},
             )
         except StorageError as error:
             if not self._unsaved:
@@ -343,7 +382,7 @@ class Stepper:
         kept = sorted(self._latency_ms)
         at = (lambda share: kept[int(share * (len(kept) - 1))]) if kept else (lambda _: None)
         return {
-            **self._pipeline.status(),
+            **self._works.pipeline.status(),
             "record": self._at,
             "troubles": dict(self._troubles()),
             "updated_ns": self._clock.now(),

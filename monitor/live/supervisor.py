@@ -47,7 +47,7 @@ from monitor.live.standing import (
 from monitor.live.threads import in_thread, submitted
 from monitor.live.watchdog import Watchdog
 from monitor.state.database import Transaction
-from monitor.state.errors import StorageError
+from monitor.state.errors import StateError, StorageError
 from monitor.state.journal import encode
 
 logger = logging.getLogger(__name__)
@@ -396,7 +396,8 @@ class Supervisor:
         def append(tx: Transaction) -> None:
             self._desk.journal.append(tx, row)
 
-        with contextlib.suppress(StorageError):  # whoever finds the disk full says so
+        # What keeps it out keeps the next record out as well, and is said there.
+        with contextlib.suppress(StateError):
             await asyncio.wrap_future(
                 await submitted(self._desk.writer, append, size=len(row.body))
             )

@@ -1,9 +1,12 @@
-"""What would stop the event loop is done in a thread: reading, and waiting for the writer."""
+"""What would stop the event loop is done in a thread: reading, and waiting for the writer.
+
+And the end of a task: told, and waited for.
+"""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from monitor.state.database import Transaction
 from monitor.state.errors import QueueFullError
@@ -34,3 +37,10 @@ async def submitted(writer: Writer, work: Callable[[Transaction], T], *, size: i
         return writer.submit(work, size=size)
     except QueueFullError:
         return await asyncio.to_thread(writer.submit, work, size=size, wait_s=None)
+
+
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have let go of everything."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -27,7 +27,9 @@ from monitor.history.backfill import backfill
 from monitor.history.learning import channels_of, choose_threshold, stretches
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
+from monitor.live.reload import Look
 from monitor.live.service import Service
+from monitor.live.setup import Setup, SinkSetup, SourceSetup, assignments
 from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
 from monitor.site.config import Config
@@ -149,7 +151,7 @@ def _learn(
     names = settings.training.assets or [
         asset for asset, given in config.assets.items() if given.kind == kind
     ]
-    tag_ids, asset_ids = _numbered(config)
+    tag_ids, asset_ids = numbered(config)
     whole = config.plan(tag_ids, asset_ids)
     plan = replace(
         whole,
@@ -223,26 +225,52 @@ def _warn_of_short_ticks(kind: str, plan: Plan, *, frames: int, samples: int) ->
         )
 
 
-def service(config: Config, database: Database, *, clock: Clock) -> Service:
-    """The service, ready to run, in the event loop only. Raises ModelMissingError, PlantError."""
+def service(
+    config: Config, database: Database, *, clock: Clock, look: Look | None = None
+) -> Service:
+    """The service, ready to run, in the event loop only. Raises ModelMissingError, PlantError.
+
+    ``look`` reads what is configured, when a reload is asked for.
+    """
     tag_ids, asset_ids = _registered(config, database)
-    used = _sources(config)
-    models = bundles(config)
+    made = setup(config, bundles(config), tag_ids, asset_ids)
     try:
-        return Service(
-            database,
-            config.plan(tag_ids, asset_ids),
-            models,
-            config_hash=config.hash,
-            sources={name: partial(config.make_source, name, tag_ids) for name in used},
-            sinks=[config.make_sink(name) for name in config.sinks],
-            clock=clock,
-            channel_score_s=config.state.channel_score_s,
-            shelve_hours=config.site.shelve_hours,
-            retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
-        )
+        return Service(database, made, clock=clock, look=look)
     except ValueError as error:
         raise PlantError(str(error)) from error
+
+
+def setup(
+    config: Config,
+    models: Mapping[str, Bundle],
+    tag_ids: Mapping[str, int],
+    asset_ids: Mapping[str, int],
+) -> Setup:
+    """What the service is made from; no I/O. Raises PlantError for what cannot be watched."""
+    plan = config.plan(tag_ids, asset_ids)
+    made = {name: partial(config.make_source, name, tag_ids) for name in _sources(config)}
+    for make in made.values():
+        make()  # once, to see that it can be
+    return Setup(
+        config=config.hash,
+        plan=plan,
+        bundles=models,
+        sources={
+            name: SourceSetup(
+                assignment=assignment,
+                settings=config.sources[name],
+                tags=tuple(config.tag_refs(name, tag_ids)),
+            )
+            for name, assignment in assignments(plan, made).items()
+        },
+        sinks={
+            name: SinkSetup(sink=config.make_sink(name), settings=settings)
+            for name, settings in config.sinks.items()
+        },
+        channel_score_s=config.state.channel_score_s,
+        shelve_hours=config.site.shelve_hours,
+        retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
+    )
 
 
 @contextmanager
@@ -383,8 +411,8 @@ def _sources(config: Config) -> list[str]:
     return [name for name in config.sources if name in used]
 
 
-def _numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
-    """Numbers for names that nobody keeps."""
+def numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
+    """Numbers of tags and assets for names that nobody keeps."""
     return (
         {name: number for number, name in enumerate(config.tag_names())},
         {name: number for number, name in enumerate(config.asset_names())},

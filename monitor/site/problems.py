@@ -111,13 +111,18 @@ class Finding:
         if self.at_key and found:
             holder, _ = root.find(found[:-1])
             place = holder.keys.get(str(found[-1]), place)
-        message = _USER_INFO.sub("//***@", self.message).removesuffix(".")  # whoever wrote it
+        message = without_user_info(self.message).removesuffix(".")  # whoever wrote it
         return Problem(file, place, dotted(self.path), message)
 
 
 def may_hold_secret(line: str) -> bool:
     """Whether a line of a configuration is better not repeated."""
     return bool(_SECRET.search(line) or _USER_INFO.search(line))
+
+
+def without_user_info(text: str) -> str:
+    """The same without the name and password that an address in it may hold."""
+    return _USER_INFO.sub("//***@", text)
 
 
 def dotted(path: Path) -> str:
@@ -276,6 +281,6 @@ def _shown(key: str, node: Node) -> str:
         return "a list"
     if _SECRET.search(key):
         return "a value that is not shown"
-    text = _USER_INFO.sub("//***@", node.text)
+    text = without_user_info(node.text)
     text = text if len(text) <= 60 else text[:57] + "..."
     return repr(text) if isinstance(data, str) else text

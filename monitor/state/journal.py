@@ -11,7 +11,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
-from monitor.core.records import Action, Beat, Body, Command, Epoch, PictureResult, Record
+from monitor.core.records import (
+    Action,
+    Beat,
+    Body,
+    Cause,
+    Command,
+    Epoch,
+    PictureResult,
+    Record,
+)
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import DatabaseReader, Transaction
 from monitor.state.errors import CorruptError, DamagedError
@@ -88,6 +97,8 @@ def decode(row: Row, *, number: int) -> Record:
         given |= {"kind": NoticeKind(given["kind"]), "tags": tuple(given["tags"])}
     if kind is Command:
         given["action"] = Action(given["action"])
+    if kind is Epoch and "cause" in given:
+        given["cause"] = Cause(given["cause"])
     return Record(row.received, kind(**given))
 
 

@@ -231,7 +231,7 @@ def _go_on_counting(reading: sqlite3.Connection, writing: sqlite3.Connection) ->
         given = {}
     own = dict(writing.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
     ((done,),) = writing.execute(
-        "SELECT max(coalesce((SELECT MAX(record) FROM progress), 0),"
+        "SELECT max(coalesce((SELECT MAX(record) FROM progress WHERE name = 'done'), 0),"
         " coalesce((SELECT MAX(record) FROM score_block), 0),"
         " coalesce((SELECT MAX(record) FROM snapshot), 0))"
     ).fetchall()

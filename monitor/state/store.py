@@ -119,6 +119,18 @@ class Store:
         rows = self.database.query("SELECT record FROM progress WHERE name = 'done'")
         return int(rows[0][0]) if rows else 0
 
+    def poison(self) -> set[int]:
+        """The records at which the step failed: they are not stepped again."""
+        rows = self.database.query("SELECT record FROM progress WHERE name LIKE 'poison %'")
+        return {record for (record,) in rows}
+
+    def note_poison(self, tx: Transaction, record: int) -> None:
+        """The step failed at this record."""
+        tx.execute(
+            "INSERT INTO progress (name, record) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (f"poison {record}", record),
+        )
+
     def scores(
         self,
         kind: str | None = None,

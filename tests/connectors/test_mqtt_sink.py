@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 from support.brokers import Recorder, mosquitto
+from support.plants import until
 from support.servers import HERE
 
 from connectors.contract import NotReadyError, RefusedError
@@ -195,6 +196,7 @@ async def test_a_delivery_of_nothing_to_publish_finds_a_link_that_is_gone(tmp_pa
             await one.deliver([health])
             one._link._pump._wire._socket.shutdown(2)
             await asyncio.to_thread(got.until, lambda messages: online(messages) == [True, False])
+            await until(lambda: not one._link.is_open)
             with pytest.raises(NotReadyError):
                 await one.deliver([health])
 

@@ -118,7 +118,7 @@ def test_what_is_insecure_must_be_said():
 def test_a_position_is_read_as_it_was_written():
     kept = Kept(key="k", watched="w", id=4, sequence=9, sampling_ms=50.5, queue_size=10, bad=(3,))
     missed = (Span(since=1, until=3, tags=(7, 8)), Span(since=2, until=4, tags=()))
-    units = {7: ("degC", "0 to 100")}
+    units = {7: ("degC", "0 to 100"), 8: ("degC", ""), 9: ("degC", "0 to 100")}
     position = Position(until=5, started=6, kept=(kept,), missed=missed, units=units)
     assert Position.read(position.text()) == position
 

@@ -8,10 +8,12 @@ from contextlib import closing
 
 import pytest
 from support import plants
+from support.keeping import scores
 from support.plants import CHANNELS, TICKS, until
 
 from connectors.batch import NoticeKind
 from monitor.core.pipeline import Pipeline
+from monitor.core.records import Results
 from monitor.live.clock import SystemClock
 from monitor.live.stepper import Stepper
 from monitor.site import plant as rooms
@@ -21,21 +23,34 @@ from monitor.state import torn
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
+from monitor.state.outbox import Outbox
 from monitor.state.salvage import salvage, surviving
+from monitor.state.snapshot import Snapshots
 from monitor.state.store import Store
 
 BATCH = 10  # rows of a record: 30 records of samples
 PAGE = 4096
 
 
-@pytest.fixture
-def journaled(tmp_path, monkeypatch):
-    """A plant whose whole recording is in the journal, and nothing of it is stepped yet."""
-    made = plants.plant(tmp_path / "plant", assets=1, batch_rows=BATCH)
-    with monkeypatch.context() as patch:
+def copied(made, folder):
+    """The same plant in a folder of its own."""
+    shutil.copytree(made.folder, folder / "plant")
+    return plants.Plant(folder / "plant", made.settings)
+
+
+@pytest.fixture(scope="module")
+def journaled_once(tmp_path_factory):
+    made = plants.plant(tmp_path_factory.mktemp("journaled") / "plant", batch_rows=BATCH)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stepper, "_step_group", lambda _: False)
         plants.run(made)
     return made
+
+
+@pytest.fixture
+def journaled(journaled_once, tmp_path):
+    """A plant whose whole recording is in the journal, and nothing of it is stepped yet."""
+    return copied(journaled_once, tmp_path)
 
 
 def sql(made, *statements):
@@ -68,9 +83,6 @@ def samples_records(made):
     "damage",
     [
         "UPDATE journal SET body = substr(body, 1, 90) || x'ff' || substr(body, 92)",
-        "UPDATE journal SET kind = CAST(x'ff00' AS TEXT)",
-        "UPDATE journal SET received = x'00'",
-        "UPDATE journal SET body = 7",
         "UPDATE journal SET source = 'another'",
         "DELETE FROM journal",
     ],
@@ -104,6 +116,30 @@ def test_damage_at_the_end_of_the_journal_is_told_with_the_next_record(journaled
     assert found.summary["samples_received"] == (TICKS - BATCH) * len(CHANNELS)
     assert found.summary["damaged"]["journal_records"] == end - last + 1
     assert len(gaps) == 1
+
+
+def test_a_record_at_which_the_step_fails_stops_it_once_and_is_a_gap_from_then_on(
+    journaled, gaps, monkeypatch
+):
+    poison = samples_records(journaled)[4]
+    with DatabaseReader(journaled.data) as database:
+        position = dict(Journal(database).read(0))[poison].body.position
+    step = Pipeline.step
+
+    def stepped(pipeline, record):
+        if getattr(record.body, "position", None) == position:
+            raise ZeroDivisionError
+        return step(pipeline, record)
+
+    monkeypatch.setattr(Pipeline, "step", stepped)
+    with pytest.raises(ZeroDivisionError):
+        plants.run(journaled)
+    found = plants.run(journaled)
+    assert [gap.source for gap in gaps] == ["rig"]
+    assert "the step failed at it" in gaps[0].reason
+    assert found.summary["samples_received"] == (TICKS - BATCH) * len(CHANNELS)
+    assert found.summary["damaged"]["journal_records"] == 1
+    assert plants.run(journaled).summary["damaged"]["journal_records"] == 1
 
 
 def test_without_a_snapshot_that_reads_the_journal_is_stepped_as_far_as_it_goes(tmp_path, caplog):
@@ -189,10 +225,9 @@ def test_a_damaged_page_of_the_journal_costs_what_stood_in_it_and_nothing_else(
     assert "was damaged. It is kept in" in caplog.text
 
 
-@pytest.fixture
-def halfway(tmp_path):
-    """A plant that was watched half its time, with two snapshots, and messages that wait."""
-    made = plants.plant(tmp_path / "plant", assets=2, batch_rows=BATCH)
+@pytest.fixture(scope="module")
+def halfway_once(tmp_path_factory):
+    made = plants.plant(tmp_path_factory.mktemp("half") / "plant", assets=2, batch_rows=BATCH)
     whole = (made.folder / "rig.csv").read_text()
     (made.folder / "rig.csv").write_text("\n".join(whole.splitlines()[:180]) + "\n")
     made.inbox.rename(made.folder / "away")
@@ -205,6 +240,12 @@ def halfway(tmp_path):
     (made.folder / "away").rename(made.inbox)
     (made.folder / "rig.csv").write_text(whole)
     return made
+
+
+@pytest.fixture
+def halfway(halfway_once, tmp_path):
+    """A plant that was watched half its time, with two snapshots, and messages that wait."""
+    return copied(halfway_once, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -275,12 +316,20 @@ def test_a_salvage_that_is_interrupted_is_ended_by_the_next_start(stop_at, halfw
         patch.setattr("monitor.state.salvage._write", cut(salvage_room._write))
         with contextlib.suppress(PowerCutError):
             salvage(halfway.data, now=plants.START * plants.SECOND)
-    survive(halfway)
+
+    def work(database):
+        with database.atomic() as tx:  # onto the last page of them
+            Store(database).write(tx, Results(scores=(scores([1]),)), done=1000)
+
+    surviving(halfway.data, work, now=SystemClock().now)
     (aside, *more) = halfway.data.glob("damaged-*")
     assert more == []
     assert b"\xa5" * PAGE in (aside / "state.db").read_bytes()
     assert not (halfway.data / "salvage").exists()
-    assert plants.outcome(halfway.data).summary["samples_received"] == 2 * TICKS * len(CHANNELS)
+    with DatabaseReader(halfway.data) as database:
+        assert Store(database).done() == 1000
+        assert Snapshots(database).latest() is not None
+        assert Outbox(database).backlog("inbox").items
 
 
 # The write-ahead log

@@ -334,3 +334,27 @@ def test_a_channel_that_one_unit_lacks_is_masked_not_feared() -> None:
 
     assert trained.held_out[1].coverage.max() == pytest.approx(0.75)
     assert json.loads(trained.bundle.card.model_dump_json())["data_hash"]
+
+
+@pytest.mark.parametrize("settings", [EWMA, GRU], ids=["ewma", "gru"])
+def test_a_channel_that_never_moved_is_neither_always_surprising_nor_never(
+    settings: EwmaSettings | GruSettings,
+) -> None:
+    def still(ticks: int, seed: int) -> Stretch:
+        value = healthy(ticks, seed)
+        value[:, 3] = 80.0
+        return stretch(value, asset=f"a{seed}")
+
+    bundle = train([still(150, n) for n in range(3)], CHANNELS, settings, QUICK).bundle
+    value = still(100, 9).value
+    value[60:, 3] = 81.0  # a hundredth and more of its level: ten times what it resolves
+    state, surprise, blame = bundle.initial(1), [], []
+    for row in value:
+        judged, state = bundle.step(row[None], np.ones((1, 4), np.bool_), state)
+        surprise.append(float(judged.surprise[0]))
+        blame.append(float(judged.blame[0, 3]))
+    calm, after = np.array(surprise[20:60]), np.array(surprise[60:])
+    assert np.median(calm) < 1
+    assert np.mean(calm > 2) < 0.1
+    assert after.max() > calm.max() + 1
+    assert blame[60] > 0.5

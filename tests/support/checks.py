@@ -11,13 +11,13 @@ from support.building import NOW, SECOND, START, kind, plan, samples
 from support.definitions import frames_by_definition, scores_one_by_one
 from support.streams import Item, columns, deliveries, sent, sources_of
 
-from connectors.batch import BAD, Notice, NoticeKind, Samples
+from connectors.batch import BAD, Flag, Notice, NoticeKind, Samples
 from models.bundle import Bundle
 from monitor.core.digest import digest
 from monitor.core.frames import Frames
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, ChannelSettings, LimitSettings, Plan
-from monitor.core.records import Beat, Epoch, Record, Results, Scores, Standing, Transition
+from monitor.core.records import Beat, Cause, Epoch, Record, Results, Scores, Standing, Transition
 
 COLUMNS = [column.name for column in fields(Scores)][2:]
 
@@ -209,11 +209,37 @@ def check_another_plan(case: Case, changed: Plan) -> None:
     run(straight, records[:cut])
     other.restore(straight.snapshot())
     assert_conserved(other)
-    epoch = Record(NOW, Epoch(config="", bundles={}))  # as at every start
+    cause = list(Cause)[case.seed % 2]  # as at a start, or while it runs
+    epoch = Record(NOW, Epoch(config="", bundles={}, cause=cause))
     rest, found = run(straight, records[cut:]), run(other, [epoch, *records[cut:]])
     both = {asset.name for asset in changed.assets} & {asset.name for asset in case.plan.assets}
     assert_same(of_assets(found, changed, both), of_assets(rest, case.plan, both), case.plan)
     assert {s: c.received for s, c in other.conservation.items()} == {
+        s: c.received for s, c in straight.conservation.items()
+    }
+
+
+def check_there_and_back(case: Case, changed: Plan) -> None:
+    """The same where the other plan is given up again, for the state of before it that was kept."""
+    records = case.records()
+    cut, back = sorted((case.seed % len(records), case.seed // 7 % len(records)))
+    straight, first, other = case.pipeline(), case.pipeline(), case.pipeline(changed)
+    want = run(straight, records)
+    epoch = Record(NOW, Epoch(config="", bundles={}, cause=Cause.RELOAD))
+    found = [run(first, records[:cut])]
+    for after, before, part in (
+        (other, first, records[cut:back]),
+        (first, other, records[back:]),
+    ):
+        after.restore(before.snapshot())
+        after.settle(standing(Results.join(found)))
+        found.append(run(after, [epoch, *part]))
+        assert_conserved(after)
+    both = {asset.name for asset in changed.assets} & {asset.name for asset in case.plan.assets}
+    assert_same(
+        of_assets(Results.join(found), case.plan, both), of_assets(want, case.plan, both), case.plan
+    )
+    assert {s: c.received for s, c in first.conservation.items()} == {
         s: c.received for s, c in straight.conservation.items()
     }
 
@@ -311,7 +337,11 @@ def _anything(
             return Notice(source=source, kind=NoticeKind.REJECTED, reason="no number", count=3)
         case 1:
             until = around + int(random.integers(0, 10 * SECOND))
-            return Notice(source=source, kind=NoticeKind.ALIVE, since=around, until=until)
+            kinds = [NoticeKind.ALIVE, NoticeKind.GAP, NoticeKind.FILLED]
+            named = tuple(random.integers(0, tags, random.integers(0, 3)).tolist())
+            return Notice(
+                source=source, kind=kinds[random.integers(3)], since=around, until=until, tags=named
+            )
         case 2:
             kinds = [NoticeKind.ENDED, NoticeKind.LOST, NoticeKind.BIRTH, NoticeKind.OVERFLOW]
             return Notice(source=source, kind=kinds[random.integers(4)])
@@ -326,6 +356,6 @@ def _anything(
         tag=random.integers(-2, tags + 3, count).astype(np.int32),
         time=np.where(far, random.choice([0, 4 * START, -(10**15)]), time),
         value=np.where(bad, np.nan, random.normal(50, 3, count)),
-        status=np.where(bad, np.uint32(BAD), np.uint32(0)).astype(np.uint32),
-        flags=np.zeros(count, np.uint8),
+        status=np.where(bad, np.uint32(BAD), random.choice([0, 0x0096_0000])).astype(np.uint32),
+        flags=random.choice([0, Flag.REPLAYED, Flag.RESTAMPED], count).astype(np.uint8),
     )

@@ -21,6 +21,7 @@ from monitor.live.service import Ended, Service
 from monitor.site import config as configuration
 from monitor.site import plant as rooms
 from monitor.site.config import Config
+from monitor.site.staging import Staging
 from monitor.site.status import summary
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.store import Store
@@ -305,7 +306,8 @@ async def serving(
     """Run the service beside the test; it is stopped with the block."""
     config = made.config(snapshot_s=snapshot_s)
     with Database(config.data_dir) as database:
-        service = rooms.service(config, database, clock=clock or SystemClock())
+        look = Staging(made.file, config, database)
+        service = rooms.service(config, database, clock=clock or SystemClock(), look=look)
         task = asyncio.create_task(service.run())
         found = Serving(task, service, database)
         try:

@@ -207,7 +207,8 @@ async def supervised(
         try:
             yield found
         finally:
-            await found.stop()
-            while left := found._calls._left:
+            stopping = asyncio.create_task(found.stop())
+            while not stopping.done() or found._calls._left:
                 stuck.over.set()
-                await asyncio.wait(tuple(left))
+                await asyncio.sleep(0.01)
+            await stopping

@@ -6,6 +6,7 @@ from monitor.core.conservation import Conservation
 from monitor.live.latency import Latency
 from monitor.live.standing import (
     Desired,
+    ReloadStanding,
     ServiceStanding,
     SinkStanding,
     SourceStanding,
@@ -58,6 +59,7 @@ def standing(**changed: object) -> ServiceStanding:
         now=NOW,
         started=NOW - 3600 * SECOND,
         config="c0ffee",
+        reload=ReloadStanding(at=NOW - 3600 * SECOND, error=""),
         stopping=False,
         stepping=True,
         failed=False,

@@ -13,6 +13,7 @@ from typing import Any
 
 HOST = "127.0.0.1"
 NAMESPACE = "urn:watchkeeper:simulation"
+MOST_MESSAGES = 50_000  # of one tick: MQTT numbers 65,535 on their way
 QUANTITIES = {  # what channels are called, in turn, and their units
     "temperature": "degC",
     "pressure": "bar",
@@ -46,6 +47,15 @@ class Lane:
     channels: int
     samples: int = 1  # of one channel and tick: the length of its blocks
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a lane whose messages MQTT could not number."""
+        if self.over_mqtt and self.messages > MOST_MESSAGES:
+            raise ValueError(
+                f"lane {self.name}: {self.messages} messages of one instant, want at most "
+                f"{MOST_MESSAGES}: let one message hold all channels of a machine, or divide the "
+                f"machines among several rates."
+            )
+
     @property
     def asset_names(self) -> tuple[str, ...]:
         """Its machines."""
@@ -77,9 +87,14 @@ class Lane:
         return self.period_ms if self.form is Form.BLOCK else 0
 
     @property
-    def messages(self) -> int:
+    def messages_an_asset(self) -> int:
         """Messages of one tick and asset."""
         return 1 if self.form is Form.FLAT else self.channels
+
+    @property
+    def messages(self) -> int:
+        """Messages of one tick."""
+        return self.assets * self.messages_an_asset
 
     @property
     def samples_a_tick(self) -> int:

@@ -58,7 +58,7 @@ class Publisher:
 
     def send(self, number: int, lane: Lane, tick: int, values: NDArray[Any]) -> None:
         """Publish a tick; values [A, C], of blocks [A, C, M]."""
-        self._missing[number, tick] = np.full(lane.assets, lane.messages)
+        self._missing[number, tick] = np.full(lane.assets, lane.messages_an_asset)
         for asset, topic, payload in messages(self._simulation, lane, tick, values):
             sent = self._client.publish(topic, payload, qos=1)
             self._waiting[sent.mid] = (number, tick, asset)

@@ -17,13 +17,13 @@ from monitor.live.clock import Clock
 from monitor.site.simulate import signals
 from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import Form, Lane, Simulation
-from monitor.site.simulate.publishing import Publisher
+from monitor.site.simulate.publishing import WINDOW, Publisher
 from monitor.site.simulate.serving import Plc, plc
 
 MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 MOST_AT_ONCE = 50  # ticks of a lane, before another lane has its turn
 LONGEST_SLEEP_S = 0.02  # acknowledgements are written down at least this often
-REPORT_S = 1.0
+REPORT_S = 0.5
 LINGER_S = 1.0  # that the OPC UA server stays after the last value: clients fetch it
 PATIENCE_S = 10.0  # how long the broker may take to acknowledge the rest at the end
 
@@ -67,6 +67,8 @@ class Run:
         self._publisher: Publisher | None = None
         self._plc: Plc | None = None
         self._sent = 0
+        self._begun = clock.now()  # ns
+        self._first_ms = 0.0  # plant time at the start
         self._over: int | None = None  # ns, when the last was sent
         self._stopping = asyncio.Event()
 
@@ -236,7 +238,8 @@ class _Due:
         """The ticks that are due, in order; not all of too many."""
         last = (now_ms - self.lane.takes_ms) // self.lane.period_ms
         last = last if self.end is None else min(last, self.end)
-        return list(range(self.tick, min(last + 1, self.tick + MOST_AT_ONCE)))
+        count = min(MOST_AT_ONCE, max(WINDOW // self.lane.messages, 1))
+        return list(range(self.tick, min(last + 1, self.tick + count)))
 
 
 def values_of(

@@ -16,6 +16,7 @@ from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import StateError
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
+from monitor.state.snapshot import Snapshots, save
 from monitor.state.store import Store
 
 
@@ -180,6 +181,24 @@ def test_a_damaged_database_is_salvaged_and_what_is_lost_is_shown(made):
     assert said.code == 0
     assert "journal records" in said.out
     assert "damaged  " in said.out
+
+
+def test_a_state_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is(made):
+    watchkeeper("run", made.file)
+    with Database(made.data) as database:
+        newer = Snapshots(database, upgrades=[dict])
+        save(database, newer, newer.latest().tree, record=Store(database).done())
+    kept = sorted((path, path.read_bytes()) for path in made.data.rglob("*.snapshot"))
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "of version 2, this program reads up to 1. Install the newer version again" in said.err
+    assert sorted((path, path.read_bytes()) for path in made.data.rglob("*.snapshot")) == kept
+    with Database(made.data) as database:
+        database._connection.execute("INSERT INTO migration (name) VALUES ('0999_tomorrow')")
+    said = watchkeeper("run", made.file)
+    assert said.code == 4
+    assert "newer version: it has 0999_tomorrow" in said.err
+    assert list(made.data.glob("damaged-*")) == []
 
 
 def test_a_folder_that_is_a_file_is_said(made):

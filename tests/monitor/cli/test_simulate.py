@@ -20,6 +20,7 @@ from monitor.site.simulate.plan import Form
         (["--opcua", "4840", "--share-opcua", "0.5"], "some machines want --mqtt HOST:PORT"),
         (["--mqtt", "h:1", "--speed", "2"], "--speed: above 1 it wants --for"),
         (["--opcua", "4840", "--speed", "2", "--for", "1s"], "such a server shows the present"),
+        (["--mqtt", "h:1", "--assets", 9000, "--form", "value"], "72000 messages of one instant"),
         (["--mqtt", "h:1", "--for", "soon"], "--for: got 'soon'"),
     ],
 )

@@ -35,6 +35,7 @@ from monitor.core.plan import (
 from monitor.core.records import (
     Action,
     Beat,
+    Cause,
     Command,
     Epoch,
     Record,
@@ -109,6 +110,17 @@ def test_assets_come_go_and_change_places_without_touching_the_others(
     five = plan(rich_kind(), 5, sources=("s", "t"))
     after = replace(five, assets=tuple(five.assets[row] for row in kept[dropped:]))
     checks.check_another_plan(Case(plan=before, bundle=bundles[model], seed=seed), after)
+
+
+@given(seed=seeds, kept=st.permutations(range(5)), dropped=st.integers(0, 4))
+@settings(max_examples=4, deadline=None)
+def test_a_plan_that_is_given_up_again_leaves_no_trace_on_assets_that_it_had(
+    bundles, seed, kept, dropped
+):
+    before = plan(rich_kind(), 3, sources=("s", "t"))
+    five = plan(rich_kind(), 5, sources=("s", "t"))
+    after = replace(five, assets=tuple(five.assets[row] for row in kept[dropped:]))
+    checks.check_there_and_back(Case(plan=before, bundle=bundles["gru"], seed=seed), after)
 
 
 def test_the_streams_hold_what_the_properties_speak_of(bundles):
@@ -202,6 +214,22 @@ def test_nobody_was_heard_before_a_start():
     found = stepped(pipeline, Epoch(config="", bundles={}), received=NOW + 30 * SECOND)
     assert seconds(found) == []
     assert seconds(stepped(pipeline, Beat(), received=NOW + 40 * SECOND)) == []
+
+
+def test_silence_goes_on_over_a_reload_and_begins_there_for_an_asset_that_is_new():
+    first = Pipeline(plan(kind(), 1, sources=("s", "t"), spread=True), {})
+    stepped(first, samples((0, 1.0, 1.0)), samples((1, 0.9, 1.0), source="t"))
+    for t in range(30):
+        stepped(first, Beat(), received=NOW + t * SECOND)
+    other = Pipeline(plan(kind(), 2, sources=("s", "t"), spread=True), {})
+    other.restore(first.snapshot())
+    reload = Epoch(config="", bundles={}, cause=Cause.RELOAD)
+    found = stepped(other, reload, samples((2, 40.0, 1.0)), received=NOW + 30 * SECOND)
+    assert seconds(found) == []
+    found = [seconds(stepped(other, Beat(), received=NOW + t * SECOND)) for t in range(31, 63)]
+    assert [one for one in found if one] == [[1], [40]]
+    assert found[0] == [1], "silent for 31 s"
+    assert found[30] == [40], "31 s after the reload"
 
 
 def test_samples_of_a_source_that_the_tag_no_longer_has_are_refused_not_mixed_in():

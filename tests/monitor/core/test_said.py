@@ -154,3 +154,54 @@ def test_what_was_set_by_hand_is_still_so_after_a_restart():
     other = Pipeline(SHOWN, {})
     other.restore(pipeline.snapshot())
     assert other.status()["forced"] == pipeline.status()["forced"] == {"a0": ["x", "x_mean"]}
+
+
+# ---- read from history --------------------------------------------------------------------------
+
+
+def replayed(*points):
+    batch = samples(*points)
+    return replace(batch, flags=np.full(len(batch), Flag.REPLAYED, np.uint8))
+
+
+def test_history_that_comes_in_time_is_taken_as_if_it_had_come_live():
+    live, again = Pipeline(SHOWN, {}), Pipeline(SHOWN, {})
+    early, middle, late = [(0, 1, 1.0), (1, 1, 1.0)], [(0, 5, 2.0)], [(0, 12, 3.0), (1, 12, 3.0)]
+    clean = stepped(
+        live,
+        samples(*early),
+        samples(*middle),
+        notice(NoticeKind.ALIVE, 1, 10),
+        samples(*late),
+        Notice(source="s", kind=NoticeKind.ENDED),
+    )
+    found = stepped(
+        again,
+        samples(*early),
+        notice(NoticeKind.GAP, 1, 10),
+        replayed(*middle),
+        notice(NoticeKind.FILLED, 1, 10),
+        samples(*late),
+        Notice(source="s", kind=NoticeKind.ENDED),
+    )
+    (one,), (other,) = clean.scores, found.scores
+    assert one.tick.tolist() == other.tick.tolist()
+    assert np.array_equal(one.value, other.value, equal_nan=True)
+    assert again.conservation == live.conservation
+
+
+def test_history_that_comes_too_late_is_kept_and_ends_no_alarm():
+    pipeline = Pipeline(SHOWN, {})
+    (raised,) = stepped(
+        pipeline, samples((0, 1, 500.0), (0, 9, 500.0), (1, 9, 1.0), (0, 9.5, 500.0))
+    ).alarms
+    found = stepped(
+        pipeline,
+        notice(NoticeKind.GAP, 1, 9),
+        replayed((0, 3, 1.0), (0, 4, 1.0)),
+        notice(NoticeKind.FILLED, 1, 9),
+    )
+    assert raised.active
+    assert found.alarms == ()
+    assert [late.time.tolist() for late in found.late] == [[START + 3 * SECOND, START + 4 * SECOND]]
+    assert pipeline.conservation["s"].late == 2

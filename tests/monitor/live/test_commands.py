@@ -31,7 +31,7 @@ def commands(database, *, record, done=0):
         record=record,
         stepper=SimpleNamespace(done=done),
         clock=HeldClock(0),
-        shelve_hours=8,
+        shelve_hours=lambda: 8,
     )
 
 

@@ -5,7 +5,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.standings import NOW, SECOND, sink, source, standing
 
 from monitor.live.metrics import exposition
-from monitor.live.standing import Desired, SourceState
+from monitor.live.standing import Desired, ReloadStanding, SourceState
 
 
 def read(page):
@@ -40,6 +40,15 @@ def test_what_a_source_said_is_missing_and_what_came_back_is_counted_by_kind():
     assert (of("source_gaps_total", "gap"), of("source_gap_seconds_total", "gap")) == (2, 3.0)
     assert (of("source_gaps_total", "filled"), of("source_gap_seconds_total", "filled")) == (1, 1.0)
     assert of("source_gaps_total", "overflow") == 0
+
+
+def test_a_reload_that_failed_is_seen_beside_when_the_configuration_in_force_came():
+    found = read(exposition(standing()))
+    assert found["config_last_reload_successful", ()] == 1
+    failed = ReloadStanding(at=NOW - 60 * SECOND, error="a wrong file")
+    found = read(exposition(standing(reload=failed)))
+    assert found["config_last_reload_successful", ()] == 0
+    assert found["config_last_reload_timestamp_seconds", ()] == NOW / SECOND - 60
 
 
 def test_the_latency_is_a_histogram():

@@ -4,6 +4,7 @@ import pytest
 from support.keeping import SECOND, START, batch, event, message, points, scores
 
 from connectors.points import Message, Points
+from monitor.core.missing import GapKind, SourceGap
 from monitor.core.records import Beat, Gap, Record, Results, Transition
 from monitor.live import tidying as room
 from monitor.live.tidying import DAY, HOUR, Believed, Retention, Tidying
@@ -89,11 +90,17 @@ def test_gaps_and_alarms_go_when_the_plant_has_moved_on(database):
     alarms = [event(Transition.RAISED, 0), event(Transition.RETURNED, 1)]
     stands = event(Transition.RAISED, 0, id="stands")
     gaps = [Gap(asset="p1", since=START, until=START + SECOND)]
-    keep(database, scores([0]), gaps=gaps, alarms=[*alarms, stands])
+    away = SourceGap(
+        source="plc", kind=GapKind.GAP, since=START, until=START + SECOND, received=START
+    )
+    keep(database, scores([0]), gaps=gaps, alarms=[*alarms, stands], source_gaps=[away])
+    tidy(database)
+    assert Store(database).source_gaps() == [away]
     keep(database, scores([99 * DAY / SECOND]))
     tidy(database)
     store = Store(database)
     assert store.gaps() == []
+    assert store.source_gaps() == []
     assert len(store.alarms()) == 2
     keep(database, scores([101 * DAY / SECOND]))
     tidy(database)

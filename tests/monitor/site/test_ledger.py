@@ -85,7 +85,7 @@ def gap(kind, since_tick, until_tick, tags=(), source="broker"):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_exactly_what_is_missing_is_found_and_told_from_what_the_service_says_is(data):
     ticks = list(range(FIRST, FIRST + 12))
     sent, batches = all_of(FLAT, ticks)

@@ -24,7 +24,7 @@ from monitor.site.simulate import signals, watcher
 from monitor.site.simulate.compare import Sent, compare_folder
 from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import NAMESPACE, Form, Simulation
-from monitor.site.simulate.publishing import messages
+from monitor.site.simulate.publishing import WINDOW, messages
 from monitor.site.simulate.running import Run, values_of
 from monitor.state.errors import StateError
 
@@ -151,6 +151,24 @@ async def test_without_a_broker_nothing_is_sent_and_it_says_how_far_it_is_behind
     ledger.close()
 
 
+@pytest.mark.broker
+async def test_no_more_is_on_its_way_than_the_window_holds_however_much_is_due(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        simulation = plant(
+            mqtt=(HERE, broker.port), form=Form.VALUE, assets=40, channels=10, periods_ms=[20]
+        )
+        ledger = Ledger.make(tmp_path, simulation)
+        run = Run(ledger, SystemClock(), for_ms=1_000, speed=1_000)
+        working = asyncio.create_task(run.run(Flag()))
+        most = 0
+        while not working.done():
+            await asyncio.sleep(0)
+            most = max(most, 0 if run._publisher is None else run._publisher.unanswered)
+        assert (await working).acknowledged == 50 * 40 * 10
+    assert WINDOW // 2 < most < 2 * WINDOW
+    ledger.close()
+
+
 @pytest.mark.parametrize(
     ("given", "how"),
     [
@@ -247,7 +265,7 @@ async def test_a_server_that_was_killed_goes_on_with_its_history_and_the_ledger_
 
 
 @pytest.mark.broker
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_service_beside_it_has_stored_all_that_was_sent_over_both_protocols(tmp_path):
     with mosquitto(tmp_path) as broker:
         simulation = Simulation.of(
@@ -263,7 +281,7 @@ def test_a_service_beside_it_has_stored_all_that_was_sent_over_both_protocols(tm
             simulator(tmp_path, simulation) as machines,
             process("run", machines.plant, "--json") as service,
         ):
-            wait_for(lambda: stored_of_each(tmp_path) > 100)
+            wait_for(lambda: stored_of_each(tmp_path) > 100, limit_s=60)
             machines.stop()
             wait_for(lambda: not compare_folder(tmp_path)[0].lost)
             service.send_signal(signal.SIGTERM)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from support.keeping import batch, same
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms, with_bad_numbers_marked
-from monitor.core.records import Action, Beat, Command, Epoch, PictureResult, Record
+from monitor.core.records import Action, Beat, Cause, Command, Epoch, PictureResult, Record
 from monitor.state.columns import pack
 from monitor.state.database import Database
-from monitor.state.errors import CorruptError
+from monitor.state.errors import CorruptError, DamagedError
 from monitor.state.journal import Journal, Row, encode
 
 INSTANTS = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -86,7 +86,12 @@ BODIES = st.one_of(
         why=st.text(),
         until=st.none() | INSTANTS,
     ),
-    st.builds(Epoch, config=st.text(), bundles=st.dictionaries(st.text(), st.text())),
+    st.builds(
+        Epoch,
+        config=st.text(),
+        bundles=st.dictionaries(st.text(), st.text()),
+        cause=st.sampled_from(Cause),
+    ),
     st.builds(Beat),
 )
 
@@ -131,9 +136,13 @@ def test_reading_stops_at_the_bytes_allowed_but_gives_at_least_one(database):
 
 
 def test_large_records_are_not_fetched_many_at_once(database, monkeypatch):
+    noise = np.random.default_rng(1).random(50_000)  # 400 kB that cannot be deflated
     with database.atomic() as tx:
         for number in range(1, 41):
-            Journal(database).append(tx, batch(number, size=100_000 if number % 2 else 1))
+            one = batch(number, size=len(noise) if number % 2 else 1)
+            if number % 2:
+                one = replace(one, body=replace(one.body, value=noise))
+            Journal(database).append(tx, one)
     fetched, query = [], Database.query
 
     def counted(self, sql, arguments=()):
@@ -209,6 +218,35 @@ def test_a_damaged_record_is_named_and_the_caller_may_read_on(database, damage):
         next(reading)
     assert caught.value.number == 3
     assert numbers(Journal(database).read(caught.value.number)) == [4, 5]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "kind = CAST(x'ff00' AS TEXT)",
+        "received = x'00'",
+        "received = 'x'",
+        "body = 7",
+        "body = x''",
+    ],
+)
+def test_columns_of_another_type_or_text_are_damage_like_any_other(database, changed):
+    fill(database, 3)
+    with database.atomic() as tx:
+        tx.execute(f"UPDATE journal SET {changed} WHERE number = 2")  # noqa: S608 - ours
+    with pytest.raises(CorruptError, match="journal record 2") as caught:
+        list(Journal(database).read(0))
+    assert caught.value.number == 2
+    assert numbers(Journal(database).read(2)) == [3]
+
+
+def test_a_number_out_of_order_is_damage_of_the_database_and_skips_nothing(database):
+    fill(database, 3)
+    with database.atomic() as tx:
+        tx.execute("UPDATE journal SET number = 1 << 40 WHERE number = 3")
+        tx.execute("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'journal'")
+    with pytest.raises(DamagedError, match="stands after 2"):
+        list(Journal(database).read(0))
 
 
 def test_a_replay_from_before_what_was_forgotten_is_refused(database):

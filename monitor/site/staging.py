@@ -1,0 +1,90 @@
+"""The configuration of a running service, read again: is it right, and what does it change?
+
+Between `watchkeeper reload` and the service, which knows no files. Everything is made that can be
+made without touching what runs; what only a restart can change is refused.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.bundle import Bundle
+from monitor.live.reload import UnfitError
+from monitor.live.setup import Setup
+from monitor.site import changes, plant
+from monitor.site.config import Config, load
+from monitor.site.problems import ConfigError, ModelMissingError, PlantError
+from monitor.state.database import DatabaseReader, Transaction
+from monitor.state.names import Names
+
+
+class Staging:
+    """One configuration file, and what of it is in force. Called, it reads the file again."""
+
+    def __init__(self, file: Path, config: Config, database: DatabaseReader) -> None:
+        """``config`` is what the service was started with."""
+        self.in_force = config
+        self.names = Names(database)
+        self._file = file.absolute()
+
+    def __call__(self, *, models: Mapping[str, str], file: str | None) -> "Proposed":
+        """What the file says now. ``models``: the hash of those in force, by kind.
+
+        Raises UnfitError, also where ``file`` is another one.
+        """
+        if file is not None and Path(file).resolve() != self._file.resolve():
+            raise UnfitError(
+                f"the service runs with {self._file}, not with {file}: to change that, stop it and "
+                f"start it anew"
+            )
+        try:
+            config = load(self._file)
+            bundles = plant.bundles(config)
+        except ConfigError as error:
+            said = "; ".join(map(str, error.problems))
+            raise UnfitError(f"the configuration is wrong: {said}") from error
+        except PlantError as error:
+            again = isinstance(error, ModelMissingError)
+            raise UnfitError(str(error), again=again) from error
+        found = changes.settings(self.in_force, config)
+        if barred := [f"{one} ({one.needs_restart})" for one in found if one.needs_restart]:
+            raise UnfitError(
+                f"only a restart can change this: {'; '.join(barred)}. Stop the service and start "
+                f"it anew, or leave it as it was"
+            )
+        new = changes.models(models, {kind: bundle.hash for kind, bundle in bundles.items()})
+        return Proposed(self, config, bundles, settings=found, models=new)
+
+
+class Proposed:
+    """A configuration that is right, and may come into force."""
+
+    def __init__(
+        self,
+        staging: Staging,
+        config: Config,
+        bundles: Mapping[str, Bundle],
+        *,
+        settings: tuple[changes.Change, ...],
+        models: tuple[changes.NewModel, ...],
+    ) -> None:
+        self._staging, self._config, self._bundles = staging, config, bundles
+        self.changes = tuple(map(str, (*settings, *models)))
+        self.untouched = len(changes.untouched(staging.in_force, config, models))
+        self._numbers = plant.numbered(config)
+
+    def register(self, tx: Transaction) -> None:
+        """Give the names that are new their numbers in the database."""
+        names = self._staging.names
+        tags = names.tag_ids(tx, self._config.tag_names())
+        self._numbers = tags, names.asset_ids(tx, self._config.asset_names())
+
+    def setup(self) -> Setup:
+        """What the service is made from. Raises UnfitError."""
+        try:
+            return plant.setup(self._config, self._bundles, *self._numbers)
+        except PlantError as error:
+            raise UnfitError(str(error)) from error
+
+    def accept(self) -> None:
+        """It is in force from now on."""
+        self._staging.in_force = self._config
