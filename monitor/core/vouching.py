@@ -57,14 +57,10 @@ class Vouched:
         self._gaps: list[SourceGap] = []  # in the order they were said
         shape = feeds.number_AG.shape
         self._floor_AG = np.full(shape, NEVER, np.int64)  # vouched for until, by spans let go of
-        self._told_AG = np.full(shape, NEVER, np.int64)  # the end of the latest gap
-        self._again_AG = np.full(shape, NEVER, np.int64)  # the stamp that was said again since
-        self._stood_AG = np.full(
-            shape, NEVER, np.int64
-        )  # the end of the gap it was said again after
-        self._newer_AG = np.full(
-            shape, FOREVER, np.int64
-        )  # the first late stamp after the held one
+        self._told_AG = np.full(shape, NEVER, np.int64)  # end of the latest gap
+        self._again_AG = np.full(shape, NEVER, np.int64)  # stamp that was said again after gaps
+        self._stood_AG = np.full(shape, NEVER, np.int64)  # end of the last of those gaps
+        self._newer_AG = np.full(shape, FOREVER, np.int64)  # first late stamp after the held one
 
     def __bool__(self) -> bool:
         """Whether anything was ever vouched for."""
@@ -84,9 +80,8 @@ class Vouched:
         self._spans = merged
 
     def gap(self, gap: SourceGap) -> None:
-        """Vouching ends here, or goes on: what is filled was vouched for after all."""
+        """Vouching ends here; or not, for what was filled."""
         if gap.kind is GapKind.FILLED:
-            self.add(Span(gap.source, gap.tags, gap.since, gap.until))
             cut = [part for one in self._gaps for part in parts(one, [gap])]
             self._gaps = [part for part in cut if not part.filled]
         elif gap.since < gap.until:
