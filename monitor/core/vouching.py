@@ -93,16 +93,19 @@ class Vouched:
             others = [one for one in self._gaps if one.source != gap.source]
             self._gaps = [*others, _joined(*mine[:2]), *mine[2:]]
 
-    def heard(self, slot: Index, time: I64) -> None:
-        """The source has said these samples now [n]: it stands by the latest of each tag."""
-        if not self._gaps:
-            return
-        told = self._told_AG.ravel()[slot]
-        slot, time, told = slot[time <= told], time[time <= told], told[time <= told]
-        again, stood = self._again_AG.ravel(), self._stood_AG.ravel()
-        np.maximum.at(again, slot, time)
-        latest = time == again[slot]
-        stood[slot[latest]] = told[latest]
+    def heard(self, slot: Index, time: I64) -> Bool:
+        """The source has said these samples now [n]: it stands by the latest of each tag.
+
+        Gives which of them answer a gap: that lay behind them when they were said.
+        """
+        answers: Bool = time <= self._told_AG.ravel()[slot]
+        if bool(answers.any()):
+            slot, time = slot[answers], time[answers]
+            again, stood = self._again_AG.ravel(), self._stood_AG.ravel()
+            np.maximum.at(again, slot, time)
+            latest = slot[time == again[slot]]
+            stood[latest] = self._told_AG.ravel()[latest]
+        return answers
 
     def late(self, slot: Index, time: I64, held_AG: I64) -> None:
         """These samples [n] came too late; ``held_AG``: the stamps of what is held."""
