@@ -284,7 +284,6 @@ class FrameBuilder:
         self._open = self._open.take(~ripe)
         last = ends(row)
         self._last_A[row[last]] = tick[last]
-        self._repeats.forget()
         begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
         self._vouched.forget(
             np.where(begun_A, self._last_A, limit_A) * self._tick,

@@ -2,10 +2,11 @@
 
 A source vouches for a span of time: all that it did not send then stayed as it was. That ends at a
 gap: what a channel holds from before it may have changed meanwhile, and later vouching is for what
-the source has, not for what we hold. It is known again with the next sample, with a repeat of the
-held one (the source says that it still stands), or when history fills the gap. Beside the frames,
-which ask here twice: which ticks are known to have been although nothing was sampled in them, and
-until when the value that a channel holds was known.
+the source has, not for what we hold. It is known again with the next sample, with what the source
+says after the gap (be it the held sample once more), or when history fills the gap.
+
+Beside the frames, which ask here twice: which ticks are known to have been although nothing was
+sampled in them, and until when the value that a channel holds was known.
 """
 
 from collections.abc import Mapping, Sequence
