@@ -13,7 +13,7 @@ export OMP_NUM_THREADS := 1
 export PYTHON PIP_EXTRA_ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo checks fast servers test bench clean
+.PHONY: help .venv demo checks fast servers test faults bench clean
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +44,15 @@ servers: ## what the tests need beside Python: brokers, databases, node modules
 test: checks servers ## all of it
 	@$(RUN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
+# One unit after the other, for their times count. What has passed for this very program is not run again;
+# FAULTS=continue: nor what has passed for an older one. Figures: docs/reliability.md.
+FAULTS ?= full
+faults: .venv/.ready servers ## the fault suite in full: hours, and it can be stopped and goes on
+	@WATCHKEEPER_FAULTS=$(FAULTS) $(RUN)/python -m pytest tests/faults -v -m fault
+
 bench: .venv/.ready ## run every benchmark that needs no data of its own
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(RUN)/python $$script; done
 
 clean: ## remove the environment and everything made
-	rm -rf .venv tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO)
+	rm -rf .venv tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO) fault-outcomes
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -79,7 +79,8 @@ def test_the_servers_that_only_root_can_install_are_named_and_nothing_fails(
     )
 
     assert ended.returncode == 0
-    wanted = "mosquitto mosquitto-clients influxdb nginx-light victoria-metrics nodejs npm"
+    wanted = "mosquitto mosquitto-clients influxdb nginx-light victoria-metrics"
+    wanted += " iproute2 nftables nodejs npm"
     assert f"only root can install it: {wanted}" in ended.stderr
     assert "are skipped" in ended.stderr
 
@@ -88,7 +89,7 @@ def test_as_root_missing_servers_are_installed_and_none_is_started(commands: Pat
     for name in ("sh", "dirname"):
         (commands / name).symlink_to(f"/bin/{name}")
     stand_in(commands, "id", "echo 0")
-    for name in ("mosquitto", "mosquitto_pub", "nginx", "victoria-metrics"):
+    for name in ("mosquitto", "mosquitto_pub", "nginx", "victoria-metrics", "ip", "nft"):
         stand_in(commands, name, "exit 99")
     stand_in(commands, "node", "exit 1")  # too old
     stand_in(commands, "installer", 'echo "installed: $*"')

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 import subprocess
+import time
 
 import pytest
 from support import plants
@@ -63,8 +64,11 @@ def test_a_start_on_a_full_disk_ends_in_clear_words_and_the_next_one_goes_on(sma
 
 
 @pytest.mark.slow
+@pytest.mark.fault("disk_full")
 @pytest.mark.timeout(60)
-async def test_the_service_waits_for_room_and_goes_on(small_disk, tmp_path, caplog, monkeypatch):
+async def test_the_service_waits_for_room_and_goes_on(
+    small_disk, tmp_path, caplog, monkeypatch, figures
+):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(service_room, "BEAT_S", 0.1)
     calm = plants.plant(tmp_path / "calm", assets=3, model="gru", batch_rows=2)
@@ -81,6 +85,9 @@ async def test_the_service_waits_for_room_and_goes_on(small_disk, tmp_path, capl
         assert Journal(running.database).last() == full_at, "nothing is accepted"
         assert not running.task.done()
         (small_disk / "ballast").unlink()
+        back = time.monotonic()
+        await until(lambda: Journal(running.database).last() > full_at, limit_s=30)
+        figures["recovered_s"] = [time.monotonic() - back]
         async with asyncio.timeout(30):
             ended = await running.task
     assert ended.refused == {}
@@ -88,6 +95,14 @@ async def test_the_service_waits_for_room_and_goes_on(small_disk, tmp_path, capl
     assert (found.digest, found.events) == (expected.digest, expected.events)
     assert found.summary["samples_received"] == 3 * TICKS * len(CHANNELS)
     assert made.messages() == calm.messages()
+    figures |= {
+        "times": 1,
+        "sent": 3 * TICKS * len(CHANNELS),
+        "received": found.summary["samples_received"],
+        "stored": found.summary["samples_stored"],
+        "duplicate": found.summary["samples_duplicated"],
+        "late": found.summary["samples_late"],
+    }
     once = (
         "Source rig waits",
         "Time stands still",

@@ -1,12 +1,12 @@
 """The service is killed at every point that matters, and between: nothing is lost, nothing twice.
 
 Each test lets one service die again and again and restart until it ends, and then compares it with
-one that was never disturbed. Here each point is tried a few times; for a long night,
-``WATCHKEEPER_KILLS=1000 python -m pytest tests/faults/test_kills.py`` kills that often at random.
+one that was never disturbed. In full 200 kills at random fall into services that take more than a
+million samples.
 """
 
-import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from support import killing, plants
 from support.killing import Executioner
+from support.outcomes import scaled
 from support.plants import Outcome, Plant
 
 from monitor.state.database import DatabaseReader
 
 ASSETS, TICKS, BATCH_ROWS = 3, 300, 5
 EACH = 2  # kills at one point of one service
-KILLS = int(os.environ.get("WATCHKEEPER_KILLS", "12"))  # at random, each in a run of its own
-ROUND = 3  # of them in one service
+ROUNDS = scaled(short=3, full=20)  # services that are killed at random
+KILLS = scaled(short=3, full=10)  # of one of them
+LONG = scaled(short=(TICKS, BATCH_ROWS), full=(5600, 20))  # what they take: 50,400 samples each
 
 POINTS = [point for name in killing.FILES for point in killing.PAIRS[name]]
 
@@ -38,6 +40,7 @@ class Calm:
     outcome: Outcome
     passed: dict[str, int]  # how often it came through each point
     untouched: Path
+    took_s: float
 
     def another(self, folder: Path) -> Plant:
         shutil.copytree(self.untouched, folder)
@@ -50,19 +53,32 @@ def executioner() -> Iterator[Executioner]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def calm(executioner: Executioner, tmp_path_factory: pytest.TempPathFactory) -> Calm:
-    folder = tmp_path_factory.mktemp("calm")
+def undisturbed(executioner: Executioner, folder: Path, ticks: int, batch_rows: int) -> Calm:
     made = plants.plant(
-        folder / "plant", assets=ASSETS, ticks=TICKS, model="gru", batch_rows=BATCH_ROWS
+        folder / "plant", assets=ASSETS, ticks=ticks, model="gru", batch_rows=batch_rows
     )
     shutil.copytree(made.folder, folder / "untouched")
-    killed, passed = executioner.run(made.file)
-    assert not killed
-    found = Calm(made, plants.outcome(made.data), passed, folder / "untouched")
+    began = time.monotonic()
+    life = executioner.run(made.file)
+    assert not life.killed
+    took_s = time.monotonic() - began
+    found = Calm(made, plants.outcome(made.data), life.passed, folder / "untouched", took_s)
     assert len(found.outcome.events) >= 8
-    assert set(passed) == set(POINTS), "a point is never passed: nothing is tested there"
     return found
+
+
+@pytest.fixture(scope="module")
+def calm(executioner: Executioner, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    found = undisturbed(executioner, tmp_path_factory.mktemp("calm"), TICKS, BATCH_ROWS)
+    assert set(found.passed) == set(POINTS), "a point is never passed: nothing is tested there"
+    return found
+
+
+@pytest.fixture(scope="module")
+def long(calm: Calm, executioner: Executioner, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """Where there is more to do, so that it can be killed more often."""
+    same = LONG == (TICKS, BATCH_ROWS)
+    return calm if same else undisturbed(executioner, tmp_path_factory.mktemp("long"), *LONG)
 
 
 def compare(killed: Plant, calm: Calm) -> None:
@@ -72,7 +88,7 @@ def compare(killed: Plant, calm: Calm) -> None:
     assert found.events == calm.outcome.events
     assert killed.messages() == calm.made.messages()
     assert sorted(path.suffix for path in killed.inbox.iterdir()) == [".json"] * len(found.events)
-    assert found.summary["samples_received"] == ASSETS * TICKS * len(plants.CHANNELS)
+    assert found.summary["samples_received"] == calm.outcome.summary["samples_received"]
     assert found.summary["samples_conserved"]
     for figure in ("samples_stored", "samples_late", "samples_duplicated", "frames", "alarms"):
         assert found.summary[figure] == calm.outcome.summary[figure], figure
@@ -95,19 +111,27 @@ def test_a_service_killed_there_ends_as_if_it_had_not_been(point, calm, executio
     compare(made, calm)
 
 
-@pytest.mark.parametrize("number", range(-(-KILLS // ROUND)))
+@pytest.mark.fault("watchkeeper_killed")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", range(ROUNDS))
 def test_a_service_killed_at_any_moment_ends_as_if_it_had_not_been(
-    number, calm, executioner, tmp_path
+    number, long, executioner, tmp_path, figures
 ):
-    made = calm.another(tmp_path / "plant")
+    made = long.another(tmp_path / "plant")
     chance = np.random.default_rng(number)
-    killed = [
-        executioner.run(made.file, after_s=float(chance.uniform(0.02, 0.6)))[0]
-        for _ in range(ROUND)
-    ]
-    assert any(killed)
-    assert executioner.run(made.file)[0] is False
-    compare(made, calm)
+    figures |= executioner.kill_at_work(made, chance, kills=KILLS, span_s=long.took_s / (KILLS + 1))
+    assert figures["times"] > KILLS / 2, "it ended too soon"
+    assert not executioner.run(made.file).killed
+    compare(made, long)
+    summary = plants.outcome(made.data).summary
+    figures |= {
+        "sent": ASSETS * LONG[0] * len(plants.CHANNELS),
+        "received": summary["samples_received"],
+        "stored": summary["samples_stored"],
+        "duplicate": summary["samples_duplicated"],
+        "late": summary["samples_late"],
+    }
+    assert figures["sent"] == figures["received"]
 
 
 def test_a_restart_goes_on_from_a_snapshot(calm, executioner, tmp_path):
@@ -117,7 +141,7 @@ def test_a_restart_goes_on_from_a_snapshot(calm, executioner, tmp_path):
     with DatabaseReader(made.data) as database:
         ((record,),) = database.query("SELECT MAX(record) FROM snapshot")
         ((journaled,),) = database.query("SELECT MAX(number) FROM journal")
-    _, passed = executioner.run(made.file)
+    passed = executioner.run(made.file).passed
     assert record > 0
     assert journaled - record <= passed["before step"] < calm.passed["before step"]
     compare(made, calm)

@@ -2,12 +2,11 @@
 
 As in test_kills.py, but nothing waits for the service here: what is published while it is away lies
 in its session at the broker, and what it had not acknowledged comes again.
-``WATCHKEEPER_KILLS=1000`` kills that often at random.
+In full 40 kills at random.
 """
 
 import itertools
 import json
-import os
 import threading
 import time
 from collections import defaultdict
@@ -22,13 +21,14 @@ from standardwebhooks import Webhook
 from support import brokers, killing, plants
 from support.brokers import Mosquitto
 from support.killing import Executioner
+from support.outcomes import scaled
 from support.plants import CHANNELS, SECOND, START, Outcome, Plant
 from support.receivers import Receiver, receiving
 from support.servers import HERE
 
 ASSETS, TICKS = ("m0", "m1"), 240
-KILLS = int(os.environ.get("WATCHKEEPER_KILLS", "12"))  # at random
-ROUND = 4  # of them in one service
+ROUNDS = scaled(short=3, full=10)  # services that are killed at random
+ROUND = 4  # kills of one of them
 SECRET = "whsec_" + "c2VjcmV0IG9mIGEgdGVzdCwgMjQgYnl0ZXMh"  # made up
 LAST = (START + TICKS - 2) * SECOND  # the last tick that closes: another was begun
 NUMBERS = itertools.count()
@@ -145,16 +145,22 @@ class Calm:
     passed: dict[str, int]
 
 
+@pytest.fixture
+def edged(tmp_path, broker):
+    """Edges to be begun."""
+    return edges(tmp_path, broker)
+
+
 @pytest.fixture(scope="module")
 def calm(executioner, broker, tmp_path_factory) -> Calm:
     with edges(tmp_path_factory.mktemp("calm"), broker) as one:
         with one.publishing(0.5) as spared:
             spared.set()
-            killed, passed = executioner.run(one.made.file, tick=LAST)
-        assert not killed
-        found = Calm(plants.outcome(one.made.data), one.told(), passed)
+            life = executioner.run(one.made.file, tick=LAST)
+        assert not life.killed
+        found = Calm(plants.outcome(one.made.data), one.told(), life.passed)
         assert len(found.outcome.events) >= 8
-        assert {point for name in killing.LIVE for point in killing.PAIRS[name]} == set(passed)
+        assert {point for name in killing.LIVE for point in killing.PAIRS[name]} == set(life.passed)
         compare(one, found)
         return found
 
@@ -194,17 +200,23 @@ def test_a_service_killed_there_loses_nothing_and_tells_all_in_order(
             assert len(one.receiver.taken) > sum(map(len, calm.told.values()))
 
 
-@pytest.mark.parametrize("number", range(-(-KILLS // ROUND)))
+@pytest.mark.fault("watchkeeper_killed_live")
+@pytest.mark.parametrize("number", range(ROUNDS))
 def test_a_service_killed_at_any_moment_loses_nothing_and_tells_all_in_order(
-    number, calm, executioner, broker, tmp_path
+    number, calm, executioner, edged, figures
 ):
     chance = np.random.default_rng(number)
-    with edges(tmp_path, broker) as one:
+    with edged as one:
         with one.publishing(ROUND * 0.4):
-            killed = [
-                executioner.run(one.made.file, after_s=float(chance.uniform(0.1, 0.6)))[0]
-                for _ in range(ROUND)
-            ]
-        assert all(killed)
-        assert not executioner.run(one.made.file, tick=LAST)[0]
+            figures |= executioner.kill_at_work(one.made, chance, kills=ROUND, span_s=0.6)
+        assert figures["times"] == ROUND
+        assert not executioner.run(one.made.file, tick=LAST).killed
         compare(one, calm)
+        summary = plants.outcome(one.made.data).summary
+    figures |= {
+        "sent": len(ASSETS) * TICKS * len(CHANNELS),
+        "received": summary["samples_received"],
+        "stored": summary["samples_stored"],
+        "duplicate": summary["samples_duplicated"],
+        "late": summary["samples_late"],
+    }

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import killing, opcua, plants
 from support.opcua import NodeServer, shared_node_server
+from support.outcomes import scaled
 from support.plants import CHANNELS, SECOND, Plant
 
 from connectors.batch import Notice, NoticeKind, Samples
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(90)]
 
 STEP_S = 0.25  # five times the sampling, so that a busy server looks at each value
 MS = 1_000_000
+ROUNDS = scaled(short=1, full=10)
+KILLS = scaled(short=2, full=4)  # at random, of one service
 POINTS = ("journal written", "journal committed", "before acknowledgement", "after step")
 
 
@@ -77,21 +80,25 @@ class Player(threading.Thread):
                 return
 
 
-def test_each_sample_is_stored_or_lies_in_a_gap_however_often_the_service_is_killed(tmp_path):
+@pytest.mark.fault("watchkeeper_killed_opcua")
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_each_sample_is_stored_or_lies_in_a_gap_however_often_the_service_is_killed(
+    number, tmp_path, figures
+):
     server = shared_node_server()
     nodes = {channel: f"kill-{channel}-{time.time_ns()}" for channel in CHANNELS}
     for node in nodes.values():
         server.add(node, 0.0)
     made = plant(tmp_path / "plant", server, nodes)
-    chance = np.random.default_rng(7)
+    chance = np.random.default_rng(7 + number)
     with killing.executioner("asyncua", "connectors.opcua.listening") as executioner:
         assert executioner.run(made.file, "after acknowledgement", 1)[0]  # it has begun
         player = Player(server, nodes)
         player.start()
         for point in POINTS:
             assert executioner.run(made.file, point, int(chance.integers(2, 6)))[0], point
-        for _ in range(2):
-            assert executioner.run(made.file, after_s=float(chance.uniform(0.2, 1.0)))[0]
+        figures |= executioner.kill_at_work(made, chance, kills=KILLS, span_s=1.0)
+        assert figures["times"] == KILLS
         player.stop()
         tick = player.last // SECOND * SECOND + SECOND  # vouched for: all samples have come by then
         assert not executioner.run(made.file, tick=tick)[0]
@@ -117,5 +124,13 @@ def test_each_sample_is_stored_or_lies_in_a_gap_however_often_the_service_is_kil
     assert live.summary["samples_conserved"]
     assert live.summary["samples_late"] == 0
     assert live.summary["samples_stored"] >= len(player.written)
+    figures |= {
+        "sent": len(player.written),
+        "received": live.summary["samples_received"],
+        "stored": live.summary["samples_stored"],
+        "duplicate": live.summary["samples_duplicated"],
+        "late": live.summary["samples_late"],
+        "in_gaps": 0,
+    }
     assert (again.digest, again.events) == (live.digest, live.events)
     assert len(made.messages()) == len(live.events) > 0

@@ -7,10 +7,8 @@ one before. WATCHKEEPER_FAULTS=full makes that 100,000 payloads a decoder, all i
 import base64
 import json
 import math
-import os
 import string
 import struct
-import time
 import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,7 +20,8 @@ import pytest
 from asyncua import ua
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from support import recordings
+from support import outcomes, recordings
+from support.outcomes import Mode
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from connectors.contract import Batch, ConnectorError, TagRef
@@ -30,7 +29,8 @@ from connectors.files.casts import numbers, status_codes
 from connectors.mqtt.decode import Decoder
 from connectors.mqtt.pump import Received
 from connectors.mqtt.settings import ReadingSettings
-from connectors.opcua.values import Wave
+from connectors.opcua.units import Meanings
+from connectors.opcua.values import STRANGER, Wave
 from connectors.payloads.forms import RejectedError
 from connectors.payloads.stamps import stamp
 from connectors.stamps import OLDEST_NS
@@ -39,7 +39,7 @@ from monitor.core.records import Record
 from monitor.core.vibration import feature_of, samples_of
 from monitor.state.journal import decode, encode
 
-FULL = os.environ.get("WATCHKEEPER_FAULTS") == "full"
+FULL = outcomes.MODE is not Mode.SHORT
 AT_ONCE = 20  # payloads of one example
 EXAMPLES = 50 if FULL else 15  # of one round
 ROUNDS = 100 if FULL else 1  # of one decoder
@@ -58,7 +58,11 @@ TAGS = [
     for n, address in enumerate(("t", "t#value", "t#a", "t#a.b", "t#values.a", "t#values"), 1)
 ]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if FULL else 60)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.fault("poison"),
+    pytest.mark.timeout(7200 if FULL else 60),
+]
 
 
 def poison(*strategies, forms):
@@ -79,24 +83,20 @@ class Tally:
     taken: int = 0  # that gave samples
     empty: int = 0  # that held nothing that was asked for
     rejected: Counter[str] = field(default_factory=Counter)
-    began: float = field(default_factory=time.monotonic)
 
 
 @pytest.fixture
-def tally(record_property, request):
-    """Its figures go into the report of the run."""
+def tally(figures, tell):
+    """What is counted here is kept as the figures of the unit."""
     found = Tally()
     yield found
-    seconds = round(time.monotonic() - found.began, 1)
-    figures = {
-        "payloads": found.payloads,
+    figures |= {
+        "times": found.payloads,
         "taken": found.taken,
         "empty": found.empty,
-        "rejected": dict(found.rejected),
-        "seconds": seconds,
+        "rejected": found.rejected.total(),
     }
-    record_property("poison", figures)
-    print(f"\npoison {request.node.name} {json.dumps(figures)}")  # noqa: T201 - shown by pytest -s
+    tell(f"{json.dumps(figures)} {dict(found.rejected)}")
 
 
 # ---- what is sent --------------------------------------------------------------------------------
@@ -458,23 +458,16 @@ DATA = st.builds(
 )
 
 
-@dataclass
-class Item:
-    """One of a data change notification."""
-
-    ClientHandle: int
-    Value: ua.DataValue
-
-
 def test_whatever_an_opc_ua_server_notifies_of_is_taken_or_rejected(tally):
     @poison(together(st.tuples(st.integers(1, 4), DATA)), st.booleans(), forms=[Wave])
     def poisoned(values, away):
         wave = Wave()
         after = dict.fromkeys((1, 2), CAME) if away else {}
-        items = [Item(handle, data) for handle, data in values]
-        wave.take(items, published=CAME, known={1, 2, 3}, after=after)
-        batch = wave.samples("plc", "p")
-        for notice in wave.notices("plc"):
+        tags = (tag if tag < 4 else STRANGER for tag, _ in values)
+        items = zip(tags, (data for _, data in values), strict=True)
+        wave.take(items, published=CAME, ahead_s=60, after=after)
+        batch = wave.samples("plc", meant=Meanings("plc", {}).meant)
+        for notice in [*wave.rejections("plc"), *wave.overflows("plc", {}, CAME)]:
             encode(Record(CAME, notice))
         encode(Record(CAME, batch))
         rejected = {reason: len(tags) for reason, tags in wave.rejected.items()}

@@ -62,8 +62,8 @@ async function main() {
   const users = new OPCUACertificateManager({ rootFolder: path.join(given.pki, "users") });
   const server = new OPCUAServer({
     port: given.port,
-    host: "127.0.0.1",
-    hostname: "127.0.0.1",
+    host: given.host || "127.0.0.1",
+    hostname: given.host || "127.0.0.1",
     serverCertificateManager: manager,
     userCertificateManager: users,
     allowAnonymous: given.anonymous !== false,
@@ -78,6 +78,10 @@ async function main() {
   }
   folder = namespace.addObject({ organizedBy: space.rootFolder.objects, browseName: "plant" });
   for (const [name, type] of Object.entries(TYPES)) add(name, type);
+  for (const name of given.nodes || []) { // of a device that has measured nothing yet
+    add(name, "Double");
+    set({ set: name, value: 0, status: StatusCodes.BadWaitingForInitialData.value });
+  }
   server.on("create_session", (session) => session.on("new_subscription", (subscription) =>
     subscription.on("monitoredItem", (item) => {
       const name = String(item.node.nodeId.value);
@@ -86,10 +90,10 @@ async function main() {
     })));
   await server.start();
   console.log(JSON.stringify({ ready: true }));
-  readline.createInterface({ input: process.stdin }).on("line", (line) => {
+  readline.createInterface({ input: process.stdin }).on("line", (line) => setTimeout(() => {
     JSON.parse(line).forEach(obey);
     console.log(JSON.stringify({ done: true }));
-  });
+  }, given.pause_ms || 0)); // a device that writes sooner than it is sampled is not heard: after a freeze, too
 }
 
 process.on("SIGTERM", () => process.exit(0));

@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from support.certificates import Certificates
+from support.network import Network
 from support.servers import HERE, Server, free_port, program
 
 ANSWER_S = 10.0
@@ -27,7 +28,7 @@ autosave_interval 1
 max_queued_messages 200000
 log_dest file {folder}/log
 {lines}
-listener {port} 127.0.0.1
+listener {port} {host}
 """
 
 
@@ -42,9 +43,12 @@ class Mosquitto(Server):
         password: bool = False,
         access: Sequence[str] | None = None,
         tls: Certificates | None = None,
+        network: Network | None = None,
     ) -> None:
+        """``network``: where it runs, if not here; there it listens at all addresses."""
         command = [program("mosquitto"), "-c", folder / "conf"]
-        super().__init__(command, port=free_port(), log=folder / "said")
+        where = network.where if network is not None else {}
+        super().__init__(command, port=free_port(), log=folder / "said", **where)
         folder.mkdir(parents=True, exist_ok=True)
         lines = [*lines]
         if password:
@@ -57,7 +61,12 @@ class Mosquitto(Server):
         if access is not None:
             (folder / "acl").write_text("\n".join(access) + "\n")
             lines += [f"acl_file {folder / 'acl'}"]
-        text = CONFIGURATION.format(folder=folder, port=self.port, lines="\n".join(lines))
+        text = CONFIGURATION.format(
+            folder=folder,
+            port=self.port,
+            host=HERE if network is None else "0.0.0.0",  # noqa: S104 - there is nobody else
+            lines="\n".join(lines),
+        )
         if tls is not None:
             text += f"cafile {tls.ca}\ncertfile {tls.server[0]}\nkeyfile {tls.server[1]}\n"
             text += "require_certificate true\n"

@@ -16,11 +16,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from support.plants import Plant
 
 from connectors import files, mqtt, opcua, webhook
@@ -28,7 +30,8 @@ from monitor.core.pipeline import Pipeline
 from monitor.live.clock import SystemClock
 from monitor.site.config import Config
 from monitor.site.plant import service
-from monitor.state.database import Database
+from monitor.state.database import Database, DatabaseReader
+from monitor.state.errors import StateError
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
 from monitor.state.snapshot import Snapshots
@@ -65,12 +68,15 @@ LIVE = tuple(name for name in PAIRS if name != "message rename")  # and brokers 
 class Fate:
     """Counts the passes of every point, and ends the process at one of them."""
 
-    def __init__(self, point: str | None, at: int) -> None:
+    def __init__(self, point: str | None, at: int, first: Callable[[], None]) -> None:
+        """``first`` is called when the first results are stored."""
         self.passed: Counter[str] = Counter()
-        self._point, self._at = point, at
+        self._point, self._at, self._first = point, at, first
 
     def passes(self, point: str) -> None:
         self.passed[point] += 1
+        if point == "results committed" and self.passed[point] == 1:
+            self._first()
         if point == self._point and self.passed[point] == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -160,15 +166,20 @@ async def serve(config: Config, database: Database, tick: int | None) -> None:
 
 def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:
     """Do one order in a process of its own."""
-    fate = Fate(order["point"], order["at"])
     here, there = os.pipe()
+    began = time.monotonic()
+
+    def tell(**words: Any) -> None:
+        os.write(there, json.dumps(words).encode() + b"\n")
+
+    fate = Fate(order["point"], order["at"], lambda: tell(first_s=time.monotonic() - began))
     child = os.fork()
     if not child:
         alone()
         code = 1
         try:
             serve_until(order["file"], fate, order["tick"])
-            os.write(there, json.dumps(fate.passed).encode())
+            tell(passed=fate.passed)
             code = 0
         finally:
             os._exit(code)
@@ -178,10 +189,19 @@ def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:
         signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
     _, status = os.waitpid(child, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
+    told: dict[str, Any] = {"passed": {}, "first_s": None}
     with os.fdopen(here, "rb") as pipe:
-        told = pipe.read()
-    code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "passed": json.loads(told) if told and not code else {}}
+        for line in pipe:
+            told |= json.loads(line)
+    return {"code": os.waitstatus_to_exitcode(status), **told}
+
+
+class Life(NamedTuple):
+    """How a service ended."""
+
+    killed: bool
+    passed: dict[str, int]  # how often it passed each point, if it was not killed
+    first_s: float | None  # from its start until its first results were stored
 
 
 class Executioner:
@@ -198,8 +218,8 @@ class Executioner:
         *,
         after_s: float | None = None,
         tick: int | None = None,
-    ) -> tuple[bool, dict[str, int]]:
-        """Whether the service was killed, and how often it passed each point if it was not.
+    ) -> Life:
+        """Let a service live.
 
         It is stopped once all assets have come to ``tick`` and the outbox is empty; None: never.
         """
@@ -210,7 +230,39 @@ class Executioner:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         assert answer["code"] in (0, -signal.SIGKILL), f"the service failed: {answer}"
-        return answer["code"] != 0, answer["passed"]
+        return Life(answer["code"] != 0, answer["passed"], answer["first_s"])
+
+    def kill_at_work(
+        self, made: Plant, chance: np.random.Generator, *, kills: int, span_s: float
+    ) -> dict[str, Any]:
+        """Kill a plant's service so often at random, each time after it has stored something new.
+
+        ``span_s`` is the longest life at first; lives that stored nothing make it longer. Ends
+        early where the service ends. How often it was killed, how long it took to store something
+        new again, and how many records it had to step once more.
+        """
+        found: dict[str, Any] = {"times": 0, "recovered_s": [], "replayed": []}
+        while found["times"] < kills:
+            done, snapshot = reached(made.data)
+            life = self.run(made.file, after_s=float(chance.uniform(0.2, 1.0)) * span_s)
+            if not life.killed:
+                break
+            if reached(made.data)[0] == done:
+                span_s *= 1.5
+                continue
+            found["times"] += 1
+            if found["times"] > 1:
+                found["recovered_s"].append(life.first_s)
+                found["replayed"].append(done - snapshot)
+        return found
+
+
+def reached(folder: Path) -> tuple[int, int]:
+    """Up to which record results are stored, and up to which there is a snapshot."""
+    with contextlib.suppress(StateError), DatabaseReader(folder) as database:
+        ((snapshot,),) = database.query("SELECT MAX(record) FROM snapshot")
+        return Store(database).done(), snapshot or 0
+    return 0, 0  # it was killed before it had made its tables
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 import asyncua
 from asyncua import ua
 from asyncua.server.history_sql import HistorySQLite
+from support.network import Network
 from support.servers import LONGEST_START_S, Server, free_port, program, started
 
 from connectors.batch import Notice, NoticeKind, Samples
@@ -313,10 +314,15 @@ def plc(values: dict[str, Any], **given: Any) -> Iterator[PlcThread]:
 class Told(Server):
     """A server process that is told on its input, one JSON list a line, what it is to do."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._telling = threading.Lock()
+
     def start(self) -> None:
-        """Start it; it may be told things from then on."""
-        super().start()
-        self._await("ready")
+        """Start it; it may be told things from then on, and is told nothing meanwhile."""
+        with self._telling:
+            super().start()
+            self._await("ready")
 
     def add(self, name: str, value: float) -> None:
         """A node that was not there before."""
@@ -328,10 +334,11 @@ class Told(Server):
 
     def tell(self, *said: dict[str, Any]) -> None:
         """Write values, add nodes: see tests/node/opcua_server.js."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(said) + "\n")
-        self.process.stdin.flush()
-        self._await("done")
+        with self._telling:
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(said) + "\n")
+            self.process.stdin.flush()
+            self._await("done")
 
     def _await(self, what: str) -> None:
         assert self.process.stdout is not None
@@ -344,14 +351,22 @@ class Told(Server):
 class NodeServer(Told):
     """A node-opcua server: flow, level, count, on, mode, text, list."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        network: Network | None = None,
+        **given: Any,
+    ) -> None:
         """Its keys and certificates stay in ``folder``. ``given``: see tests/node."""
         if not (NODE / "node_modules" / "node-opcua").is_dir():
             program("node-opcua, in tests/node/node_modules")
         port = port or free_port()
-        settings = json.dumps({"port": port, "pki": str(folder), **given})
+        where = network.where if network is not None else {}
+        settings = json.dumps({"port": port, "pki": str(folder), **where, **given})
         command = [program("node"), NODE / "opcua_server.js", settings]
-        super().__init__(command, port=port, cwd=folder)
+        super().__init__(command, port=port, cwd=folder, **where)
 
 
 class PlcServer(Told):

@@ -30,7 +30,7 @@ SECOND = 1_000_000_000
 START = 1_700_000_000  # s since 1970
 CHANNELS = ("flow", "heat", "load")
 TICKS = 300  # of a recording, if nothing else is said
-FAULTS = ((120, 150), (200, 230))  # ticks in which the last asset is not itself
+FAULTS = ((120, 150), (200, 230))  # of each TICKS, when the last asset is not itself
 MODELS = {
     "gru": {"type": "gru", "hidden": 8, "spans": [1, 4], "warmup_ticks": 10},
     "lstm": {"type": "lstm", "hidden": 8, "spans": [1, 4], "warmup_ticks": 10},
@@ -95,11 +95,11 @@ def never_ending(made: Plant) -> Plant:
 
 
 def values(asset: int, ticks: int = TICKS, *, faulty: bool = False) -> np.ndarray:
-    """What a machine shows, [ticks, channels]; a faulty one has two stretches off the rails."""
+    """What a machine shows, [ticks, channels]; a faulty one has stretches off the rails."""
     found = healthy(ticks, asset, channels=len(CHANNELS))
-    if faulty:
+    for first in range(0, ticks, TICKS) if faulty else ():
         for since, until in FAULTS:
-            found[since:until, 0] += 25.0
+            found[first + since : first + until, 0] += 25.0
     return found
 
 

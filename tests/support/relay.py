@@ -1,8 +1,10 @@
-"""A TCP relay between a client and a server of a test: a cable that can be pulled."""
+"""A TCP relay between a client and a server of a test: a cable that can be pulled, or be long."""
 
 import contextlib
+import queue
 import socket
 import threading
+import time
 
 from support.servers import free_port
 
@@ -10,9 +12,13 @@ from support.servers import free_port
 class Relay:
     """Listens on `port` and passes on to `target`, both on the loopback."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, keep: bool = False) -> None:
+        """``keep``: remember all that the server said, a connection each, as ``said``."""
         self.port = free_port()
         self.target = target
+        self.delay_s = 0.0  # of each way, from now on
+        self.said: list[bytearray] = []
+        self._keep = keep
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self.mend()
@@ -48,15 +54,38 @@ class Relay:
                 near.close()
                 continue
             far.settimeout(None)
+            said = bytearray() if self._keep else None
             with self._lock:
                 self._open += [near, far]
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+                if said is not None:
+                    self.said.append(said)
+            for one, other, kept in ((near, far, None), (far, near, said)):
+                way = queue.SimpleQueue[tuple[float, bytes]]()
+                for work in ((self._read, one, way), (_write, other, way, kept)):
+                    threading.Thread(target=work[0], args=work[1:], daemon=True).start()
+
+    def _read(self, one: socket.socket, way: "queue.SimpleQueue[tuple[float, bytes]]") -> None:
+        """What comes, each with the time at which it arrives at the other end."""
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                way.put((time.monotonic() + self.delay_s, data))
+        way.put((0.0, b""))
 
 
-def _pass_on(one: socket.socket, other: socket.socket) -> None:
+def _write(
+    other: socket.socket,
+    way: "queue.SimpleQueue[tuple[float, bytes]]",
+    kept: bytearray | None,
+) -> None:
     with contextlib.suppress(OSError):
-        while data := one.recv(1 << 16):
+        while True:
+            due, data = way.get()
+            if not data:
+                break
+            if (early := due - time.monotonic()) > 0:
+                time.sleep(early)
             other.sendall(data)
+            if kept is not None:
+                kept += data
     with contextlib.suppress(OSError):
         other.shutdown(socket.SHUT_RDWR)

@@ -27,11 +27,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = HERE) -> bool:
     """Whether somebody takes connections there."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((HERE, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def program(name: str) -> str:
@@ -75,9 +75,13 @@ class Server:
         port: int,
         log: Path | None = None,
         cwd: Path | None = None,
+        host: str = HERE,
+        namespace: str | None = None,
     ) -> None:
-        self.port = port
-        self._command, self._log, self._cwd = [str(word) for word in command], log, cwd
+        """``namespace``: the network namespace that it runs in, found from here at ``host``."""
+        self.port, self.host = port, host
+        within = [] if namespace is None else [program("ip"), "netns", "exec", namespace]
+        self._command, self._log, self._cwd = [*within, *map(str, command)], log, cwd
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -135,7 +139,7 @@ class Server:
             raise AssertionError(
                 f"{self._command[0]} ended with {self.process.returncode} at once. {said}"
             )
-        return listens(self.port)
+        return listens(self.port, self.host)
 
 
 @contextlib.contextmanager

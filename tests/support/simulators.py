@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.network import Network
 from support.servers import Server
 
 from monitor.site.simulate import watcher
@@ -21,14 +22,21 @@ class Simulator(Server):
     history it had. ``plant`` is the configuration that watches it.
     """
 
-    def __init__(self, folder: Path, simulation: Simulation, *, for_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        simulation: Simulation,
+        *,
+        for_ms: int | None = None,
+        network: Network | None = None,
+    ) -> None:
         ledger = Ledger.make(folder, simulation)
         ledger.close()
         self.folder, self.simulation = folder, ledger.simulation
         self.plant = watcher.write(ledger.simulation, folder)
         command = [sys.executable, "-m", "monitor.site.simulate", folder]
         command += [] if for_ms is None else [str(for_ms)]
-        super().__init__(command, port=0)
+        super().__init__(command, port=0, **(network.where if network is not None else {}))
 
     def start(self) -> None:
         """Start it, and wait until its servers listen."""
@@ -54,11 +62,9 @@ class Simulator(Server):
 
 
 @contextmanager
-def simulator(
-    folder: Path, simulation: Simulation, *, for_ms: int | None = None
-) -> Iterator[Simulator]:
+def simulator(folder: Path, simulation: Simulation, **given: Any) -> Iterator[Simulator]:
     """A simulation for the length of a block."""
-    one = Simulator(folder, simulation, for_ms=for_ms)
+    one = Simulator(folder, simulation, **given)
     one.start()
     try:
         yield one
