@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import F64, I64, U8, U32, Flag
+from connectors.batch import F64, I64, U8, U32, Flag, forced, usable
 from monitor.core.aggregate import (
     FOREVER,
     NEVER,
@@ -39,6 +39,9 @@ from monitor.core.waiting import MOST_WAITING, Waiting, to_close
 
 # A assets, S sources, G tags (or features of a tag's blocks) and C channels of one kind; R frames,
 # n samples, m groups (one tag, one tick)
+
+# Aggregates of one sample that are the sample
+ONE_IS_ITSELF = tuple(how for how in Aggregate if how not in (Aggregate.RMS, Aggregate.STD))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,13 +198,17 @@ class FrameBuilder:
         self._ended_S[s] &= not sound.any()
         behind = sound & (self._tick_of(time) <= self._last_A[row])
         live = sound & (flags & Flag.REPLAYED == 0)
-        self._vouched.heard(slot[live], time[live])
+        answers = behind.copy()
+        answers[live] &= self._vouched.heard(slot[live], time[live])
         late = behind.copy()
         late[behind] = ~self._repeats.among(slot[behind], time[behind])
         keep = sound & ~behind
-        if bool(late.any()):
+        if bool(behind.any()):
+            held_AG = self._held.time[:, self._channel_of_G]
             self._repeats.note(slot[late], time[late])
-            self._vouched.late(slot[late], time[late], self._held.time[:, self._channel_of_G])
+            self._vouched.late(slot[late], time[late], held_AG)
+            newest = answers & live & (time > held_AG.ravel()[slot])
+            self._stand(slot[newest], time[newest], value[newest], status[newest])
         if bool(keep.any()):
             batch = Waiting(slot, np.full(len(slot), s), time, value, status).take(keep)
             self._open = Waiting.join([self._open, batch])
@@ -281,7 +288,6 @@ class FrameBuilder:
         self._open = self._open.take(~ripe)
         last = ends(row)
         self._last_A[row[last]] = tick[last]
-        self._repeats.forget()
         begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
         self._vouched.forget(
             np.where(begun_A, self._last_A, limit_A) * self._tick,
@@ -351,6 +357,20 @@ class FrameBuilder:
             behind_SA = self._watermark_SA - self._lateness < early_A * self._tick
             self._outrun_S += (behind_SA & self._uses_SA & hurried_A).sum(axis=1)
         return np.maximum(limit_A, early_A)
+
+    def _stand(self, slot: Index, time: I64, value: F64, status: U32) -> None:
+        """After a gap a source says what is now: that is held, though the frame of it is closed."""
+        order = np.argsort(time, kind="stable")
+        row, tag = slot[order] // len(self.tags), slot[order] % len(self.tags)
+        time, value, status = time[order], value[order], status[order]
+        for column, channel in enumerate(self.kind.channels.values()):
+            if channel.aggregate in ONE_IS_ITSELF:
+                mine = tag == self._tag_of_C[column]
+                self._held.ok[row[mine], column] = usable(status[mine])
+                mine &= usable(status)
+                self._held.value[row[mine], column] = value[mine]
+                self._held.time[row[mine], column] = time[mine]
+                self._held.forced[row[mine], column] = forced(status[mine])
 
     def _limits(self, now: int) -> I64:
         """The number of the last tick of each asset that no source holds back."""

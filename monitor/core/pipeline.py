@@ -157,8 +157,8 @@ class KindPipeline:
         frames, gaps = self.frames.close(now)
         if not len(frames):
             return None, [], gaps
-        evidence = frames.valid & ~frames.forced & ~self._settling.of(frames)
-        scores = self._scorer.score(frames, self._running.of(frames), evidence)
+        running, evidence = self._running.of(frames), self._settling.evidence(frames)
+        scores = self._scorer.score(frames, running, evidence)
         return scores, self.alarms.step(frames, scores), gaps
 
     def snapshot(self) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Repeats:
         if len(slot):
             self._known.append((slot, time))
             self._count += len(slot)
+            self._forget()
 
     def among(self, slot: Index, time: I64) -> Bool:
         """Which of these [n] repeat one that is remembered, or one before it among them."""
@@ -55,7 +56,7 @@ class Repeats:
             repeat |= np.isin(asked, known) & (time > self._floor(slot))
         return repeat
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Drop what is too old, now and then; and what is too much, the oldest first."""
         if self._count > 2 * self._kept or self._count > self._most:
             kept = []

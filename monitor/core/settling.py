@@ -27,6 +27,11 @@ class Settling:
         self._valid_AC = np.full((assets, len(channels)), NEVER, np.int64)
         self._back_AC = np.full((assets, len(channels)), NEVER, np.int64)
 
+    def evidence(self, frames: Frames) -> Bool:
+        """What the model may see [R, C]: valid, not set by hand, and not just back."""
+        seen: Bool = frames.valid & ~frames.forced & ~self.of(frames)
+        return seen
+
     def of(self, frames: Frames) -> Bool:
         """Where a channel is valid but has been back for less than settle_s: [R, C].
 

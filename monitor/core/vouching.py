@@ -2,10 +2,11 @@
 
 A source vouches for a span of time: all that it did not send then stayed as it was. That ends at a
 gap: what a channel holds from before it may have changed meanwhile, and later vouching is for what
-the source has, not for what we hold. It is known again with the next sample, with a repeat of the
-held one (the source says that it still stands), or when history fills the gap. Beside the frames,
-which ask here twice: which ticks are known to have been although nothing was sampled in them, and
-until when the value that a channel holds was known.
+the source has, not for what we hold. It is known again with the next sample, with what the source
+says after the gap (be it the held sample once more), or when history fills the gap.
+
+Beside the frames, which ask here twice: which ticks are known to have been although nothing was
+sampled in them, and until when the value that a channel holds was known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,14 +58,10 @@ class Vouched:
         self._gaps: list[SourceGap] = []  # in the order they were said
         shape = feeds.number_AG.shape
         self._floor_AG = np.full(shape, NEVER, np.int64)  # vouched for until, by spans let go of
-        self._told_AG = np.full(shape, NEVER, np.int64)  # the end of the latest gap
-        self._again_AG = np.full(shape, NEVER, np.int64)  # the stamp that was said again since
-        self._stood_AG = np.full(
-            shape, NEVER, np.int64
-        )  # the end of the gap it was said again after
-        self._newer_AG = np.full(
-            shape, FOREVER, np.int64
-        )  # the first late stamp after the held one
+        self._told_AG = np.full(shape, NEVER, np.int64)  # end of the latest gap
+        self._again_AG = np.full(shape, NEVER, np.int64)  # stamp that was said again after gaps
+        self._stood_AG = np.full(shape, NEVER, np.int64)  # end of the last of those gaps
+        self._newer_AG = np.full(shape, FOREVER, np.int64)  # first late stamp after the held one
 
     def __bool__(self) -> bool:
         """Whether anything was ever vouched for."""
@@ -84,9 +81,8 @@ class Vouched:
         self._spans = merged
 
     def gap(self, gap: SourceGap) -> None:
-        """Vouching ends here, or goes on: what is filled was vouched for after all."""
+        """Vouching ends here; or not, for what was filled."""
         if gap.kind is GapKind.FILLED:
-            self.add(Span(gap.source, gap.tags, gap.since, gap.until))
             cut = [part for one in self._gaps for part in parts(one, [gap])]
             self._gaps = [part for part in cut if not part.filled]
         elif gap.since < gap.until:
@@ -98,16 +94,19 @@ class Vouched:
             others = [one for one in self._gaps if one.source != gap.source]
             self._gaps = [*others, _joined(*mine[:2]), *mine[2:]]
 
-    def heard(self, slot: Index, time: I64) -> None:
-        """The source has said these samples now [n]: it stands by the latest of each tag."""
-        if not self._gaps:
-            return
-        told = self._told_AG.ravel()[slot]
-        slot, time, told = slot[time <= told], time[time <= told], told[time <= told]
-        again, stood = self._again_AG.ravel(), self._stood_AG.ravel()
-        np.maximum.at(again, slot, time)
-        latest = time == again[slot]
-        stood[slot[latest]] = told[latest]
+    def heard(self, slot: Index, time: I64) -> Bool:
+        """The source has said these samples now [n]: it stands by the latest of each tag.
+
+        Gives which of them answer a gap: that lay behind them when they were said.
+        """
+        answers: Bool = time <= self._told_AG.ravel()[slot]
+        if bool(answers.any()):
+            slot, time = slot[answers], time[answers]
+            again, stood = self._again_AG.ravel(), self._stood_AG.ravel()
+            np.maximum.at(again, slot, time)
+            latest = slot[time == again[slot]]
+            stood[latest] = self._told_AG.ravel()[latest]
+        return answers
 
     def late(self, slot: Index, time: I64, held_AG: I64) -> None:
         """These samples [n] came too late; ``held_AG``: the stamps of what is held."""

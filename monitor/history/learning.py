@@ -6,7 +6,7 @@ machine does not run, as the live state would.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from monitor.core.frames import FrameBuilder, Frames
 from monitor.core.modes import RunStates, scored
 from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, Plan
+from monitor.core.settling import Settling
 
 # R frames, C channels of the kind that the model sees
 
@@ -59,7 +60,7 @@ def stretches(
     """
     ((_, kind),) = plan.kinds.items()
     builder, running = FrameBuilder(kind, plan.assets), RunStates(kind, len(plan.assets))
-    slots = SlotMap(plan)
+    slots, settling = SlotMap(plan), Settling(kind, len(plan.assets))
     builder.listen(received)
     parts: dict[int, list[tuple[Frames, NDArray[np.bool_]]]] = defaultdict(list)
     read: dict[str, Read] = defaultdict(Read)
@@ -67,7 +68,9 @@ def stretches(
     def close() -> None:
         frames, _ = builder.close(received)
         if len(frames):
-            counts = scored(running.of(frames))
+            counts, seen = scored(running.of(frames)), settling.evidence(frames)
+            value = np.where(seen, frames.value, np.nan)
+            frames = replace(frames, valid=seen, value=value)  # as the model is shown it live
             for row in np.unique(frames.asset).tolist():
                 mine = frames.asset == row
                 parts[row].append((frames.rows(mine), counts[mine]))

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _FILES = ("state.db", "state.db-wal", "state.db-shm")
 _NEW, _COMPLETE, _TOLD = "salvage", "complete", "salvaged.json"
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # no such table
 _MADE = frozenset({"migration", "held"})  # the new database has its own
 _NUMBERED = frozenset({"journal", "score_block", "rollup", "late", "snapshot"})  # by names' numbers
 
@@ -75,9 +76,8 @@ def salvage(folder: Path, *, now: int) -> list[Salvaged]:
                 found = _take_over(old, new / old.name)
             with (new / old.name).open("rb") as made:
                 os.fsync(made.fileno())
-            moment = datetime.fromtimestamp(now // 1_000_000_000, UTC)
             _write(new / _TOLD, json.dumps([asdict(one) for one in found], indent=1))
-            _write(new / _COMPLETE, f"damaged-{moment:%Y%m%dT%H%M%SZ}")
+            _write(new / _COMPLETE, _unused(folder, now))
             fsync_folder(new)
         except OSError as error:
             raise of_the_system(new, error) from error
@@ -157,7 +157,8 @@ def _steps(reading: sqlite3.Connection) -> tuple[migrations.Step, ...]:
     """The steps that made the tables; all of them where that does not read."""
     try:
         return migrations.STEPS[: len(migrations.applied(reading))] or migrations.STEPS
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        _only_damage(error)
         return migrations.STEPS
 
 
@@ -186,8 +187,8 @@ def _copy(reading: sqlite3.Connection, writing: sqlite3.Connection, table: str) 
                 ends[place] = row[:keys]
             whole = True
             break
-        except (sqlite3.DatabaseError, TypeError):  # of keys of several types
-            continue
+        except (sqlite3.DatabaseError, TypeError) as error:  # of keys of several types
+            _only_damage(error)
     first, last = ("/".join(map(str, end)) if end else None for end in ends)
     lost = (
         ""
@@ -227,7 +228,8 @@ def _go_on_counting(reading: sqlite3.Connection, writing: sqlite3.Connection) ->
     """Give no number a second time, and store no result twice, though the last rows are lost."""
     try:
         given = dict(reading.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        _only_damage(error)
         given = {}
     own = dict(writing.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
     ((done,),) = writing.execute(
@@ -249,6 +251,21 @@ def _go_on_counting(reading: sqlite3.Connection, writing: sqlite3.Connection) ->
             " ON CONFLICT (name) DO UPDATE SET record = excluded.record",
             (done,),
         )
+
+
+def _only_damage(error: Exception) -> None:
+    """Raise anything but damage: what a disk does not give just now must not count as lost."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF not in _DAMAGE:
+        raise error
+
+
+def _unused(folder: Path, now: int) -> str:
+    """The name of a folder that there is not yet."""
+    name = f"damaged-{datetime.fromtimestamp(now // 1_000_000_000, UTC):%Y%m%dT%H%M%SZ}"
+    while (folder / name).exists():  # the clock was put back
+        name += "x"
+    return name
 
 
 def _write(path: Path, text: str) -> None:

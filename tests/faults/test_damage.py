@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import sqlite3
 from contextlib import closing
@@ -21,6 +22,7 @@ from monitor.site.status import summary
 from monitor.state import salvage as salvage_room
 from monitor.state import torn
 from monitor.state.database import Database, DatabaseReader
+from monitor.state.errors import FailingDiskError
 from monitor.state.journal import Journal
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
@@ -332,6 +334,33 @@ def test_a_salvage_that_is_interrupted_is_ended_by_the_next_start(stop_at, halfw
         assert Outbox(database).backlog("inbox").items
 
 
+def test_a_disk_that_does_not_read_just_now_is_not_taken_for_damage(halfway, monkeypatch):
+    before = (halfway.data / "state.db").read_bytes()
+    in_order = salvage_room._in_order
+
+    def fails(rows, keys, *, descending):
+        yield from itertools.islice(in_order(rows, keys, descending=descending), 3)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR_READ, "IOERR_READ"
+        raise error
+
+    monkeypatch.setattr(salvage_room, "_in_order", fails)
+    with pytest.raises(FailingDiskError, match="disk I/O error"):
+        salvage(halfway.data, now=plants.START * plants.SECOND)
+    assert (halfway.data / "state.db").read_bytes() == before
+    assert list(halfway.data.glob("damaged-*")) == []
+
+
+def test_nothing_that_was_moved_aside_is_ever_replaced(halfway):
+    for _ in range(3):
+        salvage(halfway.data, now=plants.START * plants.SECOND)
+    kept = list(halfway.data.glob("damaged-*/state.db"))
+    assert len(kept) == 3
+    with DatabaseReader(halfway.data) as database:
+        assert Outbox(database).backlog("inbox").items
+        assert Names(database).of(Family.ASSET) == {0: "m0", 1: "m1"}
+
+
 # The write-ahead log
 
 
@@ -372,3 +401,16 @@ async def test_a_log_that_is_whole_or_ends_within_a_commit_tells_of_no_damage(ki
     await asyncio.to_thread(survive, killed)
     assert plants.outcome(killed.data).summary["damaged"]["commits"] == 0
     assert gaps == []
+
+
+async def test_a_salvage_takes_over_what_stands_in_the_log_alone(killed):
+    shutil.copytree(killed.data, killed.folder / "same")
+    with Database(killed.folder / "same") as database:
+        expected = [number for number, _ in Journal(database).read(0)]
+        done = Store(database).done()
+    salvage(killed.data, now=plants.START * plants.SECOND)
+    with DatabaseReader(killed.data) as database:
+        assert [number for number, _ in Journal(database).read(0)] == expected
+        assert Store(database).done() == done
+    (aside,) = killed.data.glob("damaged-*")
+    assert (aside / "state.db-wal").exists()

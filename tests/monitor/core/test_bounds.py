@@ -138,6 +138,15 @@ def test_a_repeat_older_than_what_there_is_room_for_counts_as_late():
     assert grid.push((0, 20, 1.0)).late.tolist() == [True]
 
 
+def test_late_samples_alone_are_not_remembered_without_end():
+    grid = Tight(kind(remember_s=10**6), most_known=10)
+    grid.push((0, 1.0, 1.0), (0, 900.0, 2.0))
+    grid.rest()
+    for second in range(2, 100):
+        assert grid.push((1, second, 1.0)).late.all()
+    assert len(grid.builder._repeats) == 10
+
+
 def test_a_late_sample_that_comes_twice_in_one_batch_is_late_once():
     grid = Grid(kind())
     grid.push((0, 1.0, 1.0), (0, 9.0, 2.0))
@@ -152,7 +161,6 @@ def test_what_is_remembered_and_what_is_forgotten_are_what_came(most):
     repeats = Repeats(lambda slot: np.zeros(len(slot), np.int64), most=most)
     for number in range(1, 40):
         repeats.note(np.zeros(3, np.intp), np.arange(3) + 10 * number)
-        repeats.forget()
         assert len(repeats) <= most
         assert len(repeats) + repeats.forgotten == 3 * number
     assert repeats.among(np.zeros(1, np.intp), np.array([392])).all()

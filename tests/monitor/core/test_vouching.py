@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.building import NOW, SECOND, START, Grid, assets, kind, samples, seconds
+from support.building import BAD, NOW, SECOND, START, Grid, assets, kind, samples, seconds
 
 from connectors.batch import Flag
 from monitor.core import vouching
 from monitor.core.missing import GapKind, SourceGap
-from monitor.core.plan import Asset, ChannelSettings
+from monitor.core.plan import Aggregate, Asset, ChannelSettings
 
 LONG = {name: ChannelSettings(stale_s=100) for name in ("x", "y")}
 OF = kind(channels=LONG)
@@ -132,6 +132,61 @@ def test_a_source_that_says_the_same_sample_again_after_a_gap_stands_by_it(close
     grid.say("gap", 30, 40)
     grid.alive(40, 50)
     assert ages(grid.close(), 0)[50] == 20, "and not through the next gap"
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_what_a_source_says_after_a_gap_is_what_is_now_however_old_its_stamp(history):
+    grid = Told()
+    away(grid)
+    grid.close()
+    if history:
+        grid.push((0, 6, 5.0), (0, 7, 2.0), replayed=True)
+        grid.say("filled", 5, 10)
+    intake = grid.push((0, 7, 2.0), (0, 6, 5.0))
+    assert (intake.late.sum(), intake.duplicate) == ((0, 2) if history else (2, 0))
+    grid.alive(20, 30)
+    frames = grid.close()
+    assert frames.value[:, 0].tolist() == [2.0] * 10
+    assert (ages(frames, 0)[30], ages(frames, 1)[30]) == (0, 0 if history else 25)
+    grid.push((0, 31, 3.0))
+    assert grid.rest().value[:, 0].tolist() == [3.0]
+
+
+def test_a_bad_value_that_is_said_after_a_gap_is_what_is_now():
+    grid = Told()
+    away(grid)
+    grid.close()
+    grid.push((0, 7, 2.0, BAD))
+    grid.alive(20, 30)
+    assert not grid.close().valid[:, 0].any()
+
+
+def test_what_came_before_the_held_sample_is_not_what_is_now():
+    grid = Told()
+    grid.push((0, 4, 1.0), (1, 4, 1.0))
+    grid.alive(1, 5)
+    grid.say("gap", 5, 10)
+    grid.alive(10, 20)
+    grid.close()
+    grid.push((0, 3, 9.0))
+    grid.alive(20, 30)
+    assert set(grid.close().value[:, 0].tolist()) == {1.0}
+
+
+def test_one_sample_makes_no_deviation():
+    channels = {"x": ChannelSettings(stale_s=100), "s": LONG["x"].model_copy(update={"tag": "x"})}
+    channels["s"] = channels["s"].model_copy(update={"aggregate": Aggregate.STD})
+    grid = Told(kind(channels=channels))
+    grid.push((0, 0.5, 1.0), (0, 1, 3.0))
+    grid.alive(1, 5)
+    grid.say("gap", 5, 10)
+    grid.alive(10, 20)
+    grid.close()
+    grid.push((0, 7, 2.0))
+    grid.alive(20, 30)
+    frames = grid.close()
+    assert frames.value[-1].tolist() == [2.0, 1.0]
+    assert (ages(frames, 0)[30], ages(frames, 1)[30]) == (0, 25)
 
 
 def test_what_is_read_from_history_says_nothing_of_now():

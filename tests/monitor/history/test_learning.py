@@ -106,6 +106,16 @@ def test_a_source_that_reports_on_change_teaches_the_frames_that_it_makes_live()
     assert all(one.valid.all() for one in found)
 
 
+def test_nothing_is_learnt_of_what_was_set_by_hand_or_is_just_back():
+    of = kind(channels={"x": ChannelSettings(stale_s=2, settle_s=2), "y": ChannelSettings()})
+    forced = samples((0, 3, 99.0, 0x0096_0000), (1, 3, 2.0))
+    away = samples(*((0, second, 0.0, BAD) for second in (5, 6, 7)), (1, 5, 2.0), (1, 7, 2.0))
+    ((one,), _) = learnt(of, [rows(1, 2), forced, rows(4), away, rows(8, 9, 10, 11), ENDED])
+    assert one.valid[:, 0].tolist() == [True, True, False, True] + [False] * 5 + [True, True]
+    assert np.isnan(one.value[~one.valid]).all()
+    assert one.valid[:, 1].all()
+
+
 def test_tags_of_other_machines_are_not_counted():
     foreign = samples((40, 1, 1.0), (41, 1, 1.0))
     found, count = learnt(kind(), [rows(1, 2), foreign, ENDED])
