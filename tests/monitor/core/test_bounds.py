@@ -119,11 +119,10 @@ def test_an_asset_that_fell_silent_does_not_keep_what_the_others_sent():
     of = kind(remember_s=10)
     grid = Grid(of, *assets(2, of))
     grid.push((2, 0.0, 1.0))
-    for second in range(20_000):
-        grid.push((0, second, 1.0))
-        if second % 100 == 0:
-            grid.builder.listen(NOW + second * SECOND)
-            grid.close(NOW + (second + 31) * SECOND)
+    for second in range(0, 20_000, 100):
+        grid.push(*((0, second + n, 1.0) for n in range(100)))
+        grid.builder.listen(NOW + second * SECOND)
+        grid.close(NOW + (second + 31) * SECOND)
     assert len(grid.builder._repeats) <= 2 * LEAST_KEPT + 200
 
 
