@@ -137,9 +137,13 @@ class CsvTable:
                 self._fill()
             line, newline, self._pending = self._pending.partition("\n")
             self._line += len(newline)
-        cells = next(
-            csv.reader([line.removeprefix("\ufeff")], delimiter=self._settings.delimiter), []
-        )
+        reader = csv.reader([line.removeprefix("\ufeff")], delimiter=self._settings.delimiter)
+        try:
+            cells = next(reader, [])
+        except csv.Error as error:  # a return that ends no line, a cell without an end
+            raise self._refused(
+                f"its header cannot be read: {error}. Lines end with LF or CRLF; save it again"
+            ) from error
         return tuple(cell.strip() for cell in cells)
 
     def _pieces(self) -> Iterator[tuple[bytes, int]]:

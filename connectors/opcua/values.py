@@ -178,18 +178,22 @@ class Wave:
         ]
 
     def samples(self, source: str, *, meant: Callable[[I32, F64, U32], Meant]) -> Samples:
-        """All of it as one batch, in the order it came; ``meant``: see units.Meanings.meant."""
-        tag: I32 = np.array(self.tag, np.int32)
+        """All of it as one batch, in order of time; ``meant``: see units.Meanings.meant.
+
+        A message tells one item after the other, each with all that waited in its queue.
+        """
         time: I64 = np.array(self.time, np.int64)
-        status = with_da_quality_read(np.array(self.status, np.uint32))
-        value, status = meant(tag, np.array(self.value, np.float64), status)
+        order = np.argsort(time, kind="stable")
+        tag: I32 = np.array(self.tag, np.int32)[order]
+        status = with_da_quality_read(np.array(self.status, np.uint32)[order])
+        value, status = meant(tag, np.array(self.value, np.float64)[order], status)
         return Samples(
             source=source,
             tag=tag,
-            time=time,
+            time=time[order],
             value=value,
             status=with_bad_numbers_marked(value, status),
-            flags=np.array(self.flags, np.uint8),
+            flags=np.array(self.flags, np.uint8)[order],
         )
 
 

@@ -132,6 +132,13 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(tmp_path
         history(tags("flow"), settings(path))
 
 
+def test_a_file_whose_lines_end_otherwise_is_refused_and_no_crash(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"time,flow\r1704067200,1\r")  # as of old Macs
+    with pytest.raises(RefusedError, match=r"a\.csv: its header cannot be read.* LF or CRLF"):
+        history(tags("flow"), settings(path, **EPOCH))
+
+
 def test_truncated_and_foreign_files_are_refused(tmp_path):
     whole = tmp_path / "whole.parquet"
     pq.write_table(pa.table({"time": [S0] * 1000, "flow": np.arange(1000.0)}), whole)

@@ -79,3 +79,12 @@ def test_what_is_kept_of_a_span_is_what_is_stamped_within_in_order():
     wave.keep_sorted(T0, T0 + 3000)
     assert wave.value == [1.0, 2.0, 3.0]
     assert np.diff(wave.time).tolist() == [1000, 1000]
+
+
+def test_what_waited_in_the_queues_of_several_items_is_one_batch_in_order_of_time():
+    queues = [
+        (tag, data(float(at), T0 + at * 1000)) for tag, at in ((1, 0), (1, 2), (2, 1), (2, 2))
+    ]
+    batch = wave_of(*queues).samples("plc", meant=lambda _, value, status: (value, status))
+    assert batch.tag.tolist() == [1, 2, 1, 2]
+    assert batch.value.tolist() == [0.0, 1.0, 2.0, 2.0]

@@ -27,8 +27,8 @@ async def nobody(_position):
 async def life(made, broker, *messages, samples):
     """Take messages until so many samples have come, and acknowledge none."""
     async with plants.serving(made) as running:
-        await until(lambda: running.service._intakes)
-        source = running.service._intakes[0].source
+        await until(lambda: running.service.supervisors)
+        source = running.service.supervisors["rig"].source
         source.accepted = nobody
         await until(lambda: source.status()["connected"])
         await asyncio.to_thread(brokers.publish, broker, *messages)
@@ -65,8 +65,8 @@ async def test_what_a_broker_forgot_was_published_within_a_recorded_gap(tmp_path
     with mosquitto(tmp_path) as broker:
         made = living.plant(tmp_path / "plant", broker, assets=1)
         async with plants.serving(made) as running:
-            await until(lambda: running.service._intakes)
-            source = running.service._intakes[0].source
+            await until(lambda: running.service.supervisors)
+            source = running.service.supervisors["rig"].source
             await until(lambda: source.status()["connected"])
             published = []  # when each row was, ns: not before, not after
 

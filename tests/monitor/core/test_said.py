@@ -42,6 +42,18 @@ def restored(pipeline):
     return other
 
 
+def test_a_snapshot_from_before_any_of_this_was_kept_is_read():
+    pipeline = Pipeline(plan(kind()), {})
+    stepped(pipeline, samples((0, 1.0, 1.0), (0, 3.5, 1.0)))
+    tree = pipeline.snapshot()
+    for name in ("gaps", "marks", "unit_changed", "forced", "outrun", "repeats_forgotten"):
+        del tree[name]
+    del tree["kinds"]["k"]["settling"]
+    other = Pipeline(plan(kind()), {})
+    other.restore(tree)
+    assert other.status() == pipeline.status()
+
+
 @pytest.mark.parametrize("word", ["gap", "overflow", "filled"])
 def test_what_a_source_says_is_missing_or_filled_is_a_result_and_counted(word):
     pipeline = Pipeline(plan(kind()), {})

@@ -15,7 +15,7 @@ from monitor.state.store import Store
 
 
 def test_mqtt_names_each_state_as_the_step_counts_it():
-    assert list(STATES) == [state.name.lower() for state in sorted(ScoreState)]
+    assert list(STATES.values()) == [state.name.lower() for state in sorted(ScoreState)]
 
 
 @pytest.mark.broker
