@@ -59,9 +59,9 @@ FAULTS: dict[str, Fault] = {
         )
         for peer, title in PEERS.items()
     },
-    "network_mqtt": Fault("link down, packets dropped, delayed: MQTT", 6, "no loss"),
+    "network_mqtt": Fault("link down, packets dropped, delayed: MQTT", 12, "no loss"),
     "network_opcua": Fault(
-        "link down, packets dropped, delayed: OPC UA", 6, "no loss, no dead subscription"
+        "link down, packets dropped, delayed: OPC UA", 12, "no loss, no dead subscription"
     ),
     "poison": Fault("poison payloads, six decoders", 600_000, "no crash, each rejection counted"),
     "disk_full": Fault("disk full, then freed", 1, "nothing accepted is lost"),
