@@ -91,6 +91,15 @@ Seconds: half of them are at most / 95 of 100 are at most / the longest. *Notice
 until `source_connected` is false. *Back*: from the moment the peer answers again until its first
 sample is stored; of Watchkeeper itself, from its start to its first new result."""
 
+GROWTHS = {
+    "memory_growth": "growth: of memory, a share",
+    "files_growth": "of open files",
+    "lag_growth_s": "of lag, s",
+}
+LOAD = """\
+What grew in the last three quarters of the time: the slope of the straight line that fits best,
+times its length. The lag is the age of the oldest input that has no stored result yet."""
+
 
 def percentile(times: Sequence[float], share: float) -> float:
     """The smallest time that so large a share of all does not exceed."""
@@ -183,7 +192,21 @@ def page(results: Mapping[str, Any]) -> str:
             TIMES,
             table(("fault", "noticed", "back"), times),
         ]
+    loads = [unit["figures"] for unit in units.values() if "memory_growth" in unit["figures"]]
+    loads = [figures for figures in loads if figures["times"]]  # others were too short to judge
+    if loads:
+        head = ("minutes", "samples a second", "lag, s", "memory, MB", *GROWTHS.values())
+        rows = [load(figures) for figures in loads]
+        parts += ["## Hours of load", LOAD, table(head, rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def load(figures: Mapping[str, Any]) -> list[str]:
+    """A row of the table of loads."""
+    (rate,), (lag,), (memory,) = (figures[one] for one in ("a_second", "lag_s", "memory_mb"))
+    grown = (figures[name][0] for name in GROWTHS)
+    shown = [f"{figures['times']:.0f}", f"{rate:,.0f}", f"{lag:.2f}", f"{memory:,.0f}"]
+    return [*shown, *(f"{one:+.3f}" for one in grown)]
 
 
 def read() -> dict[str, Any]:

@@ -137,6 +137,6 @@ def test_the_entry_points_of_a_newcomer_are_there_and_can_be_run() -> None:
     for name in (".ci/run", "scripts/bootstrap", "scripts/debian-install", "scripts/test-servers"):
         assert (ROOT / name).stat().st_mode & 0o111, f"{name} cannot be executed"
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("help", ".venv", "demo", "servers", "test", "fast", "bench", "clean"):
+    for target in ("help", ".venv", "demo", "servers", "test", "faults", "fast", "bench", "clean"):
         assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -380,8 +380,8 @@ async def test_a_sink_that_takes_nothing_is_said_once_and_holds_up_no_other(bad,
         made.settings["sinks"]["other"] = case.settings
         async with plants.serving(made.save()) as running:
             backlog = Outbox(running.database).backlog
-            await until(lambda: running.service._deliveries)
-            tried = tries(running.service._deliveries[1].sink)
+            await until(lambda: [*running.service.deliveries])
+            tried = tries([*running.service.deliveries][1].sink)
             await until(lambda: running.status["frames"] == TICKS)
             await until(lambda: running.status["backlog"]["inbox"] == 0)
             await until(lambda: len(tried) >= ATTEMPTS and backlog("other").items >= 4)

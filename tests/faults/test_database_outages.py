@@ -56,7 +56,7 @@ async def put_through(folder, outages, figures, tell):
                 await reading(running, "rig")
                 await until(lambda: influx.query("SHOW SERIES", "plant"))
                 for outage in outages(influx):
-                    felt = await suffer(running, running.service._deliveries[1], outage)
+                    felt = await suffer(running, [*running.service.deliveries][1], outage)
                     add(figures, felt)
                     tell(f"noticed {felt.detected_s}, back after {felt.recovered_s:.2f} s")
                 sent = await asyncio.to_thread(machines.stop)

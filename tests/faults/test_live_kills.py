@@ -20,7 +20,7 @@ import pytest
 from standardwebhooks import Webhook
 from support import brokers, killing, plants
 from support.brokers import Mosquitto
-from support.killing import Executioner
+from support.killing import Executioner, some_time
 from support.outcomes import scaled
 from support.plants import CHANNELS, SECOND, START, Outcome, Plant
 from support.receivers import Receiver, receiving
@@ -208,7 +208,7 @@ def test_a_service_killed_at_any_moment_loses_nothing_and_tells_all_in_order(
     chance = np.random.default_rng(number)
     with edged as one:
         with one.publishing(ROUND * 0.4):
-            figures |= executioner.kill_at_work(one.made, chance, kills=ROUND, span_s=0.6)
+            figures |= executioner.kill_at_work(one.made, ROUND, some_time(chance, 0.6))
         assert figures["times"] == ROUND
         assert not executioner.run(one.made.file, tick=LAST).killed
         compare(one, calm)

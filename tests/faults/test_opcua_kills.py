@@ -97,7 +97,7 @@ def test_each_sample_is_stored_or_lies_in_a_gap_however_often_the_service_is_kil
         player.start()
         for point in POINTS:
             assert executioner.run(made.file, point, int(chance.integers(2, 6)))[0], point
-        figures |= executioner.kill_at_work(made, chance, kills=KILLS, span_s=1.0)
+        figures |= executioner.kill_at_work(made, KILLS, killing.some_time(chance, 1.0))
         assert figures["times"] == KILLS
         player.stop()
         tick = player.last // SECOND * SECOND + SECOND  # vouched for: all samples have come by then

@@ -82,4 +82,10 @@ def test_the_page_adds_what_passed_and_names_what_failed():
     assert "| mosquitto killed | 12 |  | 12 |" in page
     assert "| mosquitto killed |  | 2.00 / 3.00 / 3.00 |" in page
     assert "- `c`: it was lost" in page
-    assert page.count("not run yet") == len(SCRIPT["FAULTS"]) - 1
+    assert "Hours of load" not in page
+    grown = {"memory_growth": [0.0101], "files_growth": [0.0], "lag_growth_s": [-0.25]}
+    soak = {"times": 120.0, "a_second": [5300.2], "lag_s": [0.034], "memory_mb": [212.4], **grown}
+    units["d"] = {**outcomes.asdict(ONE), "fault": "soak", "figures": soak}
+    page = SCRIPT["page"]({"machine": machine, "command": "make faults", "units": units})
+    assert "| 120 | 5,300 | 0.03 | 212 | +0.010 | +0.000 | -0.250 |" in page
+    assert page.count("not run yet") == len(SCRIPT["FAULTS"]) - 2

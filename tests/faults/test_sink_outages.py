@@ -102,7 +102,7 @@ async def test_a_database_that_was_away_has_every_point_of_the_store(tmp_path, h
                 await until(lambda: influx.query("SHOW SERIES", "plant"))
                 for name, outage in outages.items():
                     async with away(outage):
-                        await until(lambda: running.service._deliveries[1].reason)
+                        await until(lambda: [*running.service.deliveries][1].reason)
                         waits = outbox.backlog("db").items
                         assert waits
                     back = time.monotonic()
@@ -179,7 +179,7 @@ async def test_a_receiver_that_was_away_gets_every_message_of_each_alarm_in_orde
                     await until(lambda taken=taken: len(receiver.taken) > taken)
                     async with away(outage):
                         await until(lambda: outbox.backlog("hook").items)
-                        await until(lambda: running.service._deliveries[1].reason)
+                        await until(lambda: [*running.service.deliveries][1].reason)
                     back = time.monotonic()
                     await until(lambda: not outbox.backlog("hook").items, limit_s=BACK_S)
                     logger.info(

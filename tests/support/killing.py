@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -68,17 +69,24 @@ LIVE = tuple(name for name in PAIRS if name != "message rename")  # and brokers 
 class Fate:
     """Counts the passes of every point, and ends the process at one of them."""
 
-    def __init__(self, point: str | None, at: int, first: Callable[[], None]) -> None:
-        """``first`` is called when the first results are stored."""
+    def __init__(
+        self, point: str | None, at: int, linger_s: float, first: Callable[[], None]
+    ) -> None:
+        """``linger_s``: how long it lives on. ``first``: when the first results are stored."""
         self.passed: Counter[str] = Counter()
         self._point, self._at, self._first = point, at, first
+        self._end = threading.Timer(linger_s, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        self._end.daemon = True
 
     def passes(self, point: str) -> None:
         self.passed[point] += 1
         if point == "results committed" and self.passed[point] == 1:
             self._first()
         if point == self._point and self.passed[point] == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self._end.interval:
+                self._end.start()
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def wrap(self) -> None:
         """Put every point in place."""
@@ -172,7 +180,10 @@ def fork(order: dict[str, Any], alone: Callable[[], None]) -> dict[str, Any]:
     def tell(**words: Any) -> None:
         os.write(there, json.dumps(words).encode() + b"\n")
 
-    fate = Fate(order["point"], order["at"], lambda: tell(first_s=time.monotonic() - began))
+    def first() -> None:
+        tell(first_s=time.monotonic() - began)
+
+    fate = Fate(order["point"], order["at"], order["linger_s"], first)
     child = os.fork()
     if not child:
         alone()
@@ -217,15 +228,17 @@ class Executioner:
         at: int = 0,
         *,
         after_s: float | None = None,
+        linger_s: float = 0.0,
         tick: int | None = None,
     ) -> Life:
-        """Let a service live.
+        """Let a service live: until a pass of a point, and ``linger_s`` more; or for ``after_s``.
 
         It is stopped once all assets have come to ``tick`` and the outbox is empty; None: never.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"file": str(file), "point": point, "at": at, "after_s": after_s, "tick": tick}
+        order = {"file": str(file), "point": point, "at": at, "linger_s": linger_s}
+        order |= {"after_s": after_s, "tick": tick}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
@@ -233,28 +246,34 @@ class Executioner:
         return Life(answer["code"] != 0, answer["passed"], answer["first_s"])
 
     def kill_at_work(
-        self, made: Plant, chance: np.random.Generator, *, kills: int, span_s: float
+        self, made: Plant, kills: int, moment: Callable[[int], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Kill a plant's service so often at random, each time after it has stored something new.
+        """Kill a plant's service so often, each time after it has stored something new.
 
-        ``span_s`` is the longest life at first; lives that stored nothing make it longer. Ends
-        early where the service ends. How often it was killed, how long it took to store something
-        new again, and how many records it had to step once more.
+        ``moment``: when, as ``run`` takes it; told how many lives have stored nothing. Ends early
+        where the service ends. How often it was killed, how long it took to store something new
+        again, and how many records it had to step once more.
         """
         found: dict[str, Any] = {"times": 0, "recovered_s": [], "replayed": []}
+        idle = 0
         while found["times"] < kills:
             done, snapshot = reached(made.data)
-            life = self.run(made.file, after_s=float(chance.uniform(0.2, 1.0)) * span_s)
+            life = self.run(made.file, **moment(idle))
             if not life.killed:
                 break
             if reached(made.data)[0] == done:
-                span_s *= 1.5
+                idle += 1
                 continue
             found["times"] += 1
             if found["times"] > 1:
                 found["recovered_s"].append(life.first_s)
                 found["replayed"].append(done - snapshot)
         return found
+
+
+def some_time(chance: np.random.Generator, longest_s: float) -> Callable[[int], dict[str, Any]]:
+    """A life of random length; lives that stored nothing make it longer."""
+    return lambda idle: {"after_s": float(chance.uniform(0.2, 1.0)) * longest_s * 1.5**idle}
 
 
 def reached(folder: Path) -> tuple[int, int]:

@@ -61,14 +61,17 @@ async def reading(running: Serving, source: str) -> Supervisor:
 async def suffer(running: Serving, source: Supervisor, outage: Outage) -> Felt:
     """Go through an outage, in which the machines go on sending; fails where it does not end."""
     await asyncio.sleep(outage.after_s)
-    began, detected = time.monotonic(), None
+    began, detected, ending = time.monotonic(), None, None
     await asyncio.to_thread(outage.begin)
-    while (since := time.monotonic() - began) < outage.lasts_s:
+    while ending is None or not ending.done():
+        since = time.monotonic() - began
         if detected is None and not connected(source):
             detected = since
+        if ending is None and since >= outage.lasts_s:
+            ending = asyncio.create_task(asyncio.to_thread(outage.end))
         assert not running.task.done()
         await asyncio.sleep(LOOK_S)
-    await asyncio.to_thread(outage.end)
+    await ending
     back, wall = time.monotonic(), time.time_ns()
     async with asyncio.timeout(BACK_S):
         while not (connected(source) and (source._sampled or 0) > wall):

@@ -24,7 +24,7 @@ MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 MOST_AT_ONCE = 50  # ticks of a lane, before another lane has its turn
 LONGEST_SLEEP_S = 0.02  # acknowledgements are written down at least this often
 REPORT_S = 0.5
-LINGER_S = 1.0  # that the OPC UA server stays after the last value: clients fetch it
+LINGER_S = 3.0  # that the OPC UA server stays after the last value: clients fetch it
 PATIENCE_S = 10.0  # how long the broker may take to acknowledge the rest at the end
 
 
