@@ -299,6 +299,13 @@ async def test_a_bug_of_a_connector_is_a_failure_of_that_source_alone(world, tmp
     assert world.accepted == ["1"]
 
 
+async def test_a_source_that_ends_without_a_word_is_lost(tmp_path, caplog):
+    async with supervised(World([sample(1)], [ENDED]), tmp_path, time=HeldTime()) as found:
+        await over(found)
+    (said,) = told(caplog)
+    assert said.endswith("source m: it ended, and did not say so.")
+
+
 async def test_a_bug_is_logged_with_its_traceback_once(tmp_path, caplog):
     world = World([ENDED], door=[*[ValueError("oops")] * 3, None])
     async with supervised(world, tmp_path, time=HeldTime()) as found:
