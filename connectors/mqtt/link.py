@@ -133,11 +133,11 @@ class Link:
         Those that stay are not touched. Nothing, once the link is gone.
         """
         wanted, before = set(topics), self._topics
-        self._topics = wanted
-        self._given_up -= wanted
         pump = self._pump
         if pump is None or not self.is_open or wanted == before:
             return
+        self._topics = wanted
+        self._given_up -= wanted
         new = [topic for topic in topics if topic not in before]
         old = before - wanted
         self._given_up |= old

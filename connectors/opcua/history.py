@@ -15,7 +15,7 @@ from typing import Any
 
 from asyncua import ua
 
-from connectors.batch import Flag, Notice, NoticeKind
+from connectors.batch import BAD_NO_DATA, Flag, Notice, NoticeKind
 from connectors.opcua.link import ENDS, Facts, Link
 from connectors.opcua.progress import Span
 from connectors.opcua.settings import Settings
@@ -30,7 +30,6 @@ SHORTEST_NS = 10_000_000
 MOST_SPANS = 50  # waiting: more are taken together, positions stay small
 TRIES = 3
 READABLE = 0x04  # of AccessLevel: HistoryRead; Part 3, 5.6.2
-BAD_NO_DATA = 0x809B_0000  # an answer, too: nothing happened
 BEGINNING = datetime(1971, 1, 1, tzinfo=UTC)  # before all history, and no "not said" as 1601 is
 MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -273,6 +272,7 @@ class History:
 
 
 def _is_answer(result: Any) -> bool:
+    """Whether it tells what happened; BadNoData says that nothing did."""
     return bool(result.StatusCode.is_good()) or result.StatusCode.value == BAD_NO_DATA
 
 

@@ -56,6 +56,7 @@ class Listening:
         self._meanings, self._totals = meanings, totals
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
         self._first: list[Batch] = []
+        self._coming: list[Subscription] = []  # being made: they may be heard before they are whole
         self._unheard: set[Subscription] = set()  # taken over, and silent since
         self.in_vain = 0  # the start of a run of the server that hands over and sends nothing then
         self._most = 1 << 16  # publish requests that the server takes
@@ -175,9 +176,13 @@ class Listening:
                     await one.retune(self._link, facts, tags)
                     continue
                 one = Subscription(self._source, self._settings, rate, tags)
-                await one.create(self._link, facts)
                 one.vouched = self.waves.until
-                self.subscriptions.append(one)
+                self._coming = [one]
+                try:
+                    await one.create(self._link, facts)
+                    self.subscriptions.append(one)
+                finally:
+                    self._coming = []
             for one in have.values():
                 self.subscriptions.remove(one)
                 self._unheard.discard(one)
@@ -265,7 +270,7 @@ class Listening:
     def _messages(self, answered: Iterable[asyncio.Task[ua.PublishResponse]]) -> list[Answer]:
         """What was answered; an answer that is an error is what nothing comes after."""
         messages = []
-        known = {one.id: one for one in self.subscriptions}
+        known = {one.id: one for one in (*self.subscriptions, *self._coming)}
         for request in answered:
             try:
                 with readable():

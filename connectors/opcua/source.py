@@ -1,9 +1,9 @@
 """An OPC UA server as a source: opens, hands on what is heard, acknowledges, closes.
 
 ``settings`` and ``nodes`` say what is wanted, ``link`` is the session, ``subscription`` one rate
-class on the server, ``listening`` asks and hands on, ``waves`` makes batches of what comes,
-``values`` columns of a wave, ``history`` reads what was missed, ``units`` judges what values mean,
-``progress`` is where to go on.
+class on the server, ``listening`` asks and listens, ``order`` says what is handed on when,
+``waves`` makes batches of what comes, ``values`` columns of a wave, ``history`` reads what was
+missed, ``units`` judges what values mean, ``progress`` is where to go on.
 """
 
 import asyncio
@@ -55,9 +55,7 @@ class Source:
         self._settings, self._tags = settings, tags
         self._totals: Counter[str] = Counter()
         self._opened = 0
-        self._in_vain = (
-            0  # the start of a run of the server that hands over, and then sends nothing
-        )
+        self._in_vain = 0  # the start of a run of the server: see Listening.in_vain
         self._meanings: Meanings | None = None
         self._link: Link | None = None
         self._listening: Listening | None = None

@@ -94,7 +94,7 @@ class Calls:
         if task.done():
             return
         task.cancel()
-        task.add_done_callback(_seen)
+        task.add_done_callback(seen)
         await asyncio.wait((task,), timeout=LET_GO_S)
         if not task.done():
             self.hung = True
@@ -107,7 +107,7 @@ class Calls:
             await call()
 
 
-def _seen(task: asyncio.Task[None]) -> None:
-    """Nobody waits for it any more; asyncio need not speak of its error."""
-    if not task.cancelled():
-        task.exception()
+def seen(future: asyncio.Future[Any]) -> None:
+    """Whoever still waits looks at its error, if there is one; asyncio need not speak of it."""
+    if not future.cancelled():
+        future.exception()

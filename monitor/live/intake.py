@@ -8,17 +8,16 @@ the supervisor's.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from connectors.contract import Batch, ConnectorError, LostError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
-from monitor.live.calls import FaultyError, bugs_named
+from monitor.live.calls import FaultyError, bugs_named, seen
 from monitor.live.clock import Clock
 from monitor.live.threads import submitted
 from monitor.state.database import Transaction
@@ -31,6 +30,7 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT = 8  # batches of one source on their way to the disk: enough to fill a group commit
 BEHIND_BYTES = 1 << 20  # of journal that the step may be behind: more would only wait on the disk
 ACCEPTED_S = 30.0  # for accepted(), which only takes note: more is a hang
+AGAIN_S = 5.0  # between two tries while the disk takes nothing: queues at the peers fill meanwhile
 LOOK_S = 0.02  # how often to look whether the step has caught up: as long as it steps at once
 
 
@@ -66,12 +66,6 @@ class Behind:
         return self._bytes > self._bound
 
 
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Whoever waits looks at the error, if there is one; asyncio need not speak of it."""
-    if not future.cancelled():
-        future.exception()
-
-
 def _is_past(number: Future[int], reached: int) -> bool:
     """Whether a record was stepped, or will never be: it was not stored."""
     if not number.done():
@@ -100,6 +94,7 @@ class Desk:
     clock: Clock
     behind: Behind
     committed: Callable[[], None]  # called, in the event loop, whenever the journal has grown
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep  # s, between two tries to write
 
 
 class Intake:
@@ -142,12 +137,12 @@ class Intake:
         """
         name = self._source.name
         coming = asyncio.ensure_future(anext(batches, None))
-        coming.add_done_callback(_seen)
+        coming.add_done_callback(seen)
         self._asking = True
         try:
             while waiting and not coming.done():
                 stored = asyncio.wrap_future(waiting[0].future)
-                stored.add_done_callback(_seen)
+                stored.add_done_callback(seen)
                 await asyncio.wait((coming, stored), return_when=asyncio.FIRST_COMPLETED)
                 if stored.done():
                     await self._acknowledge(waiting)
@@ -168,7 +163,8 @@ class Intake:
         while waiting and self._desk.behind.too_far:
             await self._acknowledge(waiting)
         await self._desk.behind.room()
-        row = encode(Record(self._desk.clock.now(), batch))
+        with bugs_named(self._source.name):  # a field that cannot be stored
+            row = encode(Record(self._desk.clock.now(), batch))
         before = waiting[-1].future if waiting else None
         waiting.append(_InFlight(batch, row, await self._submit(row, before)))
         while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].future.done()):
@@ -188,7 +184,7 @@ class Intake:
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
         """Wait until the first is committed, then tell; while the disk takes nothing, try again."""
-        backoff = Backoff()
+        backoff = Backoff(longest_s=AGAIN_S)
         while True:
             first = waiting[0]
             try:
@@ -196,7 +192,7 @@ class Intake:
                 break
             except StorageError as error:
                 self._hold(str(error))
-                await asyncio.sleep(backoff.next_s())
+                await self._desk.sleep(backoff.next_s())
             before = None
             for one in waiting:  # none of them was committed after the first was not
                 one.future = before = await self._submit(one.row, before)

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,7 +85,7 @@ class Supervisor:
         self.restarts = self.rebuilds = self.watchdog = 0
         self._desk, self._changed, self._now, self._sleep = desk, changed, now, sleep
         self._allowance = Allowance(per_minute=PER_MINUTE, saved=SAVED, now=now)
-        self._totals: dict[str, float] = defaultdict(float)  # counted by sources that are gone
+        self._totals: dict[str, float] = {}  # counted by sources that are gone
         self._sampled: int | None = None  # ns, wall time when its last samples were received
         self._heard: int | None = None  # the same, or a word that nothing had changed
         self._stop = asyncio.Event()
@@ -179,7 +178,7 @@ class Supervisor:
         self.desired = Desired.STOPPED
         self._stop.set()
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)  # whoever waits may be cancelled: it ends nevertheless
 
     async def replace(self, assignment: Assignment) -> None:
         """Watch this instead; what was watched before is closed first.
@@ -198,20 +197,22 @@ class Supervisor:
         Raises RefusedError where a tag is none of this source's, and what ``assignment.make``
         raises; nothing has changed then.
         """
-        if self._intake is not None and isinstance(self.source, Retunable):
+        source = self.source
+        if self._intake is not None and isinstance(source, Retunable):
             try:
                 async with asyncio.timeout(OPEN_S):
                     with bugs_named(self.name):
-                        await self.source.retune(tags)
+                        await source.retune(tags)
             except RefusedError:
                 raise
             except (ConnectorError, TimeoutError) as error:
                 logger.warning("Source %s is opened anew for other tags: %s", self.name, error)
             else:
-                self._silent &= set(assignment.tags)
-                self._silent |= set(assignment.tags) - set(self.assignment.tags)
-                self.assignment = assignment
-                return
+                if source is self.source:  # else it was made anew meanwhile, for the tags of before
+                    self._silent &= set(assignment.tags)
+                    self._silent |= set(assignment.tags) - set(self.assignment.tags)
+                    self.assignment = assignment
+                    return
         await self.replace(assignment)
 
     # ---- its life --------------------------------------------------------------------------------
@@ -406,14 +407,13 @@ class Supervisor:
     def _peer(self) -> PeerStatus:
         """What the source says of itself; its totals go on where the source before it ended."""
         try:
-            said = dict(self.source.status())
+            return {
+                name: value if isinstance(value, str) else value + self._totals.get(name, 0)
+                for name, value in self.source.status().items()
+                if isinstance(value, str) or math.isfinite(value)
+            }
         except Exception as error:  # noqa: BLE001 - it may not spoil what is said of the others
             return {"status": f"failed: {type(error).__name__}: {error}"}
-        return {
-            name: value + self._totals[name] if not isinstance(value, str) else value
-            for name, value in said.items()
-            if isinstance(value, str) or math.isfinite(value)
-        }
 
     def _keep_totals(self) -> None:
         for name, value in self._peer().items():

@@ -303,6 +303,29 @@ async def test_other_tags_are_taken_while_it_runs_and_those_that_stay_miss_nothi
             assert values(await take(one, 1)) == [503]
 
 
+async def test_tags_that_change_while_a_link_is_being_opened_are_subscribed_with_it(
+    tmp_path, monkeypatch
+):
+    ask, asking = WiredClient.ask_for, threading.Event()
+
+    def slowly(client, topics):
+        asking.wait(5)
+        return ask(client, topics)
+
+    monkeypatch.setattr(WiredClient, "ask_for", slowly)
+    with mosquitto(tmp_path) as broker:
+        one = source(broker, "a")
+        opening = asyncio.create_task(one.open(resume=None))
+        await until(lambda: one._link is not None)
+        await one.retune([TagRef(id=1, address="b")])
+        asking.set()
+        await opening
+        await published(broker, *timed(1, topic="b"))
+        async with asyncio.timeout(10):
+            assert values(await take(one, 1)) == [1]
+        await one.close()
+
+
 async def test_a_change_of_tags_does_not_wait_for_a_link_that_is_gone(tmp_path):
     with mosquitto(tmp_path) as broker:
         one = source(broker)

@@ -18,10 +18,13 @@ from support.opcua import (
     take,
     values,
 )
+from support.plants import until
 from support.servers import free_port, started
 
 from connectors.batch import Flag, NoticeKind, Samples
 from connectors.contract import LostError, NotReadyError, RefusedError, Retunable, TagRef, Watched
+from connectors.opcua.link import Link
+from connectors.opcua.listening import Listening
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(90)]
 
@@ -139,6 +142,36 @@ async def test_a_tag_of_another_rate_gets_a_subscription_and_an_empty_one_goes(f
     assert one.id != before
     assert one.publishing_ms == 100
     assert values(taken, 1) == []
+    await plant.close()
+
+
+async def test_what_is_heard_of_a_subscription_before_all_its_items_are_made_is_taken(
+    foreign, monkeypatch
+):
+    """A server that takes few items a call has sent the first values by the last call."""
+    server, (a, b, c) = foreign
+    rates = [{"address": f"*{name}", "publishing_ms": 100} for name in (b, c)]
+    plant = source(server.port, [a], rates=rates)
+    await plant.open(resume=None)
+    create, messages, heard = Link.create_items, Listening._messages, set()
+
+    def noted(listening, answered):
+        told = [one.result().Parameters for one in answered]
+        heard.update(one.SubscriptionId for one in told if one.NotificationMessage.NotificationData)
+        return messages(listening, answered)
+
+    async def created(link, subscription, items):
+        made = await create(link, subscription, items)
+        await until(lambda: subscription in heard)
+        return made
+
+    monkeypatch.setattr("connectors.opcua.link.ITEMS_PER_CALL", 1)
+    monkeypatch.setattr(Listening, "_messages", noted)
+    monkeypatch.setattr(Link, "create_items", created)
+    reading = asyncio.create_task(take(plant, lambda some: values(some, 2) and values(some, 3)))
+    await plant.retune(refs([a, b, c]))
+    taken = await reading
+    assert notices(taken, NoticeKind.GAP) == []
     await plant.close()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+import numpy as np
 import pytest
 from support.plants import HeldClock, until
 from support.sources import (
@@ -280,17 +281,21 @@ def cancelled():
     raise asyncio.CancelledError
 
 
+unstorable = Notice(source="m", kind=NoticeKind.REJECTED, reason="x", count=np.int64(2))
+
+
 @pytest.mark.parametrize(
     "world",
     [
         World([sample(1), ENDED], door=[ValueError("oops"), None]),
         World([sample(1), KeyError("oops")], [ENDED]),
         World([sample(1), "oops"], [ENDED]),
+        World([sample(1), unstorable], [ENDED]),
         World([sample(1)], [ENDED]),
         World([sample(1), cancelled], [ENDED]),
         World([sample(1), ENDED], door=[cancelled, None]),
     ],
-    ids=["open", "batches", "no batch", "ends", "cancelled", "cancelled at the door"],
+    ids=["open", "batches", "no batch", "unstorable", "ends", "cancelled", "cancelled at the door"],
 )
 async def test_a_bug_of_a_connector_is_a_failure_of_that_source_alone(world, tmp_path):
     async with supervised(world, tmp_path) as found:
@@ -324,10 +329,18 @@ async def test_a_bug_in_accepted_is_a_failure_of_that_source_alone(tmp_path):
     assert world.resumed == [None, "1"]
 
 
-async def test_a_source_that_cannot_say_how_it_stands_spoils_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (lambda: 1 / 0, "failed: ZeroDivisionError: division by zero"),
+        (lambda: {"level": None}, "failed: TypeError: must be real number, not NoneType"),
+    ],
+    ids=["raises", "says what is no number"],
+)
+async def test_a_source_that_cannot_say_how_it_stands_spoils_nothing(status, said, tmp_path):
     async with supervised(World([hang]), tmp_path) as found:
-        found.source.status = lambda: 1 / 0
-        assert standing(found).peer == {"status": "failed: ZeroDivisionError: division by zero"}
+        found.source.status = status
+        assert standing(found).peer == {"status": said}
 
 
 async def test_a_bug_of_ours_is_not_taken_for_one_of_the_source(tmp_path, monkeypatch):
@@ -489,3 +502,49 @@ async def test_tags_that_a_source_refuses_change_nothing(tmp_path):
         with pytest.raises(RefusedError):
             await found.retune(assignment(world.make), [])
         assert (found.assignment, found.state) == (before, "running")
+
+
+async def test_a_source_that_is_made_anew_while_it_is_retuned_is_made_for_the_new_tags(tmp_path):
+    cut = asyncio.Event()
+
+    async def gone():
+        await cut.wait()
+        raise lost()
+
+    world, other = World([sample(1), gone], [hang], closing=ValueError("oops")), World([hang])
+    async with supervised(world, tmp_path, a=1) as found:
+        await until(lambda: world.accepted)
+
+        async def retune(_tags):
+            cut.set()
+            await until(lambda: world.made == 2)
+
+        found.source.retune = retune
+        await found.retune(assignment(other.make, b=2), [TagRef(id=2, address="y")])
+        await until(lambda: other.made == 1 and found.state == "silent")
+        assert found.source.world is other
+        assert standing(found).silent == ("b",)
+
+
+async def test_whoever_asks_for_a_stop_may_be_cancelled_and_the_source_is_closed_nevertheless(
+    tmp_path,
+):
+    closing, end, closed = asyncio.Event(), asyncio.Event(), []
+
+    async def slowly():
+        closing.set()
+        await end.wait()
+        closed.append(True)
+
+    world = World([sample(1), hang], closing=slowly)
+    async with supervised(world, tmp_path) as found:
+        await until(lambda: world.accepted)
+        replacing = asyncio.create_task(found.replace(assignment(world.make)))
+        await closing.wait()
+        replacing.cancel()
+        await asyncio.wait((replacing,))
+        end.set()
+        await found.stop()
+        assert closed == [True]
+        assert world.made == 2
+        assert len(world.openings) == 1
