@@ -5,7 +5,7 @@ Read from what is stored, by a thread of its own: the service does not know that
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,12 +61,13 @@ def watching(folder: Path, *, zone: str) -> Iterator[None]:
 class Rates:
     """Samples a second of each source, from one look to the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._before: tuple[float, dict[str, int]] | None = None
 
     def of(self, found: dict[str, Any]) -> dict[str, float]:
         """What came since the look before; nothing at the first."""
-        now = time.monotonic()
+        now = self._now()
         received = {name: source["received"] for name, source in found["sources"].items()}
         before, self._before = self._before, (now, received)
         if before is None:

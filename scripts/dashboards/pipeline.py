@@ -38,7 +38,7 @@ def pipeline() -> Json:
     """Does data flow, and was anything lost?"""
     fates = ("received", "stored", "duplicate", "late", "rejected")
     accounted = " - ".join(f'"{name}"' for name in fates)
-    link = ("connected", "fresh", "sampled", "sample_age_s")
+    link = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
     sinks = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")
     service = ("ready", "alarms_open", "dropped", "dead_letters", "behind_s", "journal_bytes")
 
@@ -98,6 +98,7 @@ def pipeline() -> Json:
                     coloured("missing", thresholds=steps((None, RED), (0, GREEN), (1, RED))),
                     coloured("connected", mappings=said(YES_NO)),
                     coloured("fresh", mappings=said(YES_NO)),
+                    coloured("gaps", thresholds=steps((None, GREEN), (1, RED))),
                     only(
                         "sampled",
                         displayName="age counts",

@@ -183,7 +183,7 @@ def missing(fields: Fields) -> float:
 NOTE = ("reason", "asset", "class", "point", "transition", "who")
 ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "alarm_id")
 FATES = ("received", "stored", "duplicate", "late", "rejected")
-LINK = ("connected", "fresh", "sampled", "sample_age_s")
+LINK = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
 SINK = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")
 SERVICE = ("ready", "alarms_open", "dropped", "dead_letters", "behind_s", "journal_bytes")
 scored, told, health = (

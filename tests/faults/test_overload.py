@@ -12,6 +12,7 @@ from connectors.batch import Samples
 from connectors.points import Points
 from monitor.core.pipeline import Pipeline
 from monitor.live import service as service_room
+from monitor.live import setup as setup_room
 from monitor.live import stepper as stepper_room
 from monitor.live.clock import SystemClock
 from monitor.site import plant as rooms
@@ -96,7 +97,7 @@ async def test_memory_does_not_grow_with_what_waits_for_a_slow_step_and_an_absen
     }
     (made.folder / "token").write_text("none")
     made.settings["state"] = {"outbox_mb": 20.0}
-    monkeypatch.setattr(service_room, "PointMaker", ManyPoints)
+    monkeypatch.setattr(setup_room, "PointMaker", ManyPoints)
     monkeypatch.setattr(service_room, "FAREWELL_S", 0.0)
     monkeypatch.setattr(stepper_room, "TIDY_S", 0.1)
     step = Pipeline.step

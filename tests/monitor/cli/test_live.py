@@ -92,10 +92,9 @@ def test_an_asset_without_a_score_or_a_model_is_shown_without_one():
     assert "surprise" not in text
 
 
-def test_rates_are_of_what_came_since_the_look_before(monkeypatch):
+def test_rates_are_of_what_came_since_the_look_before():
     seconds = iter([10.0, 12.0])
-    monkeypatch.setattr("monitor.cli.live.time.monotonic", lambda: next(seconds))
-    rates = Rates()
+    rates = Rates(lambda: next(seconds))
     assert rates.of(summary({}, received=1000)) == {}
     assert rates.of(summary({}, received=1500)) == {"plc": 250.0}
 

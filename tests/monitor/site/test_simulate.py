@@ -265,7 +265,7 @@ async def test_a_server_that_was_killed_goes_on_with_its_history_and_the_ledger_
 
 
 @pytest.mark.broker
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_service_beside_it_has_stored_all_that_was_sent_over_both_protocols(tmp_path):
     with mosquitto(tmp_path) as broker:
         simulation = Simulation.of(
@@ -283,7 +283,7 @@ def test_a_service_beside_it_has_stored_all_that_was_sent_over_both_protocols(tm
         ):
             wait_for(lambda: stored_of_each(tmp_path) > 100, limit_s=60)
             machines.stop()
-            wait_for(lambda: not compare_folder(tmp_path)[0].lost)
+            wait_for(lambda: not compare_folder(tmp_path)[0].lost, limit_s=120)
             service.send_signal(signal.SIGTERM)
             _, err = service.communicate()
     assert service.returncode == 0, err
