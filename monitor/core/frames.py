@@ -30,7 +30,7 @@ from monitor.core.aggregate import (
     layers,
     ranges,
 )
-from monitor.core.missing import GapKind, SourceGap
+from monitor.core.missing import SourceGap
 from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
 from monitor.core.records import Gap
 from monitor.core.repeats import MOST_KNOWN, Repeats
@@ -246,10 +246,8 @@ class FrameBuilder:
             self._watermark_SA[s] = np.maximum(self._watermark_SA[s], until)
         self._vouched.add(Span(source, tags, since, until))
 
-    def missing(self, gap: SourceGap, *, received: int, now: int) -> None:
-        """The source said what is missing, or was read from history: that it vouches for."""
-        if gap.kind is GapKind.FILLED:
-            self.alive(gap.source, gap.since, gap.until, tags=gap.tags, received=received, now=now)
+    def missing(self, gap: SourceGap, *, received: int) -> None:
+        """The source said what is missing, or was read from history; it vouches beside it."""
         if gap.source in self.sources:
             self._vouched.gap(replace(gap, until=min(gap.until, received + self._ahead)))
 

@@ -123,7 +123,7 @@ def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now
             case Notice(kind=NoticeKind.ENDED):
                 frames.ended(notice.source)
             case _ if gap := said(notice, received=received):
-                frames.missing(gap, received=received, now=now)
+                frames.missing(gap, received=received)
             case _:
                 pass  # kept by the journal alone
 
