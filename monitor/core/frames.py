@@ -280,18 +280,15 @@ class FrameBuilder:
         groups = self._group(self._open.take(ripe))
         row, tick, fresh = self._grid(groups, limit_A, next_A)
         if not len(row):
+            if bool((last_A == NEVER).all()):  # else the next frame does it
+                self._forget(limit_A)
             return self._nothing, []
         frames = self._fill(groups, row, tick, fresh)
 
         self._open = self._open.take(~ripe)
         last = ends(row)
         self._last_A[row[last]] = tick[last]
-        begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
-        self._vouched.forget(
-            np.where(begun_A, self._last_A, limit_A) * self._tick,
-            self._held.time[:, self._channel_of_G],
-            self._held.ok[:, self._channel_of_G],
-        )
+        self._forget(limit_A)
         before = np.append([NEVER], tick)[:-1]
         starts = changes(row)
         before[starts] = last_A[row[starts]]
@@ -346,6 +343,15 @@ class FrameBuilder:
         """Of which time on repeats are told from late samples, in ns [n]."""
         floor: I64 = self._last_A[slot // len(self.tags)] * self._tick - self._remember
         return floor
+
+    def _forget(self, limit_A: I64) -> None:
+        """Let go of what was vouched for, as far as no frame will ask for it."""
+        begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
+        self._vouched.forget(
+            np.where(begun_A, self._last_A, limit_A) * self._tick,
+            self._held.time[:, self._channel_of_G],
+            self._held.ok[:, self._channel_of_G],
+        )
 
     def _hurried(self, limit_A: I64, row: Index, tick: I64) -> I64:
         """The limits, further on where too many samples wait; what comes for those is late."""

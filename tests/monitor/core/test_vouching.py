@@ -356,6 +356,17 @@ def test_of_very_many_gaps_the_oldest_become_one_and_nothing_is_known_through_an
     assert not grid.builder._vouched._gaps[0].tags
 
 
+def test_of_a_source_that_comes_and_goes_and_never_measures_nothing_is_remembered():
+    grid = Told()
+    for number in range(20):
+        grid.alive(10 * number, 10 * number + 5)
+        grid.say("gap", 10 * number + 5, 10 * number + 10)
+        grid.close()
+    vouched = grid.builder._vouched
+    assert len(vouched._spans) <= 2
+    assert len(vouched._gaps) <= 2
+
+
 def told_in_words(value, spans, gaps, now):
     """Until when a value sampled at ``value`` is known at ``now``, from the definition."""
     known = max([value, *(min(until, now) for since, until in spans if since < now)])
