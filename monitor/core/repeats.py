@@ -66,8 +66,8 @@ class Repeats:
                     kept.append((slot[recent], time[recent]))
             self._set(kept)
             self._kept = max(self._count, LEAST_KEPT)
-        over = self._count - self._most
-        if over > 0:
+        if self._count > self._most:  # an eighth at once: each time all are looked at
+            over = self._count - (self._most - self._most // 8)
             self.forgotten += over
             slot, time = (np.concatenate(column) for column in zip(*self._known, strict=True))
             self._set([(slot[over:], time[over:])])
