@@ -178,7 +178,7 @@ class NoticeKind(StrEnum):
     DEATH = "death"  # the source said it goes away
     OVERFLOW = "overflow"  # the peer dropped samples of `tags` from (since, until]
     UNIT_CHANGED = "unit_changed"  # the meaning of `tags` changed
-    FILLED = "filled"  # what a GAP said of (since, until] and `tags` was read from history
+    FILLED = "filled"  # what was missing of `tags` in (since, until] was read from history
     ENDED = "ended"  # nothing more will come
     REJECTED = "rejected"  # `count` samples could not be taken, for `reason`
 

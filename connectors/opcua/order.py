@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from connectors.batch import Samples
+from connectors.batch import NoticeKind, Samples
 from connectors.contract import Batch
 from connectors.opcua.history import History, Piece
 from connectors.opcua.link import Link, readable
@@ -141,6 +141,8 @@ class Order:
         if piece.wave.tag:
             batches.append(piece.wave.samples(self._source, meant=self._meanings.meant))
         batches += piece.filled
+        if self._settings.silence == "steady":  # and so it was in between
+            batches += [replace(one, kind=NoticeKind.ALIVE, reason="") for one in piece.filled]
         self._totals["replayed_total"] += len(piece.wave.tag)
         self._totals["filled_total"] += len(piece.filled)
         if batches:

@@ -30,7 +30,7 @@ from monitor.core.aggregate import (
     layers,
     ranges,
 )
-from monitor.core.missing import GapKind, SourceGap
+from monitor.core.missing import SourceGap
 from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
 from monitor.core.records import Gap
 from monitor.core.repeats import MOST_KNOWN, Repeats
@@ -246,10 +246,8 @@ class FrameBuilder:
             self._watermark_SA[s] = np.maximum(self._watermark_SA[s], until)
         self._vouched.add(Span(source, tags, since, until))
 
-    def missing(self, gap: SourceGap, *, received: int, now: int) -> None:
-        """The source said what is missing, or was read from history: that it vouches for."""
-        if gap.kind is GapKind.FILLED:
-            self.alive(gap.source, gap.since, gap.until, tags=gap.tags, received=received, now=now)
+    def missing(self, gap: SourceGap, *, received: int) -> None:
+        """The source said what is missing, or was read from history; it vouches beside it."""
         if gap.source in self.sources:
             self._vouched.gap(replace(gap, until=min(gap.until, received + self._ahead)))
 
@@ -282,18 +280,15 @@ class FrameBuilder:
         groups = self._group(self._open.take(ripe))
         row, tick, fresh = self._grid(groups, limit_A, next_A)
         if not len(row):
+            if bool((last_A == NEVER).all()):  # else the next frame does it
+                self._forget(limit_A)
             return self._nothing, []
         frames = self._fill(groups, row, tick, fresh)
 
         self._open = self._open.take(~ripe)
         last = ends(row)
         self._last_A[row[last]] = tick[last]
-        begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
-        self._vouched.forget(
-            np.where(begun_A, self._last_A, limit_A) * self._tick,
-            self._held.time[:, self._channel_of_G],
-            self._held.ok[:, self._channel_of_G],
-        )
+        self._forget(limit_A)
         before = np.append([NEVER], tick)[:-1]
         starts = changes(row)
         before[starts] = last_A[row[starts]]
@@ -348,6 +343,15 @@ class FrameBuilder:
         """Of which time on repeats are told from late samples, in ns [n]."""
         floor: I64 = self._last_A[slot // len(self.tags)] * self._tick - self._remember
         return floor
+
+    def _forget(self, limit_A: I64) -> None:
+        """Let go of what was vouched for, as far as no frame will ask for it."""
+        begun_A = self._last_A != NEVER  # an asset that has not will begin after its limit
+        self._vouched.forget(
+            np.where(begun_A, self._last_A, limit_A) * self._tick,
+            self._held.time[:, self._channel_of_G],
+            self._held.ok[:, self._channel_of_G],
+        )
 
     def _hurried(self, limit_A: I64, row: Index, tick: I64) -> I64:
         """The limits, further on where too many samples wait; what comes for those is late."""

@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from connectors.batch import Notice, NoticeKind
 
+# What sources say of themselves is kept no longer than this, in characters
+LONGEST_WORDS = 500
+
 
 class GapKind(StrEnum):
     """What is said of a span."""
@@ -63,7 +66,7 @@ def said(notice: Notice, *, received: int) -> SourceGap | None:
         since=since,
         until=until,
         tags=tuple(sorted(set(notice.tags))),
-        reason=notice.reason,
+        reason=notice.reason[:LONGEST_WORDS],
         received=received,
     )
 

@@ -29,7 +29,7 @@ from monitor.core.aggregate import Bool, Index, common
 from monitor.core.alarms import CLASSES, Alarms
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
-from monitor.core.missing import SourceGap, said
+from monitor.core.missing import LONGEST_WORDS, SourceGap, said
 from monitor.core.modes import RunStates
 from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
 from monitor.core.records import (
@@ -57,8 +57,7 @@ from monitor.core.vibration import feature_of, samples_of
 # no more is no clock that was set: sources stamp their records side by side, and commit in turn.
 LONGEST_STEP = 5 * SECOND
 
-# What sources say of themselves is counted by their own words: so many of them, and no longer ones.
-MOST_REASONS, LONGEST_WORDS = 50, 500
+MOST_REASONS = 50  # by which what a source rejects is counted, in its own words
 OTHER = "other"  # the reason of all further ones
 
 
@@ -123,7 +122,7 @@ def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now
             case Notice(kind=NoticeKind.ENDED):
                 frames.ended(notice.source)
             case _ if gap := said(notice, received=received):
-                frames.missing(gap, received=received, now=now)
+                frames.missing(gap, received=received)
             case _:
                 pass  # kept by the journal alone
 
@@ -470,7 +469,7 @@ class Pipeline:
         if notice.kind is NoticeKind.UNIT_CHANGED:
             names = [str(tag) for tag in notice.tags] or [ALL_TAGS]
             changed = self._changed.setdefault(notice.source, {})
-            changed.update(dict.fromkeys(names, notice.reason))
+            changed.update(dict.fromkeys(names, notice.reason[:LONGEST_WORDS]))
         gap = said(notice, received=received)
         if gap is None:
             return ()

@@ -52,8 +52,9 @@ class Repeats:
         asked = _pairs(slot, time)
         repeat[np.unique(asked, return_index=True)[1]] = False
         if self._known:
-            known = _pairs(*(np.concatenate(column) for column in zip(*self._known, strict=True)))
-            repeat |= np.isin(asked, known) & (time > self._floor(slot))
+            slots, times = (np.concatenate(column) for column in zip(*self._known, strict=True))
+            near = (times >= time.min()) & (times <= time.max())  # few: pairs are slow to sort
+            repeat |= np.isin(asked, _pairs(slots[near], times[near])) & (time > self._floor(slot))
         return repeat
 
     def _forget(self) -> None:
@@ -66,8 +67,8 @@ class Repeats:
                     kept.append((slot[recent], time[recent]))
             self._set(kept)
             self._kept = max(self._count, LEAST_KEPT)
-        over = self._count - self._most
-        if over > 0:
+        if self._count > self._most:  # an eighth at once: each time all are looked at
+            over = self._count - (self._most - self._most // 8)
             self.forgotten += over
             slot, time = (np.concatenate(column) for column in zip(*self._known, strict=True))
             self._set([(slot[over:], time[over:])])

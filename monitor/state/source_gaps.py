@@ -5,9 +5,11 @@ message takes one row, not one a message.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, Self
 
 from monitor.core.missing import GapKind, SourceGap, covered, parts
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
@@ -92,7 +94,7 @@ class SourceGaps:
         found = [
             part
             for gap in gaps
-            for part in parts(gap, fills.get(gap.source, ()))
+            for part in parts(gap, fills[gap.source].of(gap))
             if part.until > since and part.since < until
         ]
         return sorted(found, key=lambda part: (part.since, part.until, part.source))
@@ -104,7 +106,7 @@ class SourceGaps:
         for source in sorted({gap.source for gap in gaps}):
             mine = [gap for gap in gaps if gap.source == source]
             left = [
-                [part for part in parts(gap, fills.get(source, ())) if not part.filled]
+                [part for part in parts(gap, fills[source].of(gap)) if not part.filled]
                 for gap in mine
             ]
             found[source] = GapFigures(
@@ -132,7 +134,7 @@ class SourceGaps:
 
     def _told(
         self, source: str | None, since: int, until: int
-    ) -> tuple[list[SourceGap], dict[str, Sequence[SourceGap]]]:
+    ) -> tuple[list[SourceGap], dict[str, "_Fills"]]:
         """The gaps and overflows that reach into (since, until], and by source what was filled."""
         rows = self.database.query(
             f"SELECT {_COLUMNS} FROM source_gap"  # noqa: S608 - a constant
@@ -153,8 +155,26 @@ class SourceGaps:
             for row in rows
         ]
         gaps = [gap for gap in told if gap.kind is not GapKind.FILLED]
-        fills: dict[str, list[SourceGap]] = {}
+        fills: dict[str, list[SourceGap]] = {gap.source: [] for gap in gaps}
         for gap in told:
-            if gap.kind is GapKind.FILLED:
-                fills.setdefault(gap.source, []).append(gap)
-        return gaps, dict(fills)
+            if gap.kind is GapKind.FILLED and gap.source in fills:
+                fills[gap.source].append(gap)
+        return gaps, {name: _Fills.sorted(given) for name, given in fills.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fills:
+    """What was filled of one source, to be found by time: there are as many as there are gaps."""
+
+    fills: list[SourceGap]  # by where they begin
+    reached: list[int]  # how far they and those before them reach
+
+    @classmethod
+    def sorted(cls, fills: Iterable[SourceGap]) -> Self:
+        ordered = sorted(fills, key=lambda one: one.since)
+        return cls(ordered, list(accumulate((one.until for one in ordered), max)))
+
+    def of(self, gap: SourceGap) -> list[SourceGap]:
+        """Those that may fill something of a gap."""
+        first = bisect_right(self.reached, gap.since)
+        return self.fills[first : bisect_left(self.fills, gap.until, key=lambda one: one.since)]

@@ -290,7 +290,7 @@ class TestAgainstServers:
         first_live = kinds.index(0)
         (gap,) = notices(taken, NoticeKind.GAP)
         assert kinds[0] is NoticeKind.GAP
-        assert kinds[first_live - 1] is NoticeKind.FILLED
+        assert kinds[first_live - 2 : first_live] == [NoticeKind.FILLED, NoticeKind.ALIVE]
         assert gap.since == notices(stored, NoticeKind.ALIVE)[-1].until
         assert [n for n in replayed(taken) if 0 <= n < 100] == [float(n) for n in range(100)]
         assert len(replayed(taken)) <= 102  # those at its ends may come again, by tag and time
@@ -307,7 +307,9 @@ class TestAgainstServers:
         plant = peer.source()
         position, _ = await missed(plant, peer, range(60))
         await plant.open(resume=position)
-        first = await take(plant, lambda some: len(notices(some, NoticeKind.FILLED)) == 2)
+        first = await take(
+            plant, lambda some: len(notices(some, NoticeKind.FILLED)) == 2 and some[-1].position
+        )
         assert not is_filled(first)
         await plant.close()
         assert Position.read(last_position(first)).missed
@@ -344,6 +346,19 @@ class TestAgainstServers:
         kinds = [one.kind if isinstance(one, Notice) else int(one.flags[0]) for one in taken]
         order = [kinds.index(kind) for kind in (NoticeKind.GAP, NoticeKind.FILLED, 0)]
         assert order == sorted(order)  # what came with the news of the gap waited, too
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(90)
+async def test_where_silence_says_nothing_history_fills_a_gap_and_vouches_for_nothing():
+    peer = OfPlc()
+    position, _ = await missed(peer.source(), peer, [1, 2])
+    plant = peer.source(silence="unknown")
+    await plant.open(resume=position)
+    taken = await take(plant, is_filled)
+    await plant.close()
+    assert [n for n in replayed(taken) if n > 0] == [1.0, 2.0]
+    assert notices(taken, NoticeKind.ALIVE) == []
 
 
 @pytest.mark.broker

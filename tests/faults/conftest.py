@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config, items):
         return
     known, done = outcomes.known(), []
     for item in items:
-        test = outcomes.hash_of(item.path)
+        test = outcomes.hash_of_test(item.path)
         if fault_of(item) is None:
             continue
         limit = item.get_closest_marker("timeout")
@@ -82,7 +82,7 @@ def pytest_runtest_makereport(item, call):
                 fault=fault,
                 passed=all(one.passed for one in item.stash[REPORTS]),
                 code=CODE,
-                test=outcomes.hash_of(item.path),
+                test=outcomes.hash_of_test(item.path),
                 date=outcomes.now(),
                 took_s=item.stash[TOOK],
                 figures=(item.funcargs or {}).get("figures", {}),

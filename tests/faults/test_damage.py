@@ -393,6 +393,18 @@ async def test_commits_that_a_damaged_log_loses_are_counted_and_a_gap(killed, ga
     assert "commits are lost" in caplog.text
 
 
+@pytest.mark.parametrize("size", [4, 32, 512])
+async def test_a_log_that_is_damaged_where_it_begins_tells_how_many_commits_it_had(size, killed):
+    frames = torn.commits(killed.data / "state.db")
+    with (killed.data / "state.db-wal").open("r+b") as file:
+        file.write(bytes(size))
+    found = torn.commits(killed.data / "state.db")
+    assert len(found) > 10
+    assert found == [frame for frame in frames if frame > (size > 32)]
+    await asyncio.to_thread(survive, killed)
+    assert plants.outcome(killed.data).summary["damaged"]["commits"] > 0
+
+
 async def test_a_log_that_is_whole_or_ends_within_a_commit_tells_of_no_damage(killed, gaps):
     log = killed.data / "state.db-wal"
     frames = torn.commits(killed.data / "state.db")

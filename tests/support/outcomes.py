@@ -45,7 +45,7 @@ def scaled(*, short: T, full: T) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a unit ended. ``code`` and ``test`` are hashes of the program and of the test's file."""
+    """How a unit ended. ``code`` and ``test`` are hashes of the program and of the test."""
 
     unit: str
     fault: str
@@ -70,6 +70,11 @@ def hash_of(*paths: Path) -> str:
 def code() -> str:
     """The program as it is now."""
     return hash_of(*(ROOT / room for room in ROOMS))
+
+
+def hash_of_test(path: Path) -> str:
+    """A test's file as it is now, and what tests share: the balance is struck there."""
+    return hash_of(path, ROOT / "tests" / "support")
 
 
 def now() -> str:

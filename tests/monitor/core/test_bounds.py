@@ -131,8 +131,8 @@ def test_a_repeat_older_than_what_there_is_room_for_counts_as_late():
     for second in range(50):
         grid.push((0, second, 1.0))
         grid.close()
-    assert len(grid.builder._repeats) == 10
-    assert grid.builder.forgotten == 49 - 10
+    assert 9 <= len(grid.builder._repeats) <= 10
+    assert grid.builder.forgotten == 49 - len(grid.builder._repeats)
     assert grid.push((0, 45, 1.0)).duplicate == 1
     assert grid.push((0, 20, 1.0)).late.tolist() == [True]
 
@@ -143,7 +143,17 @@ def test_late_samples_alone_are_not_remembered_without_end():
     grid.rest()
     for second in range(2, 100):
         assert grid.push((1, second, 1.0)).late.all()
-    assert len(grid.builder._repeats) == 10
+    assert 9 <= len(grid.builder._repeats) <= 10
+
+
+def test_where_there_is_too_much_not_all_is_gone_through_with_each_batch():
+    looked = []
+    repeats = Repeats(
+        lambda slot: looked.append(len(slot)) or np.zeros(len(slot), np.int64), most=800
+    )
+    for number in range(1, 8001):
+        repeats.note(np.zeros(1, np.intp), np.array([number]))
+    assert sum(looked) < 20 * 8000
 
 
 def test_a_late_sample_that_comes_twice_in_one_batch_is_late_once():

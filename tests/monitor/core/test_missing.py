@@ -75,5 +75,10 @@ def test_a_peer_that_does_not_say_when_it_dropped_samples_says_so_of_now():
     assert (said(turned, received=50).since, said(turned, received=50).until) == (7, 7)
 
 
+def test_a_reason_is_kept_as_far_as_anybody_reads():
+    wordy = Notice(source="s", kind=NoticeKind.GAP, since=1, until=2, reason="x" * 10**6)
+    assert said(wordy, received=3).reason == "x" * 500
+
+
 def test_no_other_notice_says_that_something_is_missing():
     assert said(Notice(source="s", kind=NoticeKind.LOST, since=3), received=5) is None

@@ -193,6 +193,7 @@ def test_history_that_comes_in_time_is_taken_as_if_it_had_come_live():
         notice(NoticeKind.GAP, 1, 10),
         replayed(*middle),
         notice(NoticeKind.FILLED, 1, 10),
+        notice(NoticeKind.ALIVE, 1, 10),
         samples(*late),
         Notice(source="s", kind=NoticeKind.ENDED),
     )
@@ -212,6 +213,7 @@ def test_history_that_comes_too_late_is_kept_and_ends_no_alarm():
         notice(NoticeKind.GAP, 1, 9),
         replayed((0, 3, 1.0), (0, 4, 1.0)),
         notice(NoticeKind.FILLED, 1, 9),
+        notice(NoticeKind.ALIVE, 1, 9),
     )
     assert raised.active
     assert found.alarms == ()

@@ -25,7 +25,12 @@ class Told(Grid):
         self.builder.alive("s", at(since), at(until), tags=tags, received=NOW, now=NOW)
 
     def say(self, word, since, until, *tags, source="s"):
-        self.builder.missing(gap(word, since, until, *tags, source=source), received=NOW, now=NOW)
+        self.builder.missing(gap(word, since, until, *tags, source=source), received=NOW)
+
+    def fill(self, since, until, *tags):
+        """History of a source whose silence means that nothing changed."""
+        self.say("filled", since, until, *tags)
+        self.alive(since, until, *tags)
 
     def push(self, *points, replayed=False, **given):
         batch = samples(*points, **given)
@@ -68,7 +73,7 @@ def away(grid, *tags, filled=()):
     grid.alive(1, 5)
     grid.say("gap", 5, 10, *tags)
     for since, until, *some in filled:
-        grid.say("filled", since, until, *some)
+        grid.fill(since, until, *some)
     grid.alive(10, 20)
 
 
@@ -141,7 +146,7 @@ def test_what_a_source_says_after_a_gap_is_what_is_now_however_old_its_stamp(his
     grid.close()
     if history:
         grid.push((0, 6, 5.0), (0, 7, 2.0), replayed=True)
-        grid.say("filled", 5, 10)
+        grid.fill(5, 10)
     intake = grid.push((0, 7, 2.0), (0, 6, 5.0))
     assert (intake.late.sum(), intake.duplicate) == ((0, 2) if history else (2, 0))
     grid.alive(20, 30)
@@ -213,6 +218,17 @@ def test_history_vouches_for_what_it_fills():
     assert set(found.values()) == {0}
 
 
+def test_history_of_a_source_whose_silence_says_nothing_vouches_for_nothing():
+    grid = Told()
+    grid.push((0, 1, 1.0), (1, 1, 1.0))
+    grid.say("gap", 5, 10)
+    grid.push((0, 6, 2.0), (1, 6, 2.0), replayed=True)
+    grid.say("filled", 5, 10)
+    assert seconds(grid.close()) == [1, 2, 3, 4, 5], "it does not say that all came up to its end"
+    grid.push((0, 16, 1.0), (1, 16, 1.0))
+    assert ages(grid.rest())[15] == 9
+
+
 def test_a_part_of_a_gap_that_is_not_filled_still_ends_it():
     grid = Told()
     away(grid, filled=[(5, 8)])
@@ -231,7 +247,7 @@ def test_history_that_comes_after_the_frames_are_closed_makes_the_value_known_fr
     grid = Told()
     away(grid)
     assert ages(grid.close())[20] == 15
-    grid.say("filled", 5, 10)
+    grid.fill(5, 10)
     grid.alive(20, 30)
     assert ages(grid.close())[30] == 0
 
@@ -268,7 +284,7 @@ def test_each_late_sample_after_the_held_one_says_it_anew():
 def test_history_of_some_tags_makes_no_sample_of_the_others_late():
     grid = Told()
     grid.push((0, 1, 1.0), (1, 1, 1.0))
-    grid.say("filled", 1, 20, 1)
+    grid.fill(1, 20, 1)
     grid.close()
     assert not grid.push((0, 10, 1.0)).late.any()
 
@@ -287,7 +303,7 @@ def test_only_assets_of_the_tags_that_history_gave_get_frames_of_that_time():
     of = kind(channels=LONG, gap_ticks=3)
     grid = Told(of, *assets(2, of))
     grid.push((0, 1, 1.0), (1, 1, 1.0), (2, 1, 1.0), (3, 1, 1.0))
-    grid.say("filled", 1, 20, 0, 1)
+    grid.fill(1, 20, 0, 1)
     grid.push((0, 21, 1.0), (2, 21, 1.0))
     frames = grid.rest()
     assert [int((frames.asset == row).sum()) for row in (0, 1)] == [21, 2]
@@ -340,6 +356,17 @@ def test_of_very_many_gaps_the_oldest_become_one_and_nothing_is_known_through_an
     assert not grid.builder._vouched._gaps[0].tags
 
 
+def test_of_a_source_that_comes_and_goes_and_never_measures_nothing_is_remembered():
+    grid = Told()
+    for number in range(20):
+        grid.alive(10 * number, 10 * number + 5)
+        grid.say("gap", 10 * number + 5, 10 * number + 10)
+        grid.close()
+    vouched = grid.builder._vouched
+    assert len(vouched._spans) <= 2
+    assert len(vouched._gaps) <= 2
+
+
 def told_in_words(value, spans, gaps, now):
     """Until when a value sampled at ``value`` is known at ``now``, from the definition."""
     known = max([value, *(min(until, now) for since, until in spans if since < now)])
@@ -369,7 +396,7 @@ def test_a_state_saved_anywhere_goes_on_as_if_nothing_had_been(value, spans, gap
     steps = [lambda g: g.push((0, value, 1.0), (1, value, 1.0))]
     steps += [lambda g, p=p: g.say("gap", *p) for p in gaps]
     steps += [lambda g, p=p: g.alive(*p) for p in spans]
-    steps += [lambda g, p=p: g.say("filled", *p, 1) for p in fills]
+    steps += [lambda g, p=p: g.fill(*p, 1) for p in fills]
     straight, first, later = Told(), Told(), Told()
     for number, step in enumerate(steps):
         step(straight)

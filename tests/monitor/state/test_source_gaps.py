@@ -1,9 +1,10 @@
 """What sources said is missing, as it is kept."""
 
+import numpy as np
 import pytest
 from support.keeping import SECOND, START
 
-from monitor.core.missing import GapKind, SourceGap
+from monitor.core.missing import GapKind, SourceGap, covered, parts
 from monitor.core.records import Results
 from monitor.state import source_gaps as room
 from monitor.state.source_gaps import SourceGaps
@@ -58,6 +59,29 @@ def test_what_history_gave_closes_its_part_of_a_gap(store):
         ("s", 4, 10, False),
     ]
     assert spans(store.source_gaps("t")) == [("t", 0, 10, False)]
+
+
+def test_each_gap_is_filled_by_all_that_fill_something_of_it_and_others_are_not_looked_at(store):
+    chance = np.random.default_rng(5)
+    spans = np.sort(chance.integers(0, 60, (2, 40, 2)), axis=2).tolist()
+    told = [said(*span, kind=GapKind.OVERFLOW, reason=str(n)) for n, span in enumerate(spans[0])]
+    fills = [filled(*span, n % 3) for n, span in enumerate(spans[1])]
+    write(store, *told, *fills)
+    parted = [part for gap in told for part in parts(gap, fills)]
+    open_s = covered(part for part in parted if not part.filled) / SECOND
+    found = store.source_gaps()
+    assert sorted(map(repr, moments(found))) == sorted(map(repr, moments(parted)))
+    assert SourceGaps(store.database).figures()["s"].to_json()["missing_s"] == open_s
+
+
+def moments(found):
+    """What is filled of each gap, and what open, second by second."""
+    return {
+        (part.reason, tag, second, part.filled)
+        for part in found
+        for tag in {*(part.tags or range(4))} - {*part.but}
+        for second in range((part.since - START) // SECOND, (part.until - START) // SECOND)
+    }
 
 
 def test_only_what_reaches_into_the_time_asked_for_is_given(store):
