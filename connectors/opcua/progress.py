@@ -17,7 +17,7 @@ class Kept:
     """A subscription that the server may still hold, and what it said when it was made."""
 
     key: str  # of the rate class: another is another key
-    watched: str  # of its tags and their addresses
+    watched: str  # of its tags and their addresses; empty: its items were being changed
     id: int
     sequence: int  # the last message that is in the journal
     sampling_ms: float
