@@ -227,10 +227,14 @@ class Subscription:
         return max(min(queue_ms, self.lifetime_count * self.publishing_ms / 2) / 1000, 0)
 
     def vouch(self, published: int) -> None:
-        """A message without a follower came: everything up to a little before is known."""
+        """A message without a follower came: everything up to a little before is known.
+
+        A clock that was set back is followed.
+        """
         on_the_way_ms = self.sampling_ms + self.settings.source_delay_ms
         until = published - round(on_the_way_ms * 1_000_000)
-        self.vouched = until if self.vouched is None else max(self.vouched, until)
+        back = self.vouched is None or published < self.vouched
+        self.vouched = until if back else max(self.vouched or 0, until)
 
     def note_bad(self, bad: Mapping[int, int], *, good: Iterable[int] = ()) -> None:
         """Nodes that cannot be had, and such that can again: said once, when it changes."""
