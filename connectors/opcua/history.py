@@ -28,6 +28,7 @@ VALUES_PER_CALL = 5000  # some 200 kB, a tenth of a second to decode
 VALUES_PER_PIECE = 50_000  # what a piece is made for; several times that comes if more was stored
 SHORTEST_NS = 10_000_000
 MOST_SPANS = 50  # waiting: more are taken together, positions stay small
+MOST_TAGS = 500  # named in a position, at most 6 kB: it goes with every batch
 TRIES = 3
 READABLE = 0x04  # of AccessLevel: HistoryRead; Part 3, 5.6.2
 BEGINNING = datetime(1971, 1, 1, tzinfo=UTC)  # before all history, and no "not said" as 1601 is
@@ -81,6 +82,14 @@ class History:
         if self._settings.fill_gaps:
             for one in missed:
                 self._note(one)
+
+    def kept(self) -> tuple[Span, ...]:
+        """What a position is to hold: spans of all tags, in place of those that name very many."""
+        room, spans = MOST_TAGS, []
+        for one in self.missed:
+            room -= len(one.tags)
+            spans.append(one if room >= 0 else replace(one, tags=()))
+        return tuple(spans)
 
     def took(self, piece: Piece) -> None:
         """The piece is handed on."""

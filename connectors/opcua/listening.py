@@ -7,6 +7,7 @@ while history is to come before them: the server's queues hold the rest.
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,8 +24,9 @@ from connectors.opcua.progress import Position
 from connectors.opcua.settings import RateClass, Settings
 from connectors.opcua.subscription import Subscription, Watched, nodes_of
 from connectors.opcua.units import Meanings
-from connectors.opcua.values import Wave
+from connectors.opcua.values import Wave, nanoseconds
 from connectors.opcua.waves import LAST_SEQUENCE, Answer, Waves
+from connectors.stamps import OLDEST_NS
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Listening:
         self._most = 1 << 16  # publish requests that the server takes
         self._changing = asyncio.Lock()  # items are made or deleted
         self._started = 0
+        self._ahead = 0  # ns, the server's clock, of ours, when it last spoke
         self._doom = ""  # why the next wave will not come
         self._asking = False  # whether requests are on their way and somebody waits for them
         self._asked = self._retried = self._answered = asyncio.get_running_loop().time()
@@ -84,9 +87,10 @@ class Listening:
             await one.create(self._link, facts)
         now = (await self._facts()).now if fresh else facts.now
         wave = Wave()
-        self.waves.until = now if resume is None or not taken else resume.until
+        since = now if resume is None else resume.since(now, ahead=self._ahead)
+        self.waves.until = since if taken else now
         if resume is not None:
-            said += self.waves.gaps(fresh, resume.until, now)
+            said += self.waves.gaps(fresh, since, now)
         messages = []
         for one, held in taken.items():
             one.vouched = self.waves.until
@@ -110,6 +114,7 @@ class Listening:
         """What the server says of itself; a clock that is far from ours is said, once."""
         facts = await self._link.facts()
         before, self.skew_s = self.skew_s, facts.skew_s
+        self._ahead = round(facts.skew_s * 1e9)
         if abs(facts.skew_s) > self._settings.clock_ahead_s >= abs(before):
             logger.warning(
                 "Source %s: the server's clock is %.0f s %s of ours. Stamps are its own: set the "
@@ -176,7 +181,7 @@ class Listening:
                     await one.retune(self._link, facts, tags)
                     continue
                 one = Subscription(self._source, self._settings, rate, tags)
-                one.vouched = self.waves.until
+                one.vouched = self.waves.known
                 self._coming = [one]
                 try:
                     await one.create(self._link, facts)
@@ -285,6 +290,9 @@ class Listening:
                 self._fall(error)
             else:
                 self._answered = asyncio.get_running_loop().time()
+                said = nanoseconds(answer.ResponseHeader.Timestamp) or 0
+                if said >= OLDEST_NS:
+                    self._ahead = said - time.time_ns()
                 result = answer.Parameters
                 subscription = known.get(int(result.SubscriptionId))
                 if subscription is not None:
@@ -352,7 +360,7 @@ class Listening:
 
     async def _make_anew(self, silent: Sequence[Subscription]) -> list[Notice]:
         facts = await self._facts()
-        since = min(self.waves.until if one.vouched is None else one.vouched for one in silent)
+        since = min(self.waves.known if one.vouched is None else one.vouched for one in silent)
         for one in silent:
             await self._link.delete_subscription(one.id)
             await one.create(self._link, facts)
@@ -404,7 +412,8 @@ class Listening:
     def _now(self) -> Position:
         """Where to go on once all that came is stored, but for what is still to be read."""
         kept = tuple(one.kept() for one in self.subscriptions if len(one.bad) <= MOST_BAD_KEPT)
-        return Position(until=self.waves.until, started=self._started, kept=kept)
+        until, ahead = self.waves.known, self._ahead
+        return Position(until=until, started=self._started, kept=kept, ahead=ahead)
 
     def _reading(self) -> list[asyncio.Task[Piece]]:
         """The piece of history that is being read, if there is something to read."""

@@ -111,7 +111,7 @@ class Order:
         return batches
 
     def _text(self) -> str:
-        missed, units = tuple(self.history.missed), self._meanings.kept()
+        missed, units = self.history.kept(), self._meanings.kept()
         return replace(self._position, missed=missed, units=units).text()
 
     # ---- history --------------------------------------------------------------------------------

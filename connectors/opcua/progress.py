@@ -17,7 +17,7 @@ class Kept:
     """A subscription that the server may still hold, and what it said when it was made."""
 
     key: str  # of the rate class: another is another key
-    watched: str  # of its tags and their addresses
+    watched: str  # of its tags and their addresses; empty: its items were being changed
     id: int
     sequence: int  # the last message that is in the journal
     sampling_ms: float
@@ -41,6 +41,7 @@ class Position:
     until: int  # ns, the server's clock: everything up to here has come, but for ``missed``
     started: int  # ns, when this run of the server began: its numbers mean nothing in another
     kept: tuple[Kept, ...]
+    ahead: int | None = None  # ns, of the server's clock, of ours; positions once lacked it
     missed: tuple[Span, ...] = ()  # said to be missing, and not yet read from history
     units: Mapping[int, tuple[str, str]] = field(
         default_factory=dict
@@ -54,6 +55,16 @@ class Position:
         tree = asdict(self) | {"units": [[*meaning, tags] for meaning, tags in alike.items()]}
         return json.dumps(tree, separators=(",", ":"))
 
+    def since(self, now: int, *, ahead: int) -> int:
+        """Up to when everything has come, by the server's clock as it goes now, ns.
+
+        ``now`` and ``ahead`` (of ours) are of that clock. One that went ahead and was set back
+        since is behind ``until``: then our own clock tells how long ago that was.
+        """
+        if self.until <= now or self.ahead is None:
+            return min(self.until, now)
+        return min(self.until - self.ahead + ahead, now)
+
     @classmethod
     def read(cls, text: str) -> "Position":
         """Raises ValueError for what is no position."""
@@ -62,6 +73,7 @@ class Position:
             return cls(
                 until=int(tree["until"]),
                 started=int(tree["started"]),
+                ahead=None if tree.get("ahead") is None else int(tree["ahead"]),
                 kept=tuple(
                     Kept(**one | {"bad": tuple(one["bad"])})
                     for one in tree["kept"]

@@ -43,7 +43,7 @@ class Subscription:
         """``tags`` by number: each is an item, whose handle is the tag's number."""
         self.source, self.settings, self.rate, self.tags = source, settings, rate, tags
         self.key = _rate_key(settings, rate)
-        self.watched = _watched(tags.values())
+        self.watched = ""  # its tags, as their items are there; empty while these change
         self.handles: dict[int, int | None] = {PROBE: None}  # to tags; None: let go
         self._name(tags)
         self.id = 0
@@ -94,6 +94,7 @@ class Subscription:
         self.id, self.sequence = kept.id, kept.sequence
         self.sampling_ms, self.queue_size = kept.sampling_ms, kept.queue_size
         there = await link.items(self.id)
+        self.watched = _watched(self.tags.values())
         if there is None and kept.watched != self.watched:
             await link.delete_subscription(self.id)
             return False
@@ -136,7 +137,7 @@ class Subscription:
         gone = old.keys() - same
         new = tags.keys() - same
         self.handles |= {handle: None for handle, tag in self.handles.items() if tag in gone}
-        self.tags, self.watched = tags, _watched(tags.values())
+        self.tags, self.watched = tags, ""
         self._name(new)
         for tag in gone:
             self.bad.pop(tag, None)
@@ -171,6 +172,7 @@ class Subscription:
 
     async def _add(self, link: Link, facts: Facts, tags: Sequence[int]) -> dict[int, int]:
         """Make items, as many in a call as the server takes; returns the status of the bad ones."""
+        self.watched = ""
         nodes = nodes_of(self.tags, facts)
         handles = {tag: handle for handle, tag in self.handles.items() if tag is not None}
         bad = {tag: BAD_NODE_ID_UNKNOWN for tag in tags if tag not in nodes}
@@ -184,6 +186,7 @@ class Subscription:
                 self._items[tag] = int(result.MonitoredItemId)
                 self.sampling_ms = max(self.sampling_ms, float(result.RevisedSamplingInterval))
                 self.queue_size = min(self.queue_size, int(result.RevisedQueueSize))
+        self.watched = _watched(self.tags.values())
         return bad
 
     def _request(self, handle: int, node: ua.NodeId) -> ua.MonitoredItemCreateRequest:
@@ -224,10 +227,14 @@ class Subscription:
         return max(min(queue_ms, self.lifetime_count * self.publishing_ms / 2) / 1000, 0)
 
     def vouch(self, published: int) -> None:
-        """A message without a follower came: everything up to a little before is known."""
+        """A message without a follower came: everything up to a little before is known.
+
+        A clock that was set back is followed.
+        """
         on_the_way_ms = self.sampling_ms + self.settings.source_delay_ms
         until = published - round(on_the_way_ms * 1_000_000)
-        self.vouched = until if self.vouched is None else max(self.vouched, until)
+        back = self.vouched is None or published < self.vouched
+        self.vouched = until if back else max(self.vouched or 0, until)
 
     def note_bad(self, bad: Mapping[int, int], *, good: Iterable[int] = ()) -> None:
         """Nodes that cannot be had, and such that can again: said once, when it changes."""

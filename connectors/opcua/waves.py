@@ -76,6 +76,12 @@ class Waves:
         self._away: dict[int, int] = {}  # tags that were out of reach, until when
         self._last: dict[int, int] = {}  # the time of the last sample of each tag, ns
 
+    @property
+    def known(self) -> int:
+        """``until``, by the server's clock as it goes now: it may have been set back."""
+        vouched = [one.vouched for one in self._subscriptions]
+        return min((self.until if one is None else one for one in vouched), default=self.until)
+
     def gaps(self, whose: Sequence[Subscription], since: int, until: int) -> list[Notice]:
         """Nobody listened to these from ``since`` to ``until``."""
         if not whose:
@@ -162,9 +168,8 @@ class Waves:
 
     def _live(self, wave: Wave) -> list[Batch]:
         """The samples, and what is vouched for now."""
-        since, vouched = self.until, [one.vouched for one in self._subscriptions]
-        known = min((since if until is None else until for until in vouched), default=since)
-        self.until = max(since, known)
+        since = self.until
+        self.until = max(since, self.known)
         live: list[Batch] = []
         if wave.tag:
             live.append(wave.samples(self._source, meant=self._meanings.meant))

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -24,8 +26,10 @@ from connectors.batch import Flag, Notice, NoticeKind, Samples
 from connectors.opcua import history
 from connectors.opcua.history import History
 from connectors.opcua.link import Facts
+from connectors.opcua.order import Order
 from connectors.opcua.progress import Position, Span
 from connectors.opcua.settings import Settings
+from connectors.opcua.units import Meanings
 
 T0 = 1_780_000_000_000_000_000
 MS = 1_000_000
@@ -195,6 +199,18 @@ async def test_very_many_gaps_are_read_together():
     assert len(reading.missed) == history.MOST_SPANS
     assert reading.missed[-1].until == T0 + 200 * MS
     assert reading.missed[-1].tags == tuple(range(49, 200))
+
+
+async def test_a_position_stays_small_while_gaps_of_very_many_tags_are_filled():
+    few = [Span(since=T0 + n, until=T0 + n + 1, tags=(1, 2)) for n in range(5)]
+    many = [Span(since=T0 + 9, until=T0 + 10 + n, tags=tuple(range(20_000))) for n in range(10)]
+    reading = reader(Archive({}))
+    order = Order("plc", reading._settings, Archive({}), Meanings("plc", {}), Counter())
+    order.begin(Position(until=T0, started=1, kept=()), few + many)
+    text = order._text()
+    assert len(text) < 8192
+    assert Position.read(text).missed == (*few, *(replace(one, tags=()) for one in many))
+    assert order.history.missed == few + many
 
 
 async def test_where_gaps_are_to_stay_nothing_is_asked():

@@ -175,6 +175,28 @@ async def test_what_is_heard_of_a_subscription_before_all_its_items_are_made_is_
     await plant.close()
 
 
+async def test_a_subscription_whose_items_were_being_changed_is_not_taken_over_by_its_tags_alone(
+    foreign, monkeypatch
+):
+    """Killed between deleting and making items, it lacks what was wanted, before and after."""
+    server, (a, b, c) = foreign
+    plant = source(server.port, [a, b])
+    await plant.open(resume=None)
+    create, kept = Link.create_items, plant._listening.subscriptions[0].kept
+    before, within = kept().watched, []
+
+    async def created(link, subscription, items):
+        within.append(kept().watched)
+        return await create(link, subscription, items)
+
+    monkeypatch.setattr(Link, "create_items", created)
+    await plant.retune(refs([a, c]))
+    after = kept().watched
+    await plant.close()
+    assert within == [""]
+    assert len({before, "", after}) == 3
+
+
 async def test_tags_that_are_none_of_its_own_are_refused_and_change_nothing(foreign):
     server, (a, *_) = foreign
     plant = source(server.port, [a])

@@ -2,20 +2,24 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from asyncua import ua
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.common.utils import Buffer
-from support.opcua import corner, last_position, notices, plc, source, take, utc, values
+from support.opcua import corner, forgotten, last_position, notices, plc, source, take, utc, values
 
 from connectors.batch import BAD, GOOD, UNCERTAIN, Flag, NoticeKind, Samples
 from connectors.contract import ConnectorError
+from connectors.opcua.progress import Position
+from connectors.opcua.values import nanoseconds
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(60)]
 
 T0 = 1_780_000_000_000_000_000
+HOUR = 3_600_000_000_000
 
 
 def rows(taken):
@@ -274,6 +278,57 @@ async def test_other_tags_than_before_are_watched_anew_after_a_gap():
     taken = await take(again, has(2))
     await again.close()
     assert len(notices(taken, NoticeKind.GAP)) == 1
+
+
+@pytest.fixture
+def set_clock(monkeypatch):
+    """Sets the server's clock, as we read it, so many ns ahead."""
+    ahead = [0]
+
+    def read(told):
+        at = nanoseconds(told)
+        return None if at is None else at + ahead[0]
+
+    for module in ("link", "listening", "waves"):
+        monkeypatch.setattr(f"connectors.opcua.{module}.nanoseconds", read)
+    return lambda ns: ahead.__setitem__(0, ns)
+
+
+async def test_a_gap_is_as_long_as_it_was_though_the_clock_went_ahead_and_was_set_back(set_clock):
+    server = corner({"flow": 0.0})
+    plant = server.source(["flow"])
+    await plant.open(resume=None)
+    stored = await take(plant, lambda some: notices(some, NoticeKind.ALIVE))
+    set_clock(HOUR)
+    now = time.time_ns()
+    stored += await take(plant, lambda some: notices(some, NoticeKind.ALIVE)[-1].until > now + HOUR)
+    await plant.close()
+    set_clock(0)
+    left = Position.read(last_position(stored))
+    again = server.source(["flow"], fill_gaps=False)
+    await again.open(resume=forgotten(left.text()))
+    taken = await take(again, has(1))
+    await again.close()
+    (lost,) = notices(taken, NoticeKind.GAP)
+    assert lost.since == pytest.approx(left.until - HOUR, abs=0.5e9)
+    assert lost.until > lost.since
+    old = replace(left, ahead=None)
+    assert Position.read(old.text().replace('"ahead":null,', "")) == old
+    assert old.since(lost.until, ahead=0) == lost.until  # as well as can be told
+
+
+async def test_a_position_goes_back_with_a_clock_that_is_set_back_while_it_is_heard(set_clock):
+    server = corner({"flow": 0.0})
+    set_clock(HOUR)
+    plant = server.source(["flow"])
+    await plant.open(resume=None)
+    await take(plant, lambda some: notices(some, NoticeKind.ALIVE))
+    set_clock(0)
+    for value in (1.0, 2.0):
+        server.set("flow", value)
+        taken = await take(plant, lambda some, value=value: value in values(some))
+    await plant.close()
+    assert Position.read(last_position(taken)).until < time.time_ns()
 
 
 async def test_silence_is_vouched_for_up_to_what_may_be_on_its_way():
