@@ -89,7 +89,7 @@ class Decoder:
             if len(payload) > self._largest:
                 found = Decoded(reasons=[Reason.TOO_LARGE])
             else:
-                found = decode(message)
+                found = self._found(decode, message)
             if retained:
                 found = _without_unknown_age(found, partial(wave.believes, came))
             timeless = wave.add(found, came, RETAINED * retained | REPLAYED * again)
@@ -110,6 +110,15 @@ class Decoder:
         if made:
             made[-1] = replace(made[-1], position=position)
         return made
+
+    def _found(self, decode: Decode, message: Received) -> Decoded:
+        """What a message gave. One that trips a decoder is rejected: else it came for ever."""
+        try:
+            return decode(message)
+        except Exception:
+            if (message.topic, Reason.DECODER) not in self._said:
+                log.exception("%s: the decoder failed on %r.", self._source, message.topic)
+            return Decoded(reasons=[Reason.DECODER])
 
     def _say(self, topic: str, reasons: Sequence[Reason]) -> None:
         """Log what is wrong with a topic, once."""

@@ -87,27 +87,22 @@ class Wave:
             if tag == STRANGER:
                 self.rejected.setdefault("of no item of ours", []).append(tag)
                 continue
-            status = data.StatusCode.value if data.StatusCode is not None else GOOD
-            variant = data.Value
-            value = None if variant is None else variant.Value
-            if value is None:
-                number = np.nan
-            elif isinstance(value, list | tuple):
-                self.rejected.setdefault("an array, not a single number", []).append(tag)
-                continue
-            elif variant.VariantType.value not in _NUMERIC:
-                reason = f"a {variant.VariantType.name}, not a number"
+            try:
+                status = data.StatusCode.value if data.StatusCode is not None else GOOD
+                number = _number(data.Value)
+                if isinstance(number, str):
+                    self.rejected.setdefault(number, []).append(tag)
+                    continue
+                time, stamped = nanoseconds(data.SourceTimestamp), flag
+                if time is None and (time := nanoseconds(data.ServerTimestamp)) is None:
+                    time, stamped = published, flag | Flag.NO_SOURCE_TIME
+                if after and (reached := after.pop(tag, None)) is not None and time <= reached:
+                    time = max(nanoseconds(data.ServerTimestamp) or published, reached + 1)
+                self.add(tag, time, number, status, stamped)
+                taken.append(data)
+            except Exception as error:  # noqa: BLE001 - else its message came again, for ever
+                reason = f"decoder_failed: {type(error).__name__}"
                 self.rejected.setdefault(reason, []).append(tag)
-                continue
-            else:
-                number = float(value)
-            time, stamped = nanoseconds(data.SourceTimestamp), flag
-            if time is None and (time := nanoseconds(data.ServerTimestamp)) is None:
-                time, stamped = published, flag | Flag.NO_SOURCE_TIME
-            if after and (reached := after.pop(tag, None)) is not None and time <= reached:
-                time = max(nanoseconds(data.ServerTimestamp) or published, reached + 1)
-            self.add(tag, time, number, status, stamped)
-            taken.append(data)
         times: I64 = np.array(self.time[first:], np.int64)
         for n in np.flatnonzero(~believable(times, published, ahead_s=ahead_s)).tolist():
             served: I64 = np.array([nanoseconds(taken[n].ServerTimestamp) or 0], np.int64)
@@ -195,6 +190,18 @@ class Wave:
             status=with_bad_numbers_marked(value, status),
             flags=np.array(self.flags, np.uint8)[order],
         )
+
+
+def _number(variant: Any) -> float | str:
+    """The value of a variant, NaN where there is none; in words what it is instead of a number."""
+    value = None if variant is None else variant.Value
+    if value is None:
+        return np.nan
+    if isinstance(value, list | tuple):
+        return "an array, not a single number"
+    if variant.VariantType.value not in _NUMERIC:
+        return f"a {variant.VariantType.name}, not a number"
+    return float(value)
 
 
 def is_da_quality(status: U32) -> NDArray[np.bool_]:

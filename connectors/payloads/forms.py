@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NOT_FINITE = "not_finite"  # a block with a NaN or an infinity in it
     TOO_LARGE = "too_large"
     RETAINED = "retained_without_time"  # the last value of a topic, of unknown age
+    DECODER = "decoder_failed"  # it raised what none may: a bug of ours
 
 
 class RejectedError(ValueError):

@@ -57,10 +57,13 @@ def command(
                 code=console.Exit.USAGE,
             )
 
+    forgotten = list(read_again or ())
+
     def watch(database: "Database") -> tuple["Ended", dict[str, Any]]:
         with database.atomic() as tx:
-            for source in read_again or ():
+            for source in forgotten:
                 Journal(database).forget_position(tx, source)
+        forgotten.clear()  # once: after a salvage they go on where they have come to
         return asyncio.run(_run(file, config, database)), summary(database)
 
     ended, found = surviving(config.data_dir, watch, now=SystemClock().now)

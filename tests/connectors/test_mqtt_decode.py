@@ -307,3 +307,18 @@ def test_the_usual_ports_and_a_protocol_written_as_a_number():
     assert ReadingSettings.model_validate(LINK | {"tls": {"ca_file": "ca.crt"}}).where == "h:8883"
     with pytest.raises(ValidationError):
         WritingSettings.model_validate(LINK | {"site": "a/+"})
+
+
+def test_a_message_that_trips_its_decoder_is_rejected_and_the_others_are_taken(caplog):
+    def tripped(_payload):
+        raise KeyError("oops")
+
+    made = decoder("a", "b")
+    made.use({**made.reading([TagRef(id=1, address="a")]), "b": tripped})
+    for position in ("p", "q"):
+        batches = made.decode([came("b", b"1"), came("a", b"1")], position)
+        assert rejected(batches) == {"decoder_failed": 1}
+        assert batches[-1].position == position
+        assert batches[-1].value.tolist() == [1]
+    assert made.rejected == 2
+    assert [one.exc_info is not None for one in caplog.records] == [True, False], "each once"

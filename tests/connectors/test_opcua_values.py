@@ -49,6 +49,15 @@ def test_an_item_that_was_let_go_is_passed_over_and_a_strangers_is_counted():
     assert (said.count, said.tags, wave.value) == (1, (), [3.0])
 
 
+def test_a_value_that_cannot_be_read_is_rejected_and_the_others_are_taken():
+    broken = data(2.0, T0)
+    broken.SourceTimestamp = broken.SourceTimestamp.replace(tzinfo=None)
+    wave = wave_of((1, data(1.0, T0)), (2, broken), (1, data(3.0, T0)))
+    (said,) = wave.rejections("plc")
+    assert (said.reason, said.count, said.tags) == ("decoder_failed: TypeError", 1, (2,))
+    assert (wave.tag, wave.value) == ([1, 1], [1.0, 3.0])
+
+
 def test_an_overflow_is_said_from_the_last_sample_of_the_tag_to_the_one_that_tells():
     lost = OVERFLOW
     wave = wave_of(

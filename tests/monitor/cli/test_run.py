@@ -11,9 +11,10 @@ from support.commands import process, wait_for, watchkeeper
 from support.plants import CHANNELS, TICKS, Split
 from support.servers import free_port
 
+from monitor.cli import run
 from monitor.site.status import summary
 from monitor.state.database import Database, DatabaseReader
-from monitor.state.errors import StateError
+from monitor.state.errors import DamagedError, StateError
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
 from monitor.state.snapshot import Snapshots, save
@@ -181,6 +182,23 @@ def test_a_damaged_database_is_salvaged_and_what_is_lost_is_shown(made):
     assert said.code == 0
     assert "journal records" in said.out
     assert "damaged  " in said.out
+
+
+def test_a_source_is_read_again_once_though_the_database_is_salvaged_meanwhile(made, monkeypatch):
+    watchkeeper("run", made.file)
+    once, runs = run._run, []
+
+    async def damaged_later(*given):
+        ended = await once(*given)
+        runs.append(ended)
+        if len(runs) == 1:
+            raise DamagedError("damaged as it was read")
+        return ended
+
+    monkeypatch.setattr(run, "_run", damaged_later)
+    found = watchkeeper("run", made.file, "--read-again", "rig", "--json").json
+    assert len(runs) == 2
+    assert found["samples_received"] == 2 * found["samples_stored"]
 
 
 def test_a_state_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is(made):
