@@ -67,6 +67,9 @@ class ManyPoints:
     def __init__(self, *_, **__):
         self._column = np.random.default_rng(2).standard_normal(10_000)
 
+    def settle(self, _standing):
+        pass
+
     def of(self, _results):
         columns = {f"f{n}": self._column.copy() for n in range(12)}
         return [Points(measurement="m", tags={}, time=np.arange(10_000), fields=columns)]
