@@ -19,7 +19,7 @@ from connectors.opcua.link import STARTED, Facts, Link
 from connectors.opcua.nodes import Address, index_of
 from connectors.opcua.progress import Kept
 from connectors.opcua.settings import RateClass, Settings
-from connectors.opcua.units import portions, shortened
+from connectors.opcua.units import at_once, portions, shortened
 from connectors.opcua.values import BAD_NODE_ID_UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,8 @@ class Subscription:
         nodes = nodes_of(self.tags, facts)
         handles = {tag: handle for handle, tag in self.handles.items() if tag is not None}
         bad = {tag: BAD_NODE_ID_UNKNOWN for tag in tags if tag not in nodes}
-        for some in portions([tag for tag in tags if tag in nodes], facts.items_per_call):
+
+        async def make(some: Sequence[int]) -> None:
             items = [self._request(handles[tag], nodes[tag]) for tag in some]
             results = await link.create_items(self.id, items)
             for tag, result in zip(some, results, strict=True):
@@ -186,6 +187,9 @@ class Subscription:
                 self._items[tag] = int(result.MonitoredItemId)
                 self.sampling_ms = max(self.sampling_ms, float(result.RevisedSamplingInterval))
                 self.queue_size = min(self.queue_size, int(result.RevisedQueueSize))
+
+        there = [tag for tag in tags if tag in nodes]
+        await at_once(make, portions(there, facts.items_per_call))
         self.watched = _watched(self.tags.values())
         return bad
 

@@ -6,8 +6,9 @@ converted into the configured one. A unit that is not, and becomes another, make
 until it is what it was. Where the server or the configuration names no unit, nothing is judged.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 BAD_CONFIGURATION_ERROR = 0x8089_0000  # Part 6, A.2: "a problem with the configuration"
 PROPERTIES = ("EngineeringUnits", "EURange", "InstrumentRange")
 UNECE = "http://www.opcfoundation.org/UA/units/un/cefact"  # Part 8, 5.6.4.3: whose codes they are
+CALLS_AT_ONCE = 8  # 20,000 tags at 100 a call are 1400 calls: one by one, 140 s at 0.1 s each
 MOST_NAMED = 20  # tags named in one log line
 MOST_KEPT = 200  # meanings in a position: positions stay small
 
@@ -193,17 +195,22 @@ class Meanings:
         found: dict[int, list[Any]] = {tag: [None] * len(PROPERTIES) for tag in nodes}
         paths = [(tag, n) for tag in nodes for n in range(len(PROPERTIES))]
         there: list[tuple[int, int, ua.NodeId]] = []
-        for some in portions(paths, facts.paths_per_call):
+
+        async def locate(some: Sequence[tuple[int, int]]) -> None:
             targets = await link.properties([(nodes[tag], PROPERTIES[n]) for tag, n in some])
-            there += [
+            there.extend(
                 (tag, n, node)
                 for (tag, n), node in zip(some, targets, strict=True)
                 if node is not None
-            ]
-        for held in portions(there, facts.reads_per_call):
-            values = await link.read([node for _, _, node in held])
-            for (tag, n, _), value in zip(held, values, strict=True):
+            )
+
+        async def fetch(some: Sequence[tuple[int, int, "ua.NodeId"]]) -> None:
+            values = await link.read([node for _, _, node in some])
+            for (tag, n, _), value in zip(some, values, strict=True):
                 found[tag][n] = value
+
+        await at_once(locate, portions(paths, facts.paths_per_call))
+        await at_once(fetch, portions(there, facts.reads_per_call))
         changed: dict[str, list[int]] = {}
         for tag, (unit, *ranges) in found.items():
             said = self._judge(tags[tag], unit_name(unit), _range_name(*ranges))
@@ -296,6 +303,25 @@ class Meanings:
             wrong = np.isin(tag, list(self.bad)) & usable(status)
             status = np.where(wrong, np.uint32(BAD_CONFIGURATION_ERROR), status)
         return value, status
+
+
+async def at_once(
+    call: Callable[[Part], Awaitable[None]], given: Iterable[Part], *, most: int = CALLS_AT_ONCE
+) -> None:
+    """Call for each, several on their way. The first that fails ends the others, and is raised."""
+    left = iter(given)
+
+    async def one_by_one() -> None:
+        for one in left:
+            await call(one)
+
+    tasks = [asyncio.ensure_future(one_by_one()) for _ in range(most)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def portions(parts: Sequence[Part], size: int) -> Iterable[Sequence[Part]]:

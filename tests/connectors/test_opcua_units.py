@@ -1,14 +1,21 @@
 """What the numbers of a server mean: units against the configured ones, and what changes."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from asyncua import ua
-from support.opcua import corner, last_position, notices, take, values
+from support.opcua import QUICK, URI, corner, last_position, notices, refs, take, values
 
 from connectors.batch import GOOD, NoticeKind, Samples
 from connectors.contract import TagRef
+from connectors.opcua import Source
+from connectors.opcua.link import Facts
+from connectors.opcua.nodes import parse
+from connectors.opcua.subscription import Subscription
 from connectors.opcua.units import (
     BAD_CONFIGURATION_ERROR,
+    CALLS_AT_ONCE,
     MOST_KEPT,
     Meanings,
     code_number,
@@ -253,3 +260,78 @@ def test_that_a_value_was_forced_passes_through():
     batch = wave.samples("plc", meant=Meanings("plc", {}).meant)
     assert batch.status.tolist() == [0x0096_0000]  # GoodLocalOverride
     assert batch.value.tolist() == [7.0]
+
+
+class Slow:
+    """A link to a server that takes 100 nodes a call, and answers once 4 calls are on their way."""
+
+    def __init__(self, *, fails=None):
+        """``fails``: the call that is answered with an error."""
+        self.calls = self.most = self.now = 0
+        self._fails, self._enough = fails, asyncio.Event()
+
+    async def _answer(self, asked):
+        assert len(asked) <= 100
+        self.calls += 1
+        if self.calls == self._fails:
+            raise ua.uaerrors.BadTooManyOperations
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if self.most >= 4:
+            self._enough.set()
+        await self._enough.wait()
+        await asyncio.sleep(0)
+        self.now -= 1
+
+    async def properties(self, paths):
+        await self._answer(paths)
+        return [node if name == "EngineeringUnits" else None for node, name in paths]
+
+    async def read(self, nodes):
+        await self._answer(nodes)
+        return [eu("degC") if node.Identifier % 2 else eu("degF") for node in nodes]
+
+    async def create_items(self, _subscription, items):
+        await self._answer(items)
+        return [ua.MonitoredItemCreateResult(MonitoredItemId=one.ItemToMonitor.NodeId.Identifier)
+                for one in items]  # fmt: skip
+
+
+FEW_A_CALL = Facts(
+    namespaces=("", URI),
+    started=1,
+    now=1,
+    skew_s=0.0,
+    items_per_call=100,
+    reads_per_call=100,
+    paths_per_call=100,
+    histories_per_call=20,
+)
+
+
+def many(count):
+    return {
+        ref.id: (ref, parse(ref.address)) for ref in refs(range(1, count + 1), ["degC"] * count)
+    }
+
+
+async def test_of_very_many_tags_units_are_read_and_items_made_by_several_calls_at_once():
+    tags = many(2000)
+    link, meanings = Slow(), Meanings("plc", {})
+    nodes = {tag: ua.NodeId(tag, 1) for tag in tags}
+    await meanings.read(link, FEW_A_CALL, nodes, {tag: ref for tag, (ref, _) in tags.items()})
+    assert (link.calls, link.most) == (60 + 20, CALLS_AT_ONCE)
+    assert meanings.converted == 1000
+    link, settings = Slow(), Source.Settings.model_validate({**QUICK, "url": "opc.tcp://a:1"})
+    one = Subscription("plc", settings, settings.rate_of(""), tags)
+    assert await one._add(link, FEW_A_CALL, list(tags)) == {}
+    assert (link.calls, link.most) == (20, CALLS_AT_ONCE)
+    assert one._items == {tag: tag for tag in tags}
+
+
+async def test_a_call_that_fails_among_several_is_raised_and_ends_the_others():
+    link, tags = Slow(fails=3), many(2000)
+    nodes = {tag: ua.NodeId(tag, 1) for tag in tags}
+    with pytest.raises(ua.uaerrors.BadTooManyOperations):
+        await Meanings("plc", {}).read(link, FEW_A_CALL, nodes, {})
+    assert link.calls <= 2 * CALLS_AT_ONCE
