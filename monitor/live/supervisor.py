@@ -267,6 +267,10 @@ class Supervisor:
 
     async def _open(self) -> bool:
         """Open where the journal ends; False: told to stop meanwhile."""
+        with contextlib.suppress(StorageError):  # then nothing is on its way
+            await asyncio.wrap_future(
+                await submitted(self._desk.writer, lambda _: None, size=1)
+            )  # behind all that a call left behind has on its way
         resume = await in_thread(lambda: self._desk.journal.positions().get(self.name))
         until = self._now() + OPEN_S
         if await self._calls.opening(

@@ -6,7 +6,7 @@ And the end of a task: told, and waited for.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from monitor.state.database import Transaction
 from monitor.state.errors import QueueFullError
@@ -31,12 +31,22 @@ async def in_thread(read: Callable[[], T]) -> T:
 async def submitted(writer: Writer, work: Callable[[Transaction], T], *, size: int) -> Future[T]:
     """Hand a job to the writer, once its queue has room; the job's own future, as submit() gives.
 
-    Cancelled, the job may still be handed over.
+    Cancelled while it waits for room, the job may still be handed over, but does nothing.
     """
     try:
         return writer.submit(work, size=size)
     except QueueFullError:
-        return await asyncio.to_thread(writer.submit, work, size=size, wait_s=None)
+        pass
+    wanted = True
+
+    def if_wanted(tx: Transaction) -> T:
+        return work(tx) if wanted else cast("T", None)  # nobody asks what it gave
+
+    try:
+        return await asyncio.to_thread(writer.submit, if_wanted, size=size, wait_s=None)
+    except asyncio.CancelledError:
+        wanted = False
+        raise
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:

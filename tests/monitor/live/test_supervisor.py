@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -445,6 +446,33 @@ async def test_a_source_that_is_replaced_is_closed_before_the_new_one_opens(tmp_
         await over(found)
         assert world.resumed == [None, "1"]
         assert standing(found).silent == ("b",)
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_source_is_opened_behind_what_a_call_left_behind_has_on_its_way(tmp_path):
+    begun, disk, there = threading.Event(), threading.Event(), asyncio.Event()
+
+    def slow(_):
+        begun.set()
+        disk.wait(10)
+
+    async def slow_disk():
+        found._desk.writer.submit(slow, size=1)
+        await until(begun.is_set)
+
+    async def hung():
+        there.set()
+        await hang()
+
+    world = World([slow_disk, sample(1), hung], [ENDED])
+    async with supervised(world, tmp_path) as found:
+        await there.wait()
+        await found.replace(found.assignment)
+        waiting = found._desk.writer.counters  # the sample's row, and who waits for it
+        await until(lambda: len(world.resumed) == 2 or waiting().waiting_jobs == 2)
+        disk.set()
+        await over(found)
+    assert world.resumed == [None, "1"]
 
 
 async def test_a_source_that_was_given_up_gets_another_chance_when_it_is_replaced(tmp_path):
