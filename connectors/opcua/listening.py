@@ -94,6 +94,7 @@ class Listening:
         messages = []
         for one, held in taken.items():
             one.vouched = self.waves.until
+            one.overran = now - since > one.holds_s * 1e9
             contents = [await self._link.republish(one.id, n) for n in held]
             messages += [Answer(one, message, more=True) for message in contents if message]
             if None in contents:
@@ -237,6 +238,7 @@ class Listening:
         self._answered += idle
         for one in self.subscriptions:
             one.heard += idle
+            one.overran |= idle > one.holds_s
         self._ask()
         retry_at = self._retried + self._settings.retry_s
         due = [one.heard + self._patience_s(one) for one in self.subscriptions]

@@ -50,6 +50,7 @@ class Subscription:
         self.sequence = 0  # of the last message with data
         self.vouched: int | None = None  # ns, the server's clock
         self.heard = 0.0  # s, the loop's clock
+        self.overran = False  # nobody asked for longer than its queues hold
         self.bad: dict[int, int] = {}  # status by tag: nodes that cannot be had for now
         self.publishing_ms = rate.publishing_ms
         self.sampling_ms = rate.sampling_ms  # the slowest of its items
@@ -222,6 +223,16 @@ class Subscription:
         if not self._probe:
             return self.patience_s
         return min(self.publishing_ms / 1000 + self.settings.timeout_s, self.patience_s)
+
+    @property
+    def holds_s(self) -> float:
+        """How much of each value the server's queues hold for certain.
+
+        A server that does not look at values but is told of them (asyncua's) may get them as fast
+        as was asked for, whatever it says.
+        """
+        fastest_ms = min(self.sampling_ms or self.rate.sampling_ms, self.rate.sampling_ms)
+        return self.queue_size * fastest_ms / 1000
 
     @property
     def bridged_s(self) -> float:

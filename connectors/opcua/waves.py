@@ -82,8 +82,15 @@ class Waves:
         vouched = [one.vouched for one in self._subscriptions]
         return min((self.until if one is None else one for one in vouched), default=self.until)
 
-    def gaps(self, whose: Sequence[Subscription], since: int, until: int) -> list[Notice]:
-        """Nobody listened to these from ``since`` to ``until``."""
+    def gaps(
+        self,
+        whose: Sequence[Subscription],
+        since: int,
+        until: int,
+        *,
+        reason: str = "no subscription of ours was there",
+    ) -> list[Notice]:
+        """What these had to say from ``since`` to ``until`` has not come, or not for certain."""
         if not whose:
             return []
         self._totals["gaps_total"] += 1
@@ -96,7 +103,7 @@ class Waves:
                 since=min(since, until),
                 until=until,
                 tags=() if everything else tuple(sorted(tag for one in whose for tag in one.tags)),
-                reason="no subscription of ours was there",
+                reason=reason,
             )
         ]
 
@@ -138,6 +145,8 @@ class Waves:
             published = nanoseconds(content.PublishTime) or 0
             if published < OLDEST_NS:  # a clock that lost its time
                 published = time.time_ns()
+            if one.overran:
+                said += self._ran_over(one, published)
             if content.NotificationData:
                 said += self._left_out(one, int(content.SequenceNumber), published)
                 acknowledged.append((one.id, one.sequence))
@@ -179,6 +188,17 @@ class Waves:
                 Notice(source=self._source, kind=NoticeKind.ALIVE, since=since, until=self.until)
             )
         return live
+
+    def _ran_over(self, one: Subscription, published: int) -> list[Notice]:
+        """What the queues could not hold while nobody asked: some servers drop it in silence."""
+        since = self.until if one.vouched is None else one.vouched
+        kept = one.holds_s * 1e9 if self._settings.queue_keeps == "newest" else 0.0
+        until = published - round(kept)
+        if until <= since:
+            return []  # sent while there were still requests of ours
+        one.overran = False
+        reason = f"nobody asked for longer than the {one.holds_s:g} s that the server's queues hold"
+        return self.gaps([one], since, until, reason=reason)
 
     def _left_out(self, one: Subscription, sequence: int, published: int) -> list[Notice]:
         """Count on; a number that was left out is a message that we shall never see."""

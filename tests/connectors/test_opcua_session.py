@@ -390,6 +390,28 @@ async def test_while_nobody_takes_the_server_keeps_and_nothing_is_lost():
     assert len([one for one in taken if isinstance(one, Samples)]) < 20  # waves, not messages
 
 
+async def test_what_queues_drop_in_silence_while_nobody_takes_is_a_gap():
+    server = corner({"flow": -1.0})
+    plant = server.source(["flow"], sampling_ms=50, publishing_ms=200, queue_s=0, every_sample=True)
+    await plant.open(resume=None)
+    taken = await take(plant, has(1))
+    holds = plant._listening.subscriptions[0].queue_size
+    sent, at = 6 * holds, {}
+    for n in range(sent):
+        at[n] = time.time_ns() // 1000 * 1000  # as fine as the server keeps it
+        server.set("flow", float(n), time=at[n])
+        await asyncio.sleep(0.06)
+    taken += await take(
+        plant, lambda some: sent - 1.0 in values(some) and notices(some, NoticeKind.GAP)
+    )
+    await plant.close()
+    (gap,) = notices(taken, NoticeKind.GAP)
+    assert "nobody asked for longer than" in gap.reason
+    lost = [at[n] for n in set(range(sent)) - set(values(taken))]
+    assert gap.since < min(lost)
+    assert max(lost) <= gap.until < at[sent - 1]
+
+
 async def test_the_subscription_of_another_run_of_the_server_is_left_to_whom_it_belongs():
     with plc({"flow": 0.0, "level": 0.0}) as server:
         plant, other = source(server.port, ["flow"]), source(server.port, ["flow"])

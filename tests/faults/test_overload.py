@@ -8,13 +8,14 @@ import pytest
 from support import plants
 from support.servers import free_port
 
-from connectors.batch import Samples
+from connectors.batch import Notice, NoticeKind, Samples
 from connectors.points import Points
 from monitor.core.pipeline import Pipeline
 from monitor.live import service as service_room
 from monitor.live import setup as setup_room
 from monitor.live import stepper as stepper_room
 from monitor.live.clock import SystemClock
+from monitor.live.supervisor import Assignment
 from monitor.site import plant as rooms
 from monitor.state.database import Database
 from monitor.state.outbox import Outbox
@@ -50,6 +51,7 @@ class Flood:
                 flags=np.zeros(ROWS, np.uint8),
                 position=str(number + 1),
             )
+        yield Notice(source=self.name, kind=NoticeKind.ENDED)
 
     async def accepted(self, position):
         self.accepted_up_to = int(position)
@@ -113,7 +115,8 @@ async def test_memory_does_not_grow_with_what_waits_for_a_slow_step_and_an_absen
     flood = Flood(BATCHES)
     with Database(made.save().data) as database:
         service = rooms.service(made.config(), database, clock=SystemClock())
-        service._sources = [flood]
+        watched = Assignment(name=flood.name, make=lambda: flood, tags={}, expected_s=60.0)
+        service.supervisors[flood.name] = service.supervisor(watched)
         before = forget_the_most()
         await service.run()
         grown = memory_mb("VmHWM") - before
