@@ -208,10 +208,11 @@ class Deliveries:
 
     async def wait(self, longest_s: float) -> bool:
         """Give the sinks a moment for what waits for them; whether they took it."""
-        waits = [delivery.idle.wait() for delivery in self if delivery.backlog.items]
         try:
-            await asyncio.wait_for(asyncio.gather(*waits), longest_s)
-        except TimeoutError:
+            owing = await in_thread(lambda: [one for one in self if one.backlog.items])
+            async with asyncio.timeout(longest_s):
+                await asyncio.gather(*(one.idle.wait() for one in owing))
+        except (TimeoutError, StorageError):  # too long; nobody knows
             return False
         return True
 

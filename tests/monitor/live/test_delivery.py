@@ -15,9 +15,9 @@ from connectors.contract import NotReadyError, RefusedError
 from connectors.points import Message
 from monitor.live import calls
 from monitor.live import delivery as delivery_room
-from monitor.live.delivery import Delivery
+from monitor.live.delivery import Deliveries, Delivery
 from monitor.state.database import Database
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import FailingDiskError, StorageFullError
 from monitor.state.outbox import Outbox
 from monitor.state.writer import BOUND_BYTES, Writer
 
@@ -346,3 +346,19 @@ async def test_a_sink_that_does_not_close_holds_nobody_up(way, post, monkeypatch
     while one.delivery._calls._left:
         stuck.over.set()
         await asyncio.sleep(0.01)
+
+
+async def test_where_the_disk_cannot_be_read_nobody_knows_that_all_was_delivered(post, monkeypatch):
+    one, loop = post(), threading.get_ident()
+
+    def failing(*_):
+        assert threading.get_ident() != loop, "it stops the event loop"
+        raise FailingDiskError("no answer")
+
+    every = Deliveries(outbox=one.outbox, writer=one.writer, clock=HeldClock(0))
+    every.start(one.peer)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "backlog", failing)
+        assert not await every.wait(5)
+    assert await every.wait(5)
+    await every.close()
