@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from connectors.contract import ConnectorError, Source
+from connectors.contract import ConnectorError, Sink, Source
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class FaultyError(ConnectorError):
 
 
 @contextmanager
-def bugs_named(source: str) -> Iterator[None]:
+def bugs_named(name: str, *, what: str = "source") -> Iterator[None]:
     """Raise whatever no connector may raise as FaultyError: it is no reason to end the service."""
     try:
         yield
@@ -31,18 +31,18 @@ def bugs_named(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise FaultyError(
-            f"source {source}: {type(error).__name__}: {error}. This is a bug of the connector or "
+            f"{what} {name}: {type(error).__name__}: {error}. This is a bug of the connector or "
             f"of its client; the log has the traceback.",
-            connector=source,
+            connector=name,
         ) from error
 
 
 class Calls:
-    """Calls into sources of one name, one after the other; cut off when ``stop`` is set."""
+    """Calls into connectors of one name, one after the other; cut off when ``stop`` is set."""
 
-    def __init__(self, name: str, *, stop: asyncio.Event) -> None:
+    def __init__(self, name: str, *, stop: asyncio.Event, what: str = "source") -> None:
         self.hung = False  # a call did not end as it must: that source is to be used no more
-        self._name, self._stop = name, stop
+        self._name, self._stop, self._what = name, stop, what
         self._left: set[asyncio.Task[None]] = set()  # those that hang, left behind
 
     async def opening(
@@ -51,17 +51,17 @@ class Calls:
         """Open a source; False: cut off."""
         return await self.ended(self._named(lambda: source.open(resume=resume)), left_s)
 
-    async def closing(self, source: Source) -> None:
-        """Close a source, in bounded time, also while we stop."""
-        task = asyncio.create_task(self._named(source.close))
+    async def closing(self, connector: Source | Sink) -> None:
+        """Close one, in bounded time, also while we stop."""
+        task = asyncio.create_task(self._named(connector.close))
         await asyncio.wait((task,), timeout=CLOSE_S)
         if task.done() and not task.cancelled() and task.exception() is None:
             return
         self.hung = True
         failure = task.exception() if task.done() and not task.cancelled() else None
         logger.error(
-            "Source %s: close() did not end well within %g s.",
-            *(self._name, CLOSE_S),
+            "%s %s: close() did not end well within %g s.",
+            *(self._what.capitalize(), self._name, CLOSE_S),
             exc_info=failure,
         )
         await self._let_go(task)
@@ -84,7 +84,7 @@ class Calls:
             stopping.cancel()
             await self._let_go(task)
         if finished and task.cancelled():  # by itself: some task of its client was
-            raise FaultyError(f"source {self._name}: cancelled itself.", connector=self._name)
+            raise FaultyError(f"{self._what} {self._name}: cancelled itself.", connector=self._name)
         if finished:
             task.result()
         return finished
@@ -100,10 +100,11 @@ class Calls:
             self.hung = True
             self._left.add(task)
             task.add_done_callback(self._left.discard)
-            logger.error("Source %s: a call was cancelled, and does not end.", self._name)
+            what = self._what.capitalize()
+            logger.error("%s %s: a call was cancelled, and does not end.", what, self._name)
 
     async def _named(self, call: Callable[[], Awaitable[None]]) -> None:
-        with bugs_named(self._name):
+        with bugs_named(self._name, what=self._what):
             await call()
 
 

@@ -1,17 +1,18 @@
 """From the outbox to the sinks, in order, until they have everything.
 
 One task a sink, in the event loop; sinks may come and go. A sink that is away is tried for days,
-with patience; what it refuses for good is put aside with its reason, so that one bad item never
-blocks the others.
+with patience, and so is one with a bug; what it refuses for good is put aside with its reason, so
+that one bad item never blocks the others.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from connectors.contract import NotReadyError, RefusedError, Sink
+from connectors.contract import ConnectorError, NotReadyError, RefusedError, Sink
 from connectors.points import Message, Outgoing
 from monitor.live.backoff import Backoff
+from monitor.live.calls import Calls, FaultyError, bugs_named
 from monitor.live.clock import Clock
 from monitor.live.reasons import Reasons
 from monitor.live.threads import cancelled, in_thread, submitted
@@ -36,6 +37,7 @@ class Delivery:
         self.reason = ""  # why nothing gets on, if so: it is away, or our own disk is full
         self.lag_s: float | None = None  # from the last message it got to its delivery
         self._outbox, self._writer, self._clock = outbox, writer, clock
+        self._calls = Calls(sink.name, stop=asyncio.Event(), what="sink")
         self._refused = 0  # items refused for good since it last took a whole delivery
         self._reasons = Reasons()
         self._news = asyncio.Event()
@@ -56,7 +58,8 @@ class Delivery:
         try:
             while True:
                 try:
-                    await self.sink.open()
+                    with bugs_named(self.sink.name, what="sink"):
+                        await self.sink.open()
                     while True:
                         await self._drain(backoff)
                         await self._news.wait()
@@ -69,8 +72,14 @@ class Delivery:
                 except RefusedError as error:  # at the door: nothing can be delivered as configured
                     self._say(str(error))
                     pause_s = REFUSED_S
+                except ConnectorError as error:  # lost, or a bug of its own
+                    cause = error.__cause__ if isinstance(error, FaultyError) else None
+                    self._say(str(error), cause=cause)
+                    pause_s = backoff.next_s()
                 finally:
-                    await self.sink.close()  # before the pause: no connection is held meanwhile
+                    await self._calls.closing(
+                        self.sink
+                    )  # before the pause: no connection is held meanwhile
                 await asyncio.sleep(pause_s)
         finally:
             self.idle.set()
@@ -109,7 +118,8 @@ class Delivery:
         of it.
         """
         try:
-            await self.sink.deliver(items)
+            with bugs_named(self.sink.name, what="sink"):
+                await self.sink.deliver(items)
         except RefusedError as error:
             if error.items:
                 return dict.fromkeys(error.items, str(error))
@@ -144,12 +154,13 @@ class Delivery:
             )
         self._refused = self._refused + len(refused) if refused else 0
 
-    def _say(self, reason: str) -> None:
+    def _say(self, reason: str, *, cause: BaseException | None = None) -> None:
         """Log a change, not a repetition."""
         before, self.reason = self.reason, reason
         if reason:
             if self._reasons.is_new(reason):
-                logger.warning("Sink %s is held up: %s", self.sink.name, reason)
+                level = logging.WARNING if cause is None else logging.ERROR
+                logger.log(level, "Sink %s is held up: %s", self.sink.name, reason, exc_info=cause)
         elif before:
             self._reasons.over()
             logger.info("Deliveries to sink %s go on.", self.sink.name)
@@ -182,7 +193,7 @@ class Deliveries:
             await cancelled(task)
 
     async def fail(self) -> None:
-        """Wait until one has failed, for good, and raise its error: a bug, not an outage."""
+        """Wait until one has failed, and raise its error: a bug of ours, not an outage."""
         while True:
             await self._ended.wait()
             self._ended.clear()
@@ -197,10 +208,11 @@ class Deliveries:
 
     async def wait(self, longest_s: float) -> bool:
         """Give the sinks a moment for what waits for them; whether they took it."""
-        waits = [delivery.idle.wait() for delivery in self if delivery.backlog.items]
         try:
-            await asyncio.wait_for(asyncio.gather(*waits), longest_s)
-        except TimeoutError:
+            owing = await in_thread(lambda: [one for one in self if one.backlog.items])
+            async with asyncio.timeout(longest_s):
+                await asyncio.gather(*(one.idle.wait() for one in owing))
+        except (TimeoutError, StorageError):  # too long; nobody knows
             return False
         return True
 

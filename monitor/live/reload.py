@@ -185,7 +185,10 @@ class Reloading:
             raise UnfitError(str(error)) from error
 
     async def _take_up(self, setup: Setup, works: Works) -> None:
-        """Put it in force. Raises UnfitError where it did not work: all is as before."""
+        """Put it in force. Raises UnfitError where it did not work: all is as before.
+
+        Where some source would not follow and there is no way back, it is in force nevertheless.
+        """
         service = self._service
         before = service.setup, service.works
         try:
@@ -199,11 +202,15 @@ class Reloading:
         except Exception as error:
             if not isinstance(error, RefusedError):
                 logger.exception("The new configuration cannot be put in force.")
-            await self._go_back(*before)
+            if not await self._go_back(*before):
+                return
             raise UnfitError(f"{error}; the configuration before it is in force again") from error
 
-    async def _go_back(self, setup: Setup, works: Works) -> None:
-        """Let the old configuration be in force again, and the journal know it."""
+    async def _go_back(self, setup: Setup, works: Works) -> bool:
+        """Let the old configuration be in force again, and the journal know it.
+
+        False: the step cannot go back to it. The new one is in force then, for all.
+        """
         works = replace(works, epoch=replace(works.epoch, cause=Cause.RELOAD))
         said = False
         while True:
@@ -218,7 +225,11 @@ class Reloading:
                     logger.warning("The old configuration is not in force yet: %s", error)
                 said = True
                 await asyncio.sleep(AGAIN_S)
-        await self._follow(setup, whatever=True)
+            except Exception:
+                logger.exception("There is no way back to the old configuration.")
+                break
+        await self._follow(self._service.setup, whatever=True)
+        return self._service.setup is setup
 
     async def _follow(self, setup: Setup, *, whatever: bool = False) -> None:
         """Let sources and sinks be those of a setup that is in force.

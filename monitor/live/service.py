@@ -214,7 +214,7 @@ class Service:
             ending: list[asyncio.Task[Any]] = [stopping, beating, telling, everything, failing]
             done, _ = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                await task  # a bug of ours, or in a sink, is a bug, not an outage
+                await task  # a bug of ours is a bug, not an outage
             self.stop()
             await cancelled(everything, failing, beating)
             await self.reloading.close()  # what it has begun to open is stopped with the others

@@ -9,13 +9,15 @@ import time
 import pytest
 from support.keeping import message
 from support.plants import HeldClock, until
+from support.sources import hang, stuck
 
 from connectors.contract import NotReadyError, RefusedError
 from connectors.points import Message
+from monitor.live import calls
 from monitor.live import delivery as delivery_room
-from monitor.live.delivery import Delivery
+from monitor.live.delivery import Deliveries, Delivery
 from monitor.state.database import Database
-from monitor.state.errors import StorageFullError
+from monitor.state.errors import FailingDiskError, StorageFullError
 from monitor.state.outbox import Outbox
 from monitor.state.writer import BOUND_BYTES, Writer
 
@@ -314,3 +316,49 @@ async def test_a_sink_is_closed_before_it_is_left_alone_for_a_while(post):
         one.put("m1")
         await until(lambda: one.peer.closed == 1)
         assert one.waits() == 1
+
+
+async def test_a_bug_of_a_sink_is_an_outage_of_that_sink_said_once_with_its_traceback(post, caplog):
+    one = post(KeyError("oops"), KeyError("oops"))
+    one.peer.opening = [ValueError("oops")]
+    one.put("a")
+    async with one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a"]
+    said = [record for record in caplog.records if record.exc_info]
+    assert [type(record.exc_info[1]) for record in said] == [ValueError, KeyError]
+
+
+async def raises():
+    raise KeyError("oops")
+
+
+@pytest.mark.parametrize("way", [raises, hang, stuck], ids=["raises", "hangs", "stuck"])
+async def test_a_sink_that_does_not_close_holds_nobody_up(way, post, monkeypatch):
+    monkeypatch.setattr(calls, "CLOSE_S", 0.1)
+    monkeypatch.setattr(calls, "LET_GO_S", 0.1)
+    one = post(away())
+    one.peer.close = way
+    one.put("a")
+    async with asyncio.timeout(10), one.at_work():
+        await one.delivery.idle.wait()
+    assert one.peer.taken == ["a"]
+    while one.delivery._calls._left:
+        stuck.over.set()
+        await asyncio.sleep(0.01)
+
+
+async def test_where_the_disk_cannot_be_read_nobody_knows_that_all_was_delivered(post, monkeypatch):
+    one, loop = post(), threading.get_ident()
+
+    def failing(*_):
+        assert threading.get_ident() != loop, "it stops the event loop"
+        raise FailingDiskError("no answer")
+
+    every = Deliveries(outbox=one.outbox, writer=one.writer, clock=HeldClock(0))
+    every.start(one.peer)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "backlog", failing)
+        assert not await every.wait(5)
+    assert await every.wait(5)
+    await every.close()

@@ -19,6 +19,7 @@ from monitor.core.digest import digest
 from monitor.core.pipeline import Pipeline
 from monitor.core.records import Cause, Epoch, Record, Scores, ScoreState
 from monitor.live.control import ask
+from monitor.live.service import Service
 from monitor.live.stepper import Stepper, Works
 from monitor.live.supervisor import Supervisor
 from monitor.live.tidying import Retention
@@ -462,6 +463,38 @@ async def test_where_it_fails_the_old_configuration_goes_on_and_nothing_is_lost(
     assert epochs(made)[1][-1] == old
     assert given(made)["hall"] >= 2 * ROWS * len(CHANNELS)
     assert given(made)["roof"] >= ROWS * len(CHANNELS)
+
+
+async def test_where_there_is_no_way_back_all_follow_the_new_configuration(
+    plant, caplog, monkeypatch
+):
+    made, feeds = plant
+    async with plants.serving(made) as running:
+        let(feeds, 5)
+        await stepped(running, 5)
+        asset_added_by_retuning(made)
+        asset_added_with_its_source(made)
+        asset_added_first_at_a_source_that_is_opened_anew(made)
+        made.settings["sinks"]["second"] = {"type": "files", "folder": "inbox"}
+        with monkeypatch.context() as patch:
+            words = a_source_cannot_be_made_anew(patch, feeds)
+            put_in_force, calls = Service.put_in_force, []
+
+            async def put(service, setup, works):
+                calls.append(setup)
+                if len(calls) == 2:
+                    raise BrokenError("no way back")
+                await put_in_force(service, setup, works)
+
+            patch.setattr(Service, "put_in_force", put)
+            answer = await asked(made.save())
+        assert (answer["error"], len(calls)) == ("", 2)
+        assert words in caplog.text
+        standing = await running.service.standing()
+        assert (standing.config, standing.reload.error) == (made.config().hash, "")
+        assert set(standing.sources) == set(made.settings["sources"])
+        assert set(standing.sinks) == {"inbox", "second"}
+        assert (await asked(made))["changes"] == []
 
 
 async def test_an_asset_that_comes_back_as_its_removal_fails_goes_on_with_what_it_had(
