@@ -58,6 +58,7 @@ class Listening:
         self._meanings, self._totals = meanings, totals
         self._requests: list[asyncio.Task[ua.PublishResponse]] = []
         self._first: list[Batch] = []
+        self._moved: list[Notice] = []  # tags become other nodes: said before their values
         self._coming: list[Subscription] = []  # being made: they may be heard before they are whole
         self._unheard: set[Subscription] = set()  # taken over, and silent since
         self.in_vain = 0  # the start of a run of the server that hands over and sends nothing then
@@ -172,6 +173,12 @@ class Listening:
         async with self._changing:
             facts = await self._facts()
             have = {one.rate: one for one in self.subscriptions}
+            was = {tag: ref.address for one in have.values() for tag, (ref, _) in one.tags.items()}
+            self._moved += self.waves.moved(
+                [tag for tags in rates.values() for tag, (ref, _) in tags.items()
+                 if was.get(tag, ref.address) != ref.address],
+                facts.now,
+            )  # fmt: skip
             for rate, tags in rates.items():
                 one = have.pop(rate, None)
                 before = {} if one is None else one.tags
@@ -259,7 +266,8 @@ class Listening:
         await self._hear({message.subscription for message in messages} & self._unheard)
         if not answered:
             said += await self._look_for_silence()
-        batches = read + self._handed_on(messages, Wave(), said)
+        moved, self._moved = self._moved, []
+        batches = read + moved + self._handed_on(messages, Wave(), said)
         if clock() >= retry_at:
             await self._retry()
         return batches

@@ -112,6 +112,23 @@ class Waves:
         for one in self._subscriptions if self.vouches else ():
             self._away |= dict.fromkeys(one.bad, now)
 
+    def moved(self, tags: Sequence[int], now: int) -> list[Notice]:
+        """These become other nodes: what is held of them is known no longer, until they speak."""
+        if not tags or not self.vouches:
+            return []
+        self._away |= dict.fromkeys(tags, now)
+        since, whose, reason = min(self.known, now), tuple(sorted(tags)), "another node is watched"
+        return [
+            Notice(
+                source=self._source,
+                kind=NoticeKind.GAP,
+                since=since,
+                until=now,
+                tags=whose,
+                reason=reason,
+            )
+        ]
+
     def semantics(self, answers: Iterable[Answer]) -> dict[Subscription, set[int]]:
         """The tags of which the server says that their meaning changed."""
         found: dict[Subscription, set[int]] = {}

@@ -129,6 +129,25 @@ async def test_tags_that_come_and_go_leave_the_others_alone(foreign):
     await plant.close()
 
 
+async def test_a_tag_that_becomes_another_node_is_not_known_until_that_speaks(foreign):
+    server, (a, b, c) = foreign
+    server.set(c, 7.0, time=1_780_000_000_000_000_000)  # steady since long ago
+    plant = source(server.port, [a, b])
+    await plant.open(resume=None)
+    await take(plant, lambda some: values(some, 2) and is_alive(some))
+    before = plant._listening.waves.until
+    reading = asyncio.create_task(take(plant, lambda some: 7.0 in values(some, 2)))
+    await plant.retune(refs([a, c]))
+    taken = await reading
+    await plant.close()
+    (lost,) = notices(taken, NoticeKind.GAP)
+    (first,) = [one for one in taken if isinstance(one, Samples) and 2 in one.tag]
+    assert lost.tags == (2,)
+    assert lost.until > lost.since >= before
+    assert taken.index(lost) < next(n for n, one in enumerate(taken) if one is first)
+    assert first.time[first.tag == 2] >= lost.until  # or what was held would count as newer
+
+
 async def test_a_tag_of_another_rate_gets_a_subscription_and_an_empty_one_goes(foreign):
     server, (a, b, c) = foreign
     plant = source(server.port, [a, b], rates=[{"address": f"*{c}", "publishing_ms": 100}])
