@@ -4,8 +4,10 @@ import pytest
 from support.brokers import mosquitto
 from support.commands import watchkeeper
 
+from monitor.site.simulate import watcher
 from monitor.site.simulate.ledger import Ledger
-from monitor.site.simulate.plan import Form
+from monitor.site.simulate.plan import Form, Simulation
+from monitor.state.database import Database
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,22 @@ def test_what_cannot_be_is_refused_before_anything_is_made(words, said, tmp_path
 def test_a_folder_without_a_ledger_or_without_a_service_is_told_so(tmp_path):
     ended = watchkeeper("ledger", tmp_path)
     assert (ended.code, "no ledger here" in ended.err) == (4, True)
+
+
+def test_the_service_keeps_its_data_where_its_configuration_says(tmp_path):
+    simulation = Simulation.of(seed=1, assets=1, channels=1, periods_ms=[100], mqtt=("h", 1))
+    Ledger.make(tmp_path / "sim", simulation).close()
+    plant = watcher.write(simulation, tmp_path / "sim")
+    elsewhere = tmp_path / "elsewhere"
+    plant.write_text(plant.read_text().replace('data_dir: "data"', f'data_dir: "{elsewhere}"'))
+    ended = watchkeeper("ledger", tmp_path / "sim")
+    assert (ended.code, f"{elsewhere / 'state.db'}: there is no state here" in ended.err) == (
+        3,
+        True,
+    )
+    with Database(elsewhere):
+        pass
+    assert watchkeeper("ledger", tmp_path / "sim").code == 0
 
 
 @pytest.mark.broker
