@@ -12,15 +12,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.site.problems import PlantError
 from monitor.site.simulate.plan import Simulation
+from monitor.state.errors import of_the_system
+from monitor.state.locks import held
 
 FILE = "ledger.db"
+LOCK = "ledger.lock"
 TABLES = """
 CREATE TABLE simulation (json TEXT NOT NULL);
 CREATE TABLE sent (
@@ -45,6 +48,22 @@ class What(StrEnum):
     STOPPED = "stopped"  # missing before the next start: it was killed
     CONNECTED = "connected"  # to the broker
     DISCONNECTED = "disconnected"
+
+
+def alone(folder: Path) -> IO[str]:
+    """The folder's open lock file, held by the one process that simulates, until it is closed.
+
+    The folder is made where it is not there. Raises LockedError, StorageFullError, ReadOnlyError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise of_the_system(folder, error) from error
+    return held(
+        folder / LOCK,
+        by_another=f"{folder}: {{process}} is simulating in this folder. "
+        f"Stop it first, or give this one a folder of its own.",
+    )
 
 
 class Ledger:

@@ -1,11 +1,13 @@
 """`watchkeeper simulate` and `watchkeeper ledger`: what they refuse, and what they say."""
 
+import os
+
 import pytest
 from support.brokers import mosquitto
 from support.commands import watchkeeper
 
 from monitor.site.simulate import watcher
-from monitor.site.simulate.ledger import Ledger
+from monitor.site.simulate.ledger import Ledger, alone
 from monitor.site.simulate.plan import Form, Simulation
 from monitor.state.database import Database
 
@@ -52,6 +54,22 @@ def test_the_service_keeps_its_data_where_its_configuration_says(tmp_path):
     with Database(elsewhere):
         pass
     assert watchkeeper("ledger", tmp_path / "sim").code == 0
+
+
+def test_a_second_simulation_in_one_folder_is_refused_while_the_first_runs(tmp_path):
+    words = ["simulate", "--out", tmp_path, "--mqtt", "127.0.0.1:1", "--for", "1s"]
+    with alone(tmp_path):
+        ended = watchkeeper(*words)
+    assert ended.code == 4
+    assert f"process {os.getpid()} is simulating in this folder. Stop it first" in ended.err
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_so(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "sim"):
+        ended = watchkeeper("simulate", "--out", out, "--mqtt", "127.0.0.1:1")
+        assert (ended.code, f"{out}: cannot be written" in ended.err) == (3, True)
 
 
 @pytest.mark.broker
