@@ -67,7 +67,7 @@ def command(
     """
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
     from monitor.site.simulate import watcher  # noqa: PLC0415 - as above
-    from monitor.site.simulate.ledger import Ledger, alone  # noqa: PLC0415 - as above
+    from monitor.site.simulate.ledger import Ledger, alone, explained  # noqa: PLC0415 - as above
     from monitor.site.simulate.plan import Form, Simulation  # noqa: PLC0415 - as above
     from monitor.site.simulate.running import Run, until_stopped  # noqa: PLC0415 - as above
 
@@ -96,7 +96,7 @@ def command(
     console.log_to()
     _check(simulation, speed=speed, is_bounded=lasting is not None)
     for_ms = None if lasting is None else console.nanoseconds(lasting, "--for") // 1_000_000
-    with alone(out), closing(Ledger.make(out, simulation)) as ledger:
+    with alone(out), explained(out), closing(Ledger.make(out, simulation)) as ledger:
         plant = watcher.write(ledger.simulation, out)
         run = Run(ledger, SystemClock(), for_ms=for_ms, speed=speed)
 

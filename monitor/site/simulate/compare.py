@@ -6,6 +6,7 @@ something is missing. Whatever is missing outside of what it says was lost quiet
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms, usable
 from monitor.site.config import load
 from monitor.site.simulate import signals
-from monitor.site.simulate.ledger import Bools, Ledger
+from monitor.site.simulate.ledger import Bools, Ledger, explained
 from monitor.site.simulate.plan import Lane, Simulation
 from monitor.site.simulate.watcher import FILE, source_of
 from monitor.site.status import summary
@@ -123,11 +124,8 @@ def compare_folder(
     Raises PlantError for no ledger, ConfigError for a plant.yaml that is missing or wrong,
     StateError for no state, CorruptError where the journal has let go of its beginning.
     """
-    ledger = Ledger(folder)
-    try:
+    with explained(folder), closing(Ledger(folder)) as ledger:
         sent = Sent.of(ledger)
-    finally:
-        ledger.close()
     with DatabaseReader(data or load(folder / FILE).data_dir) as database:
         bodies = (record.body for _, record in Journal(database).read(0))
         batches = (body for body in bodies if isinstance(body, Samples | Waveforms | Notice))

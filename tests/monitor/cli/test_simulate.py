@@ -1,15 +1,17 @@
 """`watchkeeper simulate` and `watchkeeper ledger`: what they refuse, and what they say."""
 
 import os
+from contextlib import closing
 
 import pytest
 from support.brokers import mosquitto
 from support.commands import watchkeeper
 
 from monitor.site.simulate import watcher
-from monitor.site.simulate.ledger import Ledger, alone
+from monitor.site.simulate.ledger import Ledger, alone, explained
 from monitor.site.simulate.plan import Form, Simulation
 from monitor.state.database import Database
+from monitor.state.errors import StorageFullError
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,29 @@ def test_a_folder_that_cannot_be_made_is_told_so(tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "sim"):
         ended = watchkeeper("simulate", "--out", out, "--mqtt", "127.0.0.1:1")
         assert (ended.code, f"{out}: cannot be written" in ended.err) == (3, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 1000])
+def test_a_file_that_is_no_ledger_is_told_so(tmp_path, content):
+    (tmp_path / "ledger.db").write_bytes(content)
+    for words in (["ledger", tmp_path], ["simulate", "--out", tmp_path, "--mqtt", "127.0.0.1:1"]):
+        ended = watchkeeper(*words)
+        assert ended.code == 4
+        assert f"{tmp_path / 'ledger.db'}: no ledger, or a damaged one (" in ended.err
+
+
+def test_a_disk_that_is_full_is_told_so(tmp_path):
+    simulation = Simulation.of(seed=1, assets=1, channels=1, periods_ms=[1], mqtt=("h", 1))
+
+    def fill():
+        with explained(tmp_path), closing(Ledger.make(tmp_path, simulation)) as ledger:
+            ((pages,),) = ledger._connection.execute("PRAGMA page_count")
+            ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+            with ledger.atomic():
+                ledger.send(0, range(10_000), 1)
+
+    with pytest.raises(StorageFullError, match="the disk is full"):
+        fill()
 
 
 @pytest.mark.broker
