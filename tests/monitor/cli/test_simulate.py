@@ -1,6 +1,7 @@
 """`watchkeeper simulate` and `watchkeeper ledger`: what they refuse, and what they say."""
 
 import os
+import socket
 from contextlib import closing
 
 import pytest
@@ -95,6 +96,15 @@ def test_a_disk_that_is_full_is_told_so(tmp_path):
 
     with pytest.raises(StorageFullError, match="the disk is full"):
         fill()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = watchkeeper("simulate", "--out", tmp_path, "--opcua", port, "--for", "1s")
+    assert ended.code == 3
+    assert f"error: port {port}: the address is in use by another program" in ended.err
+    assert not caplog.records
 
 
 @pytest.mark.broker
