@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -67,7 +67,7 @@ def command(
     """
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
     from monitor.site.simulate import watcher  # noqa: PLC0415 - as above
-    from monitor.site.simulate.ledger import Ledger  # noqa: PLC0415 - as above
+    from monitor.site.simulate.ledger import Ledger, alone, explained  # noqa: PLC0415 - as above
     from monitor.site.simulate.plan import Form, Simulation  # noqa: PLC0415 - as above
     from monitor.site.simulate.running import Run, until_stopped  # noqa: PLC0415 - as above
 
@@ -96,8 +96,7 @@ def command(
     console.log_to()
     _check(simulation, speed=speed, is_bounded=lasting is not None)
     for_ms = None if lasting is None else console.nanoseconds(lasting, "--for") // 1_000_000
-    ledger = Ledger.make(out, simulation)
-    try:
+    with alone(out), explained(out), closing(Ledger.make(out, simulation)) as ledger:
         plant = watcher.write(ledger.simulation, out)
         run = Run(ledger, SystemClock(), for_ms=for_ms, speed=speed)
 
@@ -110,8 +109,6 @@ def command(
 
         with _reporting(simulation.samples_a_second * speed) as report:
             ended = asyncio.run(until_stopped(run, ready=ready, report=report))
-    finally:
-        ledger.close()
     if as_json:
         console.say_json({**asdict(ended), "rate": ended.rate})
     else:

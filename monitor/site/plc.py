@@ -3,6 +3,7 @@
 The other side of our connector, and made without it. Whoever imports this starts a server.
 """
 
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,13 @@ async def serving(
 ) -> AsyncIterator[tuple[Server, dict[str, ua.NodeId]]]:
     """A server with a folder an asset and a variable a tag, and their node ids by "asset.tag".
 
-    Nothing was measured yet. With a history, it answers for what was.
+    Nothing was measured yet. With a history, it answers for what was. Raises OSError, with the
+    port for its file name, where that cannot be listened on.
     """
+    try:  # first of all: asyncua logs where it failed, and names no port
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"port {port}") from error
     server = Server()
     if history is not None:
         server.iserver.history_manager.set_storage(history)

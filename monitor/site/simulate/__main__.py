@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.live.clock import SystemClock
-from monitor.site.simulate.ledger import Ledger
+from monitor.site.simulate.ledger import Ledger, alone
 from monitor.site.simulate.running import Progress, Run, until_stopped
 
 
@@ -28,6 +28,7 @@ def say(state: str, **words: Any) -> None:
 
 async def main(folder: Path, for_ms: int | None) -> None:
     """Run it."""
+    lock = alone(folder)
     ledger = Ledger(folder)
     unsaid = ["running"]
 
@@ -43,6 +44,7 @@ async def main(folder: Path, for_ms: int | None) -> None:
         )
     finally:
         ledger.close()
+        lock.close()
     say("stopped", **asdict(ended))
 
 

@@ -6,6 +6,7 @@ something is missing. Whatever is missing outside of what it says was lost quiet
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms, usable
+from monitor.site.config import load
 from monitor.site.simulate import signals
-from monitor.site.simulate.ledger import Bools, Ledger
+from monitor.site.simulate.ledger import Bools, Ledger, explained
 from monitor.site.simulate.plan import Lane, Simulation
-from monitor.site.simulate.watcher import DATA, source_of
+from monitor.site.simulate.watcher import FILE, source_of
 from monitor.site.status import summary
 from monitor.state.database import DatabaseReader
 from monitor.state.journal import Journal
@@ -116,18 +118,15 @@ def compare_folder(
 
     Args:
         folder: Where the ledger is.
-        data: The data folder of the service; left out: the one of the simulation's own plant.yaml.
+        data: The data folder of the service; left out: what ``plant.yaml`` in the folder says.
         since: As for ``compare``.
 
-    Raises PlantError for no ledger, StateError for no state, CorruptError where the journal has
-    let go of its beginning.
+    Raises PlantError for no ledger, ConfigError for a plant.yaml that is missing or wrong,
+    StateError for no state, CorruptError where the journal has let go of its beginning.
     """
-    ledger = Ledger(folder)
-    try:
+    with explained(folder), closing(Ledger(folder)) as ledger:
         sent = Sent.of(ledger)
-    finally:
-        ledger.close()
-    with DatabaseReader(data or folder / DATA) as database:
+    with DatabaseReader(data or load(folder / FILE).data_dir) as database:
         bodies = (record.body for _, record in Journal(database).read(0))
         batches = (body for body in bodies if isinstance(body, Samples | Waveforms | Notice))
         found = compare(sent, batches, Names(database).of(Family.TAG), since=since)

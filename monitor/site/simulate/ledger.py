@@ -12,15 +12,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.site.problems import PlantError
 from monitor.site.simulate.plan import Simulation
+from monitor.state.errors import DamagedError, of_the_system, translated
+from monitor.state.locks import held
 
 FILE = "ledger.db"
+LOCK = "ledger.lock"
 TABLES = """
 CREATE TABLE simulation (json TEXT NOT NULL);
 CREATE TABLE sent (
@@ -45,6 +48,40 @@ class What(StrEnum):
     STOPPED = "stopped"  # missing before the next start: it was killed
     CONNECTED = "connected"  # to the broker
     DISCONNECTED = "disconnected"
+
+
+def alone(folder: Path) -> IO[str]:
+    """The folder's open lock file, held by the one process that simulates, until it is closed.
+
+    The folder is made where it is not there. Raises LockedError, StorageFullError, ReadOnlyError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise of_the_system(folder, error) from error
+    return held(
+        folder / LOCK,
+        by_another=f"{folder}: {{process}} is simulating in this folder. "
+        f"Stop it first, or give this one a folder of its own.",
+    )
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Raise what SQLite says of the folder's ledger as errors with words.
+
+    Raises PlantError for a file that is no ledger or is damaged, StorageError for a disk that is
+    full, failing or read-only, or a file in use.
+    """
+    path = folder / FILE
+    try:
+        with translated(path):
+            yield
+    except (DamagedError, sqlite3.OperationalError) as error:
+        raise PlantError(
+            f"{path}: no ledger, or a damaged one ({error.__cause__ or error}). Put the right file "
+            f"back, or let `watchkeeper simulate` make a new one in another folder."
+        ) from error
 
 
 class Ledger:
@@ -93,10 +130,11 @@ class Ledger:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite has ended it where the disk is full
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def send(self, lane: int, ticks: Iterable[int], at_ns: int) -> None:
         """These ticks are about to go out."""

@@ -1,11 +1,18 @@
 """`watchkeeper simulate` and `watchkeeper ledger`: what they refuse, and what they say."""
 
+import os
+import socket
+from contextlib import closing
+
 import pytest
 from support.brokers import mosquitto
 from support.commands import watchkeeper
 
-from monitor.site.simulate.ledger import Ledger
-from monitor.site.simulate.plan import Form
+from monitor.site.simulate import watcher
+from monitor.site.simulate.ledger import Ledger, alone, explained
+from monitor.site.simulate.plan import Form, Simulation
+from monitor.state.database import Database
+from monitor.state.errors import StorageFullError
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,70 @@ def test_what_cannot_be_is_refused_before_anything_is_made(words, said, tmp_path
 def test_a_folder_without_a_ledger_or_without_a_service_is_told_so(tmp_path):
     ended = watchkeeper("ledger", tmp_path)
     assert (ended.code, "no ledger here" in ended.err) == (4, True)
+
+
+def test_the_service_keeps_its_data_where_its_configuration_says(tmp_path):
+    simulation = Simulation.of(seed=1, assets=1, channels=1, periods_ms=[100], mqtt=("h", 1))
+    Ledger.make(tmp_path / "sim", simulation).close()
+    plant = watcher.write(simulation, tmp_path / "sim")
+    elsewhere = tmp_path / "elsewhere"
+    plant.write_text(plant.read_text().replace('data_dir: "data"', f'data_dir: "{elsewhere}"'))
+    ended = watchkeeper("ledger", tmp_path / "sim")
+    assert (ended.code, f"{elsewhere / 'state.db'}: there is no state here" in ended.err) == (
+        3,
+        True,
+    )
+    with Database(elsewhere):
+        pass
+    assert watchkeeper("ledger", tmp_path / "sim").code == 0
+
+
+def test_a_second_simulation_in_one_folder_is_refused_while_the_first_runs(tmp_path):
+    words = ["simulate", "--out", tmp_path, "--mqtt", "127.0.0.1:1", "--for", "1s"]
+    with alone(tmp_path):
+        ended = watchkeeper(*words)
+    assert ended.code == 4
+    assert f"process {os.getpid()} is simulating in this folder. Stop it first" in ended.err
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_so(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "sim"):
+        ended = watchkeeper("simulate", "--out", out, "--mqtt", "127.0.0.1:1")
+        assert (ended.code, f"{out}: cannot be written" in ended.err) == (3, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database " * 1000])
+def test_a_file_that_is_no_ledger_is_told_so(tmp_path, content):
+    (tmp_path / "ledger.db").write_bytes(content)
+    for words in (["ledger", tmp_path], ["simulate", "--out", tmp_path, "--mqtt", "127.0.0.1:1"]):
+        ended = watchkeeper(*words)
+        assert ended.code == 4
+        assert f"{tmp_path / 'ledger.db'}: no ledger, or a damaged one (" in ended.err
+
+
+def test_a_disk_that_is_full_is_told_so(tmp_path):
+    simulation = Simulation.of(seed=1, assets=1, channels=1, periods_ms=[1], mqtt=("h", 1))
+
+    def fill():
+        with explained(tmp_path), closing(Ledger.make(tmp_path, simulation)) as ledger:
+            ((pages,),) = ledger._connection.execute("PRAGMA page_count")
+            ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+            with ledger.atomic():
+                ledger.send(0, range(10_000), 1)
+
+    with pytest.raises(StorageFullError, match="the disk is full"):
+        fill()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = watchkeeper("simulate", "--out", tmp_path, "--opcua", port, "--for", "1s")
+    assert ended.code == 3
+    assert f"error: port {port}: the address is in use by another program" in ended.err
+    assert not caplog.records
 
 
 @pytest.mark.broker
