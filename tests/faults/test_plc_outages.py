@@ -77,7 +77,8 @@ async def test_what_a_killed_server_without_history_lost_lies_in_gaps(
     number, tmp_path, figures, tell
 ):
     found, made = await foreign_trial(tmp_path, killing(number, figures, tell))
-    assert found.in_gaps, "nothing was lost: nothing was tested"
+    # One kill may fall where the server has handed over everything that the device knows of.
+    assert found.in_gaps or KILLS == 1, "nothing was lost: nothing was tested"
     assert overclaimed(made.data) == []
 
 
