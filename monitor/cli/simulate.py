@@ -107,7 +107,7 @@ def command(
                 stderr=True,
             )
 
-        with _reporting(simulation.samples_a_second * speed) as report:
+        with _reporting(simulation.samples_a_second * speed, mqtt or "") as report:
             ended = asyncio.run(until_stopped(run, ready=ready, report=report))
     if as_json:
         console.say_json({**asdict(ended), "rate": ended.rate})
@@ -145,15 +145,16 @@ def _period_ms(hz: float) -> int:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise console.StopError(
-            f"--mqtt: got {text!r}, want HOST:PORT, as localhost:1883.", code=console.Exit.USAGE
+            f"--mqtt: got {text!r}, want HOST:PORT without a scheme, as localhost:1883.",
+            code=console.Exit.USAGE,
         )
     return host, int(port)
 
 
 @contextmanager
-def _reporting(wanted: float) -> "Iterator[Callable[[Progress], None]]":
+def _reporting(wanted: float, broker: str) -> "Iterator[Callable[[Progress], None]]":
     """A line that counts, or one now and then where there is no terminal; and what goes wrong."""
     from rich.progress import Progress as Bar  # noqa: PLC0415 - slow to import
     from rich.progress import SpinnerColumn, TextColumn  # noqa: PLC0415 - as above
@@ -172,7 +173,7 @@ def _reporting(wanted: float) -> "Iterator[Callable[[Progress], None]]":
         def report(now: "Progress") -> None:
             nonlocal said_s, trouble
             bar.update(task, description=_words(now))
-            before, trouble = trouble, _trouble(now, wanted)
+            before, trouble = trouble, _trouble(now, wanted, broker)
             if trouble and not before:
                 console.say_warning(trouble)
             if not out.is_terminal and now.elapsed_s - said_s >= console.LINE_S:
@@ -189,9 +190,10 @@ def _words(now: "Progress") -> str:
     )
 
 
-def _trouble(now: "Progress", wanted: float) -> str:
+def _trouble(now: "Progress", wanted: float, broker: str) -> str:
     if now.connected is False:
-        return "the broker is away: what is due is sent when it is back."
+        why = f" ({now.reason})" if now.reason else ""
+        return f"the broker {broker} is away{why}: what is due is sent when it is back."
     if now.behind_s > ALLOWED_S:
         return (
             f"it does not keep up: {now.rate:,.0f} samples a second of {wanted:,.0f}, "

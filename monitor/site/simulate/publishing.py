@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,7 @@ class Publisher:
         self._client.max_inflight_messages_set(0)  # the window is ours
         self._client.reconnect_delay_set(*RETRY_S)
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = lambda *_: self._said.append(What.DISCONNECTED)
         self._client.on_publish = lambda _, __, mid, *___: self._answered.append(mid)
         self._answered: deque[int] = deque()  # paho's thread adds, ours takes
@@ -38,6 +40,7 @@ class Publisher:
         self._waiting: dict[int, tuple[int, int, int]] = {}  # by message: lane, tick, asset
         self._missing: dict[tuple[int, int], NDArray[np.int64]] = {}  # by lane and tick: [A]
         self.connected = False
+        self.reason = ""  # why not, in the words of the broker or the system
         self.acknowledged = 0  # samples
 
     def open(self) -> None:
@@ -91,8 +94,13 @@ class Publisher:
         self._missing.clear()
 
     def _on_connect(self, _: Any, __: Any, ___: Any, reason: Any, ____: Any) -> None:
+        self.reason = str(reason) if reason.is_failure else ""
         if not reason.is_failure:
             self._said.append(What.CONNECTED)
+
+    def _on_connect_fail(self, *_: Any) -> None:
+        error = sys.exception()  # paho calls while it handles what the system said
+        self.reason = getattr(error, "strerror", None) or str(error or "")
 
 
 def messages(

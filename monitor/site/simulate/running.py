@@ -37,6 +37,7 @@ class Progress:
     elapsed_s: float  # since the start, until the last was sent
     behind_s: float  # what is due for how long and was not sent
     connected: bool | None  # to the broker; None: there is none
+    reason: str  # why it is not connected, as far as that is known
 
     @property
     def rate(self) -> float:
@@ -108,6 +109,7 @@ class Run:
                 default=0.0,
             ),
             connected=None if self._publisher is None else self._publisher.connected,
+            reason="" if self._publisher is None else self._publisher.reason,
         )
 
     def _begin(self) -> None:

@@ -1,12 +1,13 @@
 """`watchkeeper simulate` and `watchkeeper ledger`: what they refuse, and what they say."""
 
 import os
+import signal
 import socket
 from contextlib import closing
 
 import pytest
 from support.brokers import mosquitto
-from support.commands import watchkeeper
+from support.commands import process, watchkeeper
 
 from monitor.site.simulate import watcher
 from monitor.site.simulate.ledger import Ledger, alone, explained
@@ -21,6 +22,7 @@ from monitor.state.errors import StorageFullError
         ([], "where to?"),
         (["--mqtt", "localhost"], "--mqtt: got 'localhost', want HOST:PORT"),
         (["--mqtt", "localhost:99999"], "want HOST:PORT"),
+        (["--mqtt", "mqtt://localhost:1883"], "want HOST:PORT without a scheme"),
         (["--mqtt", "h:1", "--rate", "3"], "--rate: got 3, want Hz with a period of whole"),
         (["--mqtt", "h:1", "--rate", "0"], "--rate: got 0"),
         (["--mqtt", "h:1", "--share-opcua", "0.5"], "some machines want --opcua PORT"),
@@ -105,6 +107,16 @@ def test_a_port_that_is_taken_is_named(tmp_path, caplog):
     assert ended.code == 3
     assert f"error: port {port}: the address is in use by another program" in ended.err
     assert not caplog.records
+
+
+def test_a_broker_that_is_away_is_named_once_with_the_reason(tmp_path):
+    words = ["--mqtt", "127.0.0.1:1", "--rate", 10, "--speed", 10, "--for", "1s"]
+    with process("simulate", "--out", tmp_path, *words) as away:
+        line = next(line for line in away.stderr if line.startswith("warning"))
+        away.send_signal(signal.SIGINT)
+        rest = away.stderr.read()
+    assert line.startswith("warning: the broker 127.0.0.1:1 is away (Connection refused): ")
+    assert "away" not in rest
 
 
 @pytest.mark.broker
