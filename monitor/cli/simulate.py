@@ -76,6 +76,16 @@ def command(
             "where to? --mqtt HOST:PORT of a broker, --opcua PORT, or both.",
             code=console.Exit.USAGE,
         )
+    for missing, given, option in (
+        (bool(share_opcua), opcua, "--opcua PORT"),
+        (share_opcua is not None and share_opcua < 1, mqtt, "--mqtt HOST:PORT"),
+    ):
+        if missing and given is None:
+            raise console.StopError(
+                f"--share-opcua: got {share_opcua:g}, so some machines want {option}, which is not "
+                f"given.",
+                code=console.Exit.USAGE,
+            )
     if share_opcua is None:
         share_opcua = 0.5 if mqtt is not None and opcua is not None else float(opcua is not None)
     try:
@@ -117,15 +127,6 @@ def command(
 
 def _check(simulation: "Simulation", *, speed: float, is_bounded: bool) -> None:
     """What the options say together. Raises StopError."""
-    for over_mqtt, given, option in (
-        (True, simulation.mqtt, "--mqtt HOST:PORT"),
-        (False, simulation.opcua_port, "--opcua PORT"),
-    ):
-        if given is None and any(lane.over_mqtt is over_mqtt for lane in simulation.lanes):
-            raise console.StopError(
-                f"--share-opcua: some machines want {option}, which is not given.",
-                code=console.Exit.USAGE,
-            )
     if speed > 1 and (simulation.opcua_port is not None or not is_bounded):
         raise console.StopError(
             "--speed: above 1 it wants --for, and no --opcua: such a server shows the present.",

@@ -26,6 +26,8 @@ from monitor.state.errors import StorageFullError
         (["--mqtt", "h:1", "--rate", "3"], "--rate: got 3, want Hz with a period of whole"),
         (["--mqtt", "h:1", "--rate", "0"], "--rate: got 0"),
         (["--mqtt", "h:1", "--share-opcua", "0.5"], "some machines want --opcua PORT"),
+        (["--mqtt", "h:1", "--assets", 1, "--share-opcua", "0.3"], "some machines want --opcua"),
+        (["--opcua", "4840", "--assets", 1, "--share-opcua", "0.7"], "some machines want --mqtt"),
         (["--opcua", "4840", "--share-opcua", "0.5"], "some machines want --mqtt HOST:PORT"),
         (["--mqtt", "h:1", "--speed", "2"], "--speed: above 1 it wants --for"),
         (["--opcua", "4840", "--speed", "2", "--for", "1s"], "such a server shows the present"),
