@@ -40,7 +40,8 @@ def command(
 
     Ends with 0 where nothing is missing but in gaps that the service recorded itself, and nothing
     is there that was not sent; else with 1. Samples are told apart while the journal keeps them
-    (`state.journal_hours`).
+    (`state.journal_hours`). Stop the simulator first, and wait until the service has caught up:
+    while both run, samples on their way count as lost, or as never sent.
     """
     from monitor.site.simulate.compare import compare_folder  # noqa: PLC0415 - when it runs
 
