@@ -73,5 +73,5 @@ def command(
     if as_json:
         console.say_json(found)
     else:
-        say_summary(found, zone=config.site.timezone)
+        say_summary(found, config)
     stop_where_all_was_rejected(found, then="Mend it, and score again.")

@@ -5,9 +5,11 @@ from typing import Any
 
 from monitor.cli.console import MOST_SHOWN, Exit, StopError, duration, local, say
 from monitor.live.clock import SystemClock
+from monitor.site.config import Config
 from monitor.site.status import rejected
 
 _SOURCES = {"refused": "given up"}
+_LASTING = ("ended", "refused", "left")  # states that are so where no service runs, too
 _MARKS = {
     "restamped": "with a time that could not be true, stamped anew",
     "replayed": "sent again, or from history",
@@ -22,13 +24,15 @@ _STATES = {
 }
 
 
-def say_summary(found: dict[str, Any], *, zone: str) -> None:
-    """Print it line by line; times are shown in ``zone``, with how long ago they were.
+def say_summary(found: dict[str, Any], config: Config) -> None:
+    """Print it line by line; times are those of the site, with how long ago they were.
 
     With `running` in it, what the service says of itself comes first, or that there is none.
     """
+    zone = config.site.timezone
     if "running" in found:
         _say_service(found, zone)
+    is_past = "running" in found and found["running"] is None
     live = found.get("running") or {"sources": {}, "sinks": {}}
     _say_samples(found)
     for name, source in found["sources"].items():
@@ -36,7 +40,8 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
         when = "no sample yet" if last is None else f"last sample {_moment(last, zone)}"
         state, reason = _connection(source, live["sources"].get(name))
         held = (f": {reason}" if reason else "", "bold red" if state == "refused" else "yellow")
-        say(f"source   {name}: {_SOURCES.get(state, state)}, {when}", held)
+        was = "was " if is_past and state not in _LASTING else ""
+        say(f"source   {name}: {was}{_SOURCES.get(state, state)}, {when}", held)
         _say_silent(live["sources"].get(name))
         _say_gaps(source["gaps"], zone)
         _say_marks(source)
@@ -45,7 +50,8 @@ def say_summary(found: dict[str, Any], *, zone: str) -> None:
     say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
     for name, asset in found["assets"].items():
         at = asset["tick_ns"]
-        say(f"asset    {name}: ", *_standing(asset), "" if at is None else f"; {_moment(at, zone)}")
+        standing = _standing(asset, has_model=_has_model(name, config))
+        say(f"asset    {name}: ", *standing, "" if at is None else f"; {_moment(at, zone)}")
         if asset["forced"]:
             say((f"         set by hand: {_shortened(asset['forced'])}", "yellow"))
     for name, number in found["alarms"].items():
@@ -168,9 +174,16 @@ def _say_samples(found: dict[str, Any]) -> None:
     )
 
 
-def _standing(asset: dict[str, Any]) -> Iterator[str | tuple[str, str]]:
+def _has_model(asset: str, config: Config) -> bool:
+    """Whether something but limits is meant to judge it; of one that is gone nobody knows."""
+    settings = config.assets.get(asset)
+    return settings is None or config.kinds[settings.kind].model is not None
+
+
+def _standing(asset: dict[str, Any], *, has_model: bool) -> Iterator[str | tuple[str, str]]:
     """How an asset stands, in a few words."""
-    yield _STATES[asset["state"]]
+    blind = asset["state"] == "blind"
+    yield "limits only, no model" if blind and not has_model else _STATES[asset["state"]]
     if asset["surprise"] is None:
         return
     level = asset["threshold"]

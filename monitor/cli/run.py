@@ -72,7 +72,7 @@ def command(
             {**found, "refused": dict(ended.refused), "undelivered": dict(ended.undelivered)}
         )
     else:
-        say_summary(found, zone=config.site.timezone)
+        say_summary(found, config)
     if ended.refused:
         raise console.StopError(
             "given up: "

@@ -27,9 +27,9 @@ def command(
     """Show what came in and when, what became of it, how each asset stands and what alarms.
 
     Asks the running service how its sources and sinks stand; where none runs, says so, and shows
-    what was stored last. A source that is running gives data, one that is silent is open and gives
-    none, one that is waiting is not reached or was lost, one that has ended will say no more; one
-    that was given up is said with the reason.
+    what was stored last, as "was running". A source that is running gives data, one that is silent
+    is open and gives none, one that is waiting is not reached or was lost, one that has ended will
+    say no more; one that was given up is said with the reason.
     """
     from monitor.cli.figures import say_summary  # noqa: PLC0415 - commands import when they run
     from monitor.cli.stored import running, stored  # noqa: PLC0415 - as above
@@ -47,4 +47,4 @@ def command(
     if as_json:
         console.say_json(found)
     else:
-        say_summary(found, zone=config.site.timezone)
+        say_summary(found, config)

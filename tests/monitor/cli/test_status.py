@@ -153,6 +153,23 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert "sink     inbox: 4 waiting; held up: " in said.out
 
 
+async def test_what_is_judged_by_limits_alone_says_so_and_what_a_source_was_when_none_runs(
+    tmp_path,
+):
+    made = plants.never_ending(plants.plant(tmp_path / "plant", assets=1, model=None))
+    async with plants.serving(made) as running:
+        await until(lambda: running.status["samples_received"] > 0)
+        await until(lambda: running.status["sources"]["rig"]["state"] == "ended")
+        await until(lambda: running.service.supervisors["other"].state == "waiting")
+        now = await asyncio.to_thread(watchkeeper, "status", made.file)
+    then = watchkeeper("status", made.file)
+    assert "source   other: waiting, " in now.out
+    assert "source   other: was waiting, " in then.out
+    for said in (now, then):
+        assert "source   rig: ended, " in said.out
+        assert "asset    m0: limits only, no model; " in said.out
+
+
 def test_the_running_service_knows_better_than_what_was_stored():
     stored = {"state": "lost", "reason": "no answer"}
     assert _connection(stored, None) == ("lost", "no answer")
