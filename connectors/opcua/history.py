@@ -20,7 +20,7 @@ from connectors.opcua.link import ENDS, Facts, Link
 from connectors.opcua.progress import Span
 from connectors.opcua.settings import Settings
 from connectors.opcua.units import portions, shortened
-from connectors.opcua.values import Wave, nanoseconds
+from connectors.opcua.values import Wave, moment, nanoseconds
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ TRIES = 3
 READABLE = 0x04  # of AccessLevel: HistoryRead; Part 3, 5.6.2
 BEGINNING = datetime(1971, 1, 1, tzinfo=UTC)  # before all history, and no "not said" as 1601 is
 MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Nodes = Mapping[int, ua.NodeId]  # by the number of the tag
 
@@ -161,7 +160,7 @@ class History:
         sampling_ns = self._settings.sampling_ms * 1_000_000
         self._length = max(round(VALUES_PER_PIECE * sampling_ns / max(len(asked), 1)), SHORTEST_NS)
         self._unreached = set(asked)
-        before = await self._ask(dict.fromkeys(asked), _time(span.since), BEGINNING, most=1)
+        before = await self._ask(dict.fromkeys(asked), moment(span.since), BEGINNING, most=1)
         for tag, (result, _) in before.items():
             if result is not None and any(at <= span.since for at in _times(_values(result))):
                 self._unreached.discard(tag)
@@ -199,12 +198,12 @@ class History:
         found: dict[int, list[Any]] = {tag: [] for tag in tags}
         failed: dict[str, list[int]] = {}
         last = dict.fromkeys(tags, since)
-        end = _time(until) + 2 * MICROSECOND  # some leave out what lies at the end of a span
+        end = moment(until) + 2 * MICROSECOND  # some leave out what lies at the end of a span
         left: list[tuple[int, dict[int, bytes | None]]] = [(since, dict.fromkeys(tags))]
         while left:
             start, points = left.pop()
             more: dict[int, bytes | None] = {}
-            answers = await self._ask(points, _time(start), end, most=VALUES_PER_CALL)
+            answers = await self._ask(points, moment(start), end, most=VALUES_PER_CALL)
             for tag, (result, most) in answers.items():
                 if result is None or not _is_answer(result):
                     why = "no answer" if result is None else result.StatusCode.name
@@ -297,8 +296,3 @@ def _times(values: Iterable[Any]) -> list[int]:
 def _time_of(value: Any) -> int:
     """Of a data value, in ns; 0: it has none."""
     return nanoseconds(value.SourceTimestamp) or nanoseconds(value.ServerTimestamp) or 0
-
-
-def _time(ns: int) -> datetime:
-    """A time of OPC UA, down to the microsecond."""
-    return _EPOCH + timedelta(microseconds=ns // 1000)

@@ -6,7 +6,7 @@ reason; what status bits say beside the quality (Part 4, 7.39) is noted by tag.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,11 @@ def nanoseconds(time: datetime | None) -> int | None:
     passed = time - _EPOCH
     found = (passed.days * 86_400 + passed.seconds) * 1_000_000_000 + passed.microseconds * 1000
     return max(-_FURTHEST, min(found, _FURTHEST))
+
+
+def moment(ns: int) -> datetime:
+    """A time in nanoseconds since 1970 UTC as OPC UA takes it here: down to the microsecond."""
+    return _EPOCH + timedelta(microseconds=ns // 1000)
 
 
 @dataclass(slots=True)

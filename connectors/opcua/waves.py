@@ -148,11 +148,12 @@ class Waves:
     def same_meaning(self, tags: Iterable[int]) -> list[Notice]:
         """The server says that the meaning of these changed, and its properties are the same."""
         whose = tuple(sorted(tags))
-        kind, reason = (
-            NoticeKind.UNIT_CHANGED,
-            "the server says so; its unit and range are the same",
-        )
-        return [Notice(source=self._source, kind=kind, tags=whose, reason=reason)] if whose else []
+        if not whose:
+            return []
+        reason = "the server says so; its unit and range are the same"
+        return [
+            Notice(source=self._source, kind=NoticeKind.UNIT_CHANGED, tags=whose, reason=reason)
+        ]
 
     def made(self, answers: Iterable[Answer], wave: Wave, said: list[Notice]) -> Made:
         """The answers as batches; ``said`` comes first."""

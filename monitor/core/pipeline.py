@@ -113,6 +113,7 @@ class SlotMap:
 
 def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
     """What a source said of itself, as far as it matters to frames; times as in FrameBuilder."""
+    gap = said(notice, received=received)
     for frames in builders:
         match notice:
             case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
@@ -121,7 +122,7 @@ def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now
                 )
             case Notice(kind=NoticeKind.ENDED):
                 frames.ended(notice.source)
-            case _ if gap := said(notice, received=received):
+            case _ if gap is not None:
                 frames.missing(gap, received=received)
             case _:
                 pass  # kept by the journal alone

@@ -15,7 +15,7 @@ from monitor.live.backoff import Backoff
 from monitor.live.calls import Calls, FaultyError, bugs_named
 from monitor.live.clock import Clock
 from monitor.live.reasons import Reasons
-from monitor.live.threads import cancelled, in_thread, submitted
+from monitor.live.threads import cancelled, committed, in_thread
 from monitor.state.database import Transaction
 from monitor.state.errors import CorruptError, StorageError
 from monitor.state.outbox import Backlog, Outbox
@@ -140,7 +140,7 @@ class Delivery:
             if number is not None:
                 self._outbox.advance(tx, self.sink.name, number)
 
-        await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
+        await committed(self._writer, work)
         self._say_refused(refused)
 
     def _say_refused(self, refused: Mapping[int, str]) -> None:

@@ -10,7 +10,7 @@ docs/decisions/0031-reload.md says what that costs.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -90,15 +90,6 @@ class Answer:
     error: str = ""
     again: bool = False  # trying it again may help
 
-    def to_json(self) -> dict[str, Any]:
-        """As it goes over the control socket."""
-        return {
-            "changes": list(self.changes),
-            "untouched": self.untouched,
-            "error": self.error,
-            "again": self.again,
-        }
-
 
 class Reloading:
     """The reloads of one service, one after the other. For the event loop only."""
@@ -131,7 +122,7 @@ class Reloading:
         file, dry_run = request.get("file"), request.get("dry_run") is True
         task = self.start(file=None if file is None else str(file), dry_run=dry_run)
         answer = await asyncio.shield(task)  # whoever asked may go
-        return answer.to_json()
+        return asdict(answer)
 
     async def close(self) -> None:
         """Begin none any more, and leave the one that is under way where it is."""

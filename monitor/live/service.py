@@ -33,7 +33,7 @@ from monitor.live.standing import (
 )
 from monitor.live.stepper import Stepper, Works
 from monitor.live.supervisor import Assignment, Supervisor
-from monitor.live.threads import cancelled, in_thread, submitted
+from monitor.live.threads import cancelled, committed, in_thread
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, encode
@@ -369,7 +369,7 @@ class Service:
 
     async def commit(self, work: Callable[[Transaction], T]) -> T:
         """Have something small committed; what it gives. Raises what it raised."""
-        return await asyncio.wrap_future(await submitted(self._writer, work, size=1024))
+        return await committed(self._writer, work)
 
     def _announce(self) -> None:
         """From the step's thread: there is something to deliver."""

@@ -43,9 +43,8 @@ from monitor.live.standing import (
     age_s,
     is_fresh,
 )
-from monitor.live.threads import in_thread, submitted
+from monitor.live.threads import committed, in_thread
 from monitor.live.watchdog import Watchdog
-from monitor.state.database import Transaction
 from monitor.state.errors import StateError, StorageError
 from monitor.state.journal import encode
 
@@ -268,9 +267,8 @@ class Supervisor:
     async def _open(self) -> bool:
         """Open where the journal ends; False: told to stop meanwhile."""
         with contextlib.suppress(StorageError):  # then nothing is on its way
-            await asyncio.wrap_future(
-                await submitted(self._desk.writer, lambda _: None, size=1)
-            )  # behind all that a call left behind has on its way
+            # Behind all that a call left behind has on its way.
+            await committed(self._desk.writer, lambda _: None)
         resume = await in_thread(lambda: self._desk.journal.positions().get(self.name))
         until = self._now() + OPEN_S
         if await self._calls.opening(
@@ -398,13 +396,12 @@ class Supervisor:
         notice = Notice(source=self.name, kind=NoticeKind.LOST, since=since, reason=reason)
         row = encode(Record(self._desk.clock.now(), notice))
 
-        def append(tx: Transaction) -> None:
-            self._desk.journal.append(tx, row)
-
         # What keeps it out keeps the next record out as well, and is said there.
         with contextlib.suppress(StateError):
-            await asyncio.wrap_future(
-                await submitted(self._desk.writer, append, size=len(row.body))
+            await committed(
+                self._desk.writer,
+                lambda tx: self._desk.journal.append(tx, row),
+                size=len(row.body),
             )
             self._desk.committed()
 

@@ -49,6 +49,11 @@ async def submitted(writer: Writer, work: Callable[[Transaction], T], *, size: i
         raise
 
 
+async def committed(writer: Writer, work: Callable[[Transaction], T], *, size: int = 1024) -> T:
+    """Have a job done in a transaction; what it gives. Raises what it raised."""
+    return await asyncio.wrap_future(await submitted(writer, work, size=size))
+
+
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and wait until they have let go of everything."""
     for task in tasks:

@@ -49,6 +49,15 @@ def delays(it):
 
 
 WAYS = {"cut": cuts, "lossy": losses, "long": delays}
+
+
+@contextlib.contextmanager
+def reached_by(way):
+    """How a peer is reached, so that this can be done to it: as the trials take it."""
+    with contextlib.nullcontext() if way == "long" else network() as net:
+        yield {"relay": True} if way == "long" else {"network": net}
+
+
 LONGEST_S = 120 + 3 * sum(CUTS_S) + 90 * len(CUTS_S)
 
 
@@ -57,8 +66,7 @@ LONGEST_S = 120 + 3 * sum(CUTS_S) + 90 * len(CUTS_S)
 @pytest.mark.parametrize("way", scaled(short=["cut"], full=WAYS))
 async def test_a_bad_way_to_a_broker_loses_nothing(way, tmp_path, figures, tell):
     unit = Unit(WAYS[way], figures, tell)
-    with contextlib.nullcontext() if way == "long" else network() as net:
-        apart = {"relay": True} if way == "long" else {"network": net}
+    with reached_by(way) as apart:
         made, _ = await broker_trial(tmp_path, unit, **apart)
     found = balance(made.folder, "broker", figures)
     assert not found.in_gaps
@@ -69,7 +77,6 @@ async def test_a_bad_way_to_a_broker_loses_nothing(way, tmp_path, figures, tell)
 @pytest.mark.parametrize("way", scaled(short=["lossy"], full=WAYS))
 async def test_a_bad_way_to_a_server_leaves_no_dead_subscription(way, tmp_path, figures, tell):
     unit = Unit(WAYS[way], figures, tell)
-    with contextlib.nullcontext() if way == "long" else network() as net:
-        apart = {"relay": True} if way == "long" else {"network": net}
+    with reached_by(way) as apart:
         found, _ = await foreign_trial(tmp_path, unit, **apart)
     assert not found.in_gaps
