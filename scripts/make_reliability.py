@@ -128,8 +128,8 @@ def count(figures: Mapping[str, Any], name: str) -> str:
 
 
 def seconds(figures: Mapping[str, Any], name: str) -> str:
-    """p50 / p95 / most of a list of times."""
-    times = figures.get(name, [])
+    """p50 / p95 / most of a list of times; what was killed in the very moment has none."""
+    times = [time for time in figures.get(name, []) if time is not None]
     if not times:
         return ""
     shown = (percentile(times, 0.5), percentile(times, 0.95), max(times))

@@ -70,7 +70,9 @@ def test_the_page_adds_what_passed_and_names_what_failed():
         name: {**outcomes.asdict(one), "date": one.date}
         for name, one in {
             "a": ONE,
-            "b": replace(ONE, figures={"times": 3, "sent": 7, "stored": 7, "recovered_s": [2.0]}),
+            "b": replace(
+                ONE, figures={"times": 3, "sent": 7, "stored": 7, "recovered_s": [2.0, None]}
+            ),
             "c": replace(ONE, passed=False, reason="it was lost", figures={"times": 9}),
         }.items()
     }
