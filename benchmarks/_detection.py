@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
 from models.bundle import Bundle, Channel
+from models.calibration import Calibration
 from models.contract import Stretch
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
@@ -119,6 +120,20 @@ def learn(
     return train(
         stretches, channels, settings, training or TrainingSettings(device="cpu"), progress=_told
     )
+
+
+def calibrated_together(trained: Sequence[Trained]) -> list[Bundle]:
+    """Bundles of machines of one build, each too short of history for a calibration of its own.
+
+    One calibration for all, from the cross-fitted scores of all of them.
+    """
+    calibration = Calibration.fit(np.concatenate([each.healthy for each in trained]))
+    return [
+        Bundle(
+            each.bundle.card.model_copy(update={"calibration": calibration}), each.bundle.detector
+        )
+        for each in trained
+    ]
 
 
 def _told(fold: int, of: int, epoch: int, epochs: int, *losses: float) -> None:

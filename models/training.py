@@ -76,6 +76,7 @@ class Trained:
     bundle: Bundle
     held_out: tuple[HeldOut, ...]
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
+    healthy: NDArray[np.float32]  # [M] the cross-fitted raw scores that the calibration is made of
 
 
 def train(
@@ -126,7 +127,8 @@ def train(
     scores = _cross_scores(probe, records, scaling)
     everything = [record for own in records for record in own]
     counted = [raw[record.counts] for record, raw in zip(everything, scores, strict=True)]
-    calibration = Calibration.fit(np.concatenate(counted))
+    healthy = np.concatenate(counted)
+    calibration = Calibration.fit(healthy)
     held_out = tuple(
         _held_out(record, calibration.apply(raw))
         for record, raw in zip(everything, scores, strict=True)
@@ -153,7 +155,7 @@ def train(
         created_with=versions(),
         weights_sha256=hashlib.sha256(weights_bytes(detector)).hexdigest(),
     )
-    return Trained(Bundle(card, detector), held_out, fits)
+    return Trained(Bundle(card, detector), held_out, fits, healthy)
 
 
 class _Work:
