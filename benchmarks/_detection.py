@@ -27,6 +27,7 @@ from pyarrow import ArrowInvalid, csv
 from models.bundle import Bundle, Channel
 from models.calibration import Calibration
 from models.contract import Stretch
+from models.ensemble import Ensemble
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Trained, train
@@ -125,14 +126,18 @@ def learn(
 def calibrated_together(trained: Sequence[Trained]) -> list[Bundle]:
     """Bundles of machines of one build, each too short of history for a calibration of its own.
 
-    One calibration for all, from the cross-fitted scores of all of them.
+    One calibration for all, from the cross-fitted scores of all of them; so with the members of
+    ensembles.
     """
-    calibration = Calibration.fit(np.concatenate([each.healthy for each in trained]))
+    healthy = [np.concatenate(raw) for raw in zip(*(each.healthy for each in trained), strict=True)]
+    for each in trained:
+        if isinstance(each.bundle.detector, Ensemble):
+            each.bundle.detector.calibrate(healthy)
+    first = trained[0].bundle.detector
+    joint = first.join(healthy) if isinstance(first, Ensemble) else healthy[0]
+    change = {"calibration": Calibration.fit(joint)}
     return [
-        Bundle(
-            each.bundle.card.model_copy(update={"calibration": calibration}), each.bundle.detector
-        )
-        for each in trained
+        Bundle(each.bundle.card.model_copy(update=change), each.bundle.detector) for each in trained
     ]
 
 

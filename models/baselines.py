@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.contract import Detector, State
+from models.contract import State
+from models.residual import ResidualDetector
 from models.settings import EwmaSettings, PcaSettings
 from models.surprise import (
     F64,
@@ -33,6 +34,7 @@ class Level:
     """
 
     warmup_ticks = 0
+    forecasts = False
 
     def initial(self, rows: int) -> State:  # noqa: ARG002 (nothing is kept for any row)
         """No state."""
@@ -58,9 +60,9 @@ class Level:
         """Nothing to move."""
 
 
-def ewma(settings: EwmaSettings, channels: int) -> Detector:
+def ewma(settings: EwmaSettings, channels: int) -> ResidualDetector:
     """EWMA-Mahalanobis that has learnt nothing yet."""
-    return Detector(
+    return ResidualDetector(
         channels=channels,
         predictor=Level(),
         judge=Mahalanobis(channels, settings.spans),
@@ -68,9 +70,9 @@ def ewma(settings: EwmaSettings, channels: int) -> Detector:
     )
 
 
-def pca(settings: PcaSettings, channels: int) -> Detector:
+def pca(settings: PcaSettings, channels: int) -> ResidualDetector:
     """PCA T2/SPE that has learnt nothing yet."""
-    return Detector(
+    return ResidualDetector(
         channels=channels,
         predictor=Level(),
         judge=Subspace(channels, settings.span, settings.explained),

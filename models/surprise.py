@@ -48,6 +48,7 @@ class QuadraticJudge(ABC):
     def __init__(self, channels: int, spans: tuple[int, ...]) -> None:
         self.channels = channels
         self.copies = len(spans)
+        self.width = self.copies * channels
         self.memory_ticks = MEMORY_SPANS * max(spans) if max(spans) > 1 else 0
         self.alpha: F64 = 2.0 / (np.asarray(spans, np.float64) + 1.0)  # [S]
         self.reference = np.ones(self.copies)  # [S] the healthy distance of each scale
