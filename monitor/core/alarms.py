@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.aggregate import NEVER, changes, common, ends
+from connectors.batch import I64
+from monitor.core.aggregate import NEVER, Bool, Index, changes, common, ends
 from monitor.core.conditions import Change, Conditions
 from monitor.core.frames import Frames
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
@@ -71,6 +72,39 @@ def _limits(kind: KindSettings) -> list[_Limit]:
     return limits
 
 
+def conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
+    """One condition for each of the settings and each asset, assets together."""
+    return Conditions(
+        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
+        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
+    )
+
+
+def step_surprise(
+    points: Conditions,
+    alarm: AlarmSettings,
+    threshold: float,
+    *,
+    asset: Index,
+    tick: I64,
+    surprise: NDArray[np.float32],
+    counts: Bool,
+    fresh: Bool,
+) -> list[Change]:
+    """Which process alarms rows [R] of surprise raise and return; live, and where they are counted.
+
+    ``counts`` marks the rows that say something, ``fresh`` those after a gap.
+    """
+    return points.step(
+        asset,
+        tick,
+        says=counts,
+        entered=counts & (surprise >= threshold),
+        left=counts & (surprise < threshold * alarm.clear_ratio),
+        fresh=fresh,
+    )
+
+
 class Alarms:
     """The alarms of all assets of one kind.
 
@@ -83,9 +117,9 @@ class Alarms:
         self._site, self._assets, self._kind = site, tuple(assets), kind
         self._channels = tuple(kind.channels)
         self._threshold = threshold
-        self._surprise = _conditions([kind.alarm], len(assets))
+        self._surprise = conditions([kind.alarm], len(assets))
         self._limits = _limits(kind)
-        self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
+        self._beyond = conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
             [c.limits is not None and c.limits.only_running for c in kind.channels.values()]
         )
@@ -191,12 +225,14 @@ class Alarms:
             return []
         alarm = self._kind.alarm
         counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
-        found = self._surprise.step(
-            frames.asset,
-            frames.tick,
-            says=counts,
-            entered=counts & (scores.surprise >= self._threshold),
-            left=counts & (scores.surprise < self._threshold * alarm.clear_ratio),
+        found = step_surprise(
+            self._surprise,
+            alarm,
+            self._threshold,
+            asset=frames.asset,
+            tick=frames.tick,
+            surprise=scores.surprise,
+            counts=counts,
             fresh=frames.fresh,
         )
         events = []
@@ -351,14 +387,6 @@ class Alarms:
 
     def _limit_names(self) -> list[tuple[str, str]]:
         return [(self._channels[limit.channel], limit.name) for limit in self._limits]
-
-
-def _conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
-    """One condition for each of the settings and each asset, assets together."""
-    return Conditions(
-        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
-        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
-    )
 
 
 def _lasting(delay_s: float) -> str:

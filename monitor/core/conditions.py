@@ -54,6 +54,12 @@ class Conditions:
         active: Bool = self._raised_P != NEVER
         return active
 
+    @property
+    def busy(self) -> Bool:
+        """Which points are active, or may become so: only theirs is there anything to time [P]."""
+        busy: Bool = self.active | (self._ran_P > 0) | (self._last_P != NEVER)
+        return busy
+
     def step(
         self, point: Index, tick: I64, *, says: Bool, entered: Bool, left: Bool, fresh: Bool
     ) -> list[Change]:
@@ -63,8 +69,7 @@ class Conditions:
         the deadband. ``fresh`` marks rows after a gap.
         """
         changes = []
-        # Only points that are active, or may become so, have anything to time.
-        busy_P = self.active | (self._ran_P > 0) | (self._last_P != NEVER)
+        busy_P = self.busy
         busy_P[point[entered]] = True
         for row in np.flatnonzero(busy_P[point]).tolist():
             p, now = int(point[row]), int(tick[row])
