@@ -31,6 +31,7 @@ from models.calibration import Calibration
 from models.contract import Detector, Judgement, State
 from models.scaling import Scaling
 from models.settings import DetectorSettings
+from models.threshold import Support
 
 # N rows, C channels
 
@@ -89,6 +90,7 @@ class Card(BaseModel):
     calibration: Calibration
     threshold: float | None = None  # surprise to alarm at; set by whoever knows the alarm budget
     provisional: bool = True  # the history was too short for the threshold asked for
+    support: Support | None = None  # what stands behind it; None: given by hand, or an earlier card
     data: dict[str, AssetRange]  # asset -> range
     data_hash: str  # SHA-256 of the frames
     training: dict[str, Any]
@@ -166,9 +168,11 @@ class Bundle:
         """Ticks after a reset before a score counts."""
         return self.card.warmup_ticks
 
-    def with_threshold(self, threshold: float | None, *, provisional: bool) -> "Bundle":
+    def with_threshold(
+        self, threshold: float | None, *, provisional: bool, support: Support | None = None
+    ) -> "Bundle":
         """The same model with another threshold on its card."""
-        changed = {"threshold": threshold, "provisional": provisional}
+        changed = {"threshold": threshold, "provisional": provisional, "support": support}
         return Bundle(self.card.model_copy(update=changed), self.detector)
 
     def check_fits(self, channels: Sequence[Channel], tick_ms: int) -> None:
@@ -311,6 +315,8 @@ def _sync(folder: Path) -> None:
 
 def _card_bytes(card: Card) -> bytes:
     content = card.model_dump(mode="json")
+    if card.support is None:
+        del content["support"]  # as earlier versions wrote it: the hash stays
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 

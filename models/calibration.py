@@ -1,16 +1,16 @@
 """Raw score to surprise: -log10 of the chance that a healthy frame scores as high.
 
 Made from healthy frames that training never saw. In the bulk the chance is counted; above a high
-quantile a generalised Pareto tail is fitted to what exceeds it (peaks over threshold: Pickands,
-Annals of Statistics 3, 1975; joined as McNeil and Frey, J. Empirical Finance 7, 2000), for there
-counting soon ends. The tail's shape is kept between exponential and a heavy 0.5: it never ends, so
-a stranger frame always surprises more.
+quantile a generalised Pareto tail is fitted to what exceeds it (models/tail.py; joined as McNeil
+and Frey, J. Empirical Finance 7, 2000), for there counting soon ends. That tail never ends, so a
+stranger frame always surprises more.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
-from scipy.stats import genpareto
+
+from models.tail import SHAPE_LIMIT, fit_excess
 
 F64 = NDArray[np.float64]
 
@@ -18,7 +18,6 @@ LEAST_FRAMES = 100  # fewer say nothing about a tail
 LEAST_EXCEEDING = 25  # frames that the tail is fitted to, at the least
 TAIL_SHARE = 0.02  # of the healthy frames, where there are enough
 KNOTS = 256
-SHAPE_LIMIT = 0.5
 LEAST_SCALE = (
     1e-3  # of the tail, relative to the score where it starts: healthy scores may all be equal
 )
@@ -81,7 +80,7 @@ class Calibration(BaseModel):
         at_least = count - np.searchsorted(scores, bulk, side="left")
         surprise = np.log10(count / at_least)
         excess = scores[scores > start] - start
-        shape, scale = _fit_tail(excess, least=LEAST_SCALE * max(float(start), LEAST_SCALE))
+        shape, scale = fit_excess(excess, least=LEAST_SCALE * max(float(start), LEAST_SCALE))
         return cls(
             raw=tuple(bulk.tolist()),
             surprise=tuple(surprise.tolist()),
@@ -98,15 +97,3 @@ class Calibration(BaseModel):
         tail = np.log1p(self.shape * beyond) / self.shape if self.shape > 0 else beyond
         surprise: F64 = np.interp(score, self.raw, self.surprise) + tail / np.log(10.0)
         return surprise.astype(np.float32, copy=False)
-
-
-def _fit_tail(excess: F64, *, least: float) -> tuple[float, float]:
-    """Shape and scale of the excesses over the start of the tail."""
-    if len(excess) < 2 or float(excess.max()) < least:
-        return 0.0, least
-    with np.errstate(all="ignore"):  # the search tries shapes that do not fit, and leaves them
-        shape, _, scale = genpareto.fit(excess, floc=0.0)
-        if not 0.0 <= shape <= SHAPE_LIMIT:
-            shape = min(max(shape, 0.0), SHAPE_LIMIT)
-            _, _, scale = genpareto.fit(excess, f0=shape, floc=0.0)
-    return float(shape), max(float(scale), least)

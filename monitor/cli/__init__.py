@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from monitor.cli import (
     alarms,
     backfill,
+    budget,
     check,
     console,
     demo,
@@ -25,7 +26,20 @@ from monitor.cli import (
     train,
 )
 
-COMMANDS = (demo, check, example, train, run, reload, backfill, status, plot, simulate, ledger)
+COMMANDS = (
+    demo,
+    check,
+    example,
+    train,
+    run,
+    reload,
+    backfill,
+    budget,
+    status,
+    plot,
+    simulate,
+    ledger,
+)
 GROUPS = (alarms,)
 
 _EXIT_CODES = "\n\n".join(  # blank lines, or the help makes one paragraph of it

@@ -148,10 +148,11 @@ def _train(demo: "Demo") -> None:
                 progress=progress,
                 should_stop=lambda: False,
             )
+        healthy = console.duration(learnt.support.healthy_days * 86_400)
         _tell(f"{learnt.samples:,} samples, {learnt.frames:,} frames.")
         _tell(
-            f"Alarms at a surprise of {learnt.threshold:.1f}, a decade beyond the worst that was "
-            f"healthy. Provisional: {console.duration(learnt.healthy_s)} cannot say how rare it is."
+            f"Alarms at a surprise of {learnt.threshold:.1f}, a decade rarer than the worst that "
+            f"was healthy. Provisional: {healthy} cannot say how rare it is."
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from monitor.cli import console
+from monitor.cli.words import stands_behind
 
 if TYPE_CHECKING:
     from monitor.site.plant import Learnt
@@ -26,8 +27,9 @@ def command(
 ) -> None:
     """Train the model of each kind on the healthy history its `training` names.
 
-    Ctrl-C keeps a checkpoint: the same command goes on from there. The model's threshold is
-    provisional: one decade rarer than the worst that the healthy history showed. Besides the
+    Ctrl-C keeps a checkpoint: the same command goes on from there. The model's threshold keeps
+    `site.alarm_budget`; it is called provisional where the healthy history is too short to say so:
+    then it is one decade rarer than the worst that was seen (`watchkeeper budget`). Besides the
     model that is kept, one is trained for each machine (or group of them, or block of time)
     that is held out from it, to see how healthy looks to a model that never saw it. Losses are
     in nats a value, lower is better.
@@ -74,8 +76,9 @@ def command(
                     "samples": learnt.samples,
                     "frames": learnt.frames,
                     "threshold": learnt.threshold,
-                    "healthy_s": learnt.healthy_s,
-                    "provisional": True,
+                    "healthy_s": learnt.support.healthy_days * 86_400,
+                    "provisional": learnt.provisional,
+                    "per_asset_30_days": learnt.support.per_asset_30_days,
                     "machines": learnt.machines,
                     "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
                     "warnings": [*learnt.rejections, *_warnings(learnt)],
@@ -102,8 +105,8 @@ def _say(learnt: "Learnt") -> None:
         )
     each = "each machine" if learnt.machines > 1 else "each block of its time"
     console.say(
-        f"    alarms at a surprise of {learnt.threshold:.1f} (provisional: "
-        f"{console.duration(learnt.healthy_s)} of healthy time cannot say how often)"
+        f"    alarms at a surprise of {learnt.threshold:.1f}: "
+        f"{stands_behind(learnt.support, provisional=learnt.provisional)}"
     )
     console.say(
         f"    cross-fitted over all of that time: {each} was judged by a model that never saw it"

@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.aggregate import NEVER, changes, common, ends
+from connectors.batch import I64
+from monitor.core.aggregate import NEVER, Bool, Index, changes, common, ends
 from monitor.core.conditions import Change, Conditions, Peaks
 from monitor.core.frames import Frames
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
@@ -71,6 +72,87 @@ def _limits(kind: KindSettings) -> list[_Limit]:
     return limits
 
 
+def conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
+    """One condition for each of the settings and each asset, assets together."""
+    return Conditions(
+        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
+        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
+    )
+
+
+class Crossing(NamedTuple):
+    """One process alarm that is raised or returns."""
+
+    change: Change
+    level: float  # that was reached, or fallen below
+    peak: float  # the highest surprise since the last one at rest
+
+
+class ProcessConditions:
+    """Which process alarms a surprise raises and returns; live, and where they are counted."""
+
+    def __init__(self, alarm: AlarmSettings, assets: int) -> None:
+        self._alarm = alarm
+        self._over = conditions([alarm], assets)
+        self._peaks = Peaks(assets)
+
+    @property
+    def busy(self) -> Bool:
+        """Of which assets [A] more than a surprise over the threshold matters."""
+        return self._over.busy | self._peaks.busy
+
+    def step(
+        self,
+        threshold: float,
+        *,
+        asset: Index,
+        tick: I64,
+        surprise: NDArray[np.float32],
+        counts: Bool,
+        fresh: Bool,
+    ) -> list[Crossing]:
+        """What rows [R] bring, in order of tick within each asset.
+
+        ``counts`` marks the rows that say something, ``fresh`` those after a gap.
+        """
+        alarm = self._alarm
+        clear = threshold * alarm.clear_ratio
+        peak_R = self._peaks.step(asset, surprise, says=counts, rest=surprise < clear)
+        trace_R = alarm.return_ratio * peak_R  # what a fault may leave behind
+        over_R = np.maximum(threshold, trace_R / alarm.clear_ratio)
+        clear_R = np.maximum(clear, trace_R)
+        found = self._over.step(
+            asset,
+            tick,
+            says=counts,
+            entered=counts & (surprise >= over_R),
+            left=counts & (surprise < clear_R),
+            fresh=fresh,
+        )
+        return [
+            Crossing(
+                change,
+                float((over_R if change.active else clear_R)[change.row]),
+                float(peak_R[change.row]),
+            )
+            for change in found
+        ]
+
+    def settle(self, raised_A: I64) -> None:
+        """Let exactly these be active, since then [A]; NEVER is normal."""
+        self._over.settle(raised_A)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the next changes depend on."""
+        return {"surprise": self._over.snapshot(), "peaks": self._peaks.snapshot()}
+
+    def restore(self, tree: Mapping[str, Any], old_A: Index, new_A: Index) -> None:
+        """Take back what ``snapshot`` gave: asset ``old_A[i]`` of it is asset ``new_A[i]`` here."""
+        self._over.restore(tree["surprise"], old_A, new_A)
+        if "peaks" in tree:  # else an earlier version wrote it
+            self._peaks.restore(tree["peaks"], old_A, new_A)
+
+
 class Alarms:
     """The alarms of all assets of one kind.
 
@@ -83,10 +165,9 @@ class Alarms:
         self._site, self._assets, self._kind = site, tuple(assets), kind
         self._channels = tuple(kind.channels)
         self._threshold = threshold
-        self._surprise = _conditions([kind.alarm], len(assets))
-        self._peaks = Peaks(len(assets))
+        self._process = ProcessConditions(kind.alarm, len(assets))
         self._limits = _limits(kind)
-        self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
+        self._beyond = conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
             [c.limits is not None and c.limits.only_running for c in kind.channels.values()]
         )
@@ -183,7 +264,7 @@ class Alarms:
                 "acknowledged": alarm.acknowledged,
                 "active": True,
             }
-        self._surprise.settle(surprise)
+        self._process.settle(surprise)
         self._beyond.settle(beyond)
         return rest
 
@@ -192,35 +273,27 @@ class Alarms:
             return []
         alarm = self._kind.alarm
         counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
-        clear = self._threshold * alarm.clear_ratio
-        peak_R = self._peaks.step(
-            frames.asset, scores.surprise, says=counts, rest=scores.surprise < clear
-        )
-        trace_R = alarm.return_ratio * peak_R  # what a fault may leave behind
-        clear_R = np.maximum(clear, trace_R)
-        threshold_R = np.maximum(self._threshold, trace_R / alarm.clear_ratio)
-        found = self._surprise.step(
-            frames.asset,
-            frames.tick,
-            says=counts,
-            entered=counts & (scores.surprise >= threshold_R),
-            left=counts & (scores.surprise < clear_R),
+        found = self._process.step(
+            self._threshold,
+            asset=frames.asset,
+            tick=frames.tick,
+            surprise=scores.surprise,
+            counts=counts,
             fresh=frames.fresh,
         )
         events = []
-        for change in found:
+        for change, level, peak in found:
             surprise = float(scores.surprise[change.row])
             blame = _largest_first(self._channels, scores.blame[change.row])
             if change.active:
                 reason = (
-                    f"surprise {surprise:.1f} at or over {threshold_R[change.row]:.1f}"
+                    f"surprise {surprise:.1f} at or over {level:.1f}"
                     f"{_lasting(alarm.on_delay_s)}{self._blamed(blame, scores, change.row)}"
                 )
             else:
-                level = float(clear_R[change.row])
                 reason = f"surprise {surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
-                if trace_R[change.row] > clear:
-                    reason += f"; it had been {peak_R[change.row]:.1f}"
+                if alarm.return_ratio * peak > self._threshold * alarm.clear_ratio:
+                    reason += f"; it had been {peak:.1f}"
             events.append(
                 self._event(
                     change,
@@ -335,8 +408,7 @@ class Alarms:
     def snapshot(self) -> dict[str, Any]:
         """What the next transitions depend on."""
         return {
-            "surprise": self._surprise.snapshot(),
-            "peaks": self._peaks.snapshot(),
+            **self._process.snapshot(),
             "beyond": self._beyond.snapshot(),
             "limits": [list(name) for name in self._limit_names()],
             "channels": list(self._channels),
@@ -347,9 +419,7 @@ class Alarms:
     def restore(self, tree: Mapping[str, Any], assets: Sequence[str]) -> None:
         """Take back what ``snapshot`` gave for these assets, as far as the plan still has them."""
         old_A, new_A = common(assets, self._assets)
-        self._surprise.restore(tree["surprise"], old_A, new_A)
-        if "peaks" in tree:  # else an earlier version wrote it
-            self._peaks.restore(tree["peaks"], old_A, new_A)
+        self._process.restore(tree, old_A, new_A)
         old_L, new_L = common([tuple(limit) for limit in tree["limits"]], self._limit_names())
         old_P = (old_L[:, None] * len(assets) + old_A).ravel()
         new_P = (new_L[:, None] * len(self._assets) + new_A).ravel()
@@ -364,14 +434,6 @@ class Alarms:
 
     def _limit_names(self) -> list[tuple[str, str]]:
         return [(self._channels[limit.channel], limit.name) for limit in self._limits]
-
-
-def _conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
-    """One condition for each of the settings and each asset, assets together."""
-    return Conditions(
-        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
-        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
-    )
 
 
 def _lasting(delay_s: float) -> str:

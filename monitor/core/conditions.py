@@ -57,6 +57,12 @@ class Conditions:
         active: Bool = self._raised_P != NEVER
         return active
 
+    @property
+    def busy(self) -> Bool:
+        """Which points are active, or may become so: only theirs is there anything to time [P]."""
+        busy: Bool = self.active | (self._ran_P > 0) | (self._last_P != NEVER)
+        return busy
+
     def step(
         self, point: Index, tick: I64, *, says: Bool, entered: Bool, left: Bool, fresh: Bool
     ) -> list[Change]:
@@ -66,8 +72,7 @@ class Conditions:
         the deadband. ``fresh`` marks rows after a gap.
         """
         changes = []
-        # Only points that are active, or may become so, have anything to time.
-        busy_P = self.active | (self._ran_P > 0) | (self._last_P != NEVER)
+        busy_P = self.busy
         busy_P[point[entered]] = True
         for row in np.flatnonzero(busy_P[point]).tolist():
             p, now = int(point[row]), int(tick[row])
@@ -122,13 +127,19 @@ class Peaks:
     def __init__(self, points: int) -> None:
         self._peak_P = np.zeros(points, np.float32)
 
+    @property
+    def busy(self) -> Bool:
+        """Which points are not at rest [P]."""
+        busy: Bool = self._peak_P > 0
+        return busy
+
     def step(self, point: Index, value: F32, *, says: Bool, rest: Bool) -> F32:
         """The peak at each row [R], itself counted; rows in order of tick within each point.
 
         Only a row that ``says`` something can raise it or, where it is at ``rest``, end it.
         """
         peak_R = np.zeros(len(point), np.float32)
-        busy_P = self._peak_P > 0
+        busy_P = self.busy
         busy_P[point[says & ~rest]] = True
         for row in np.flatnonzero(busy_P[point]).tolist():
             p = point[row]

@@ -1,4 +1,4 @@
-"""From history to a model: frames of healthy machines, cut into stretches, and a threshold.
+"""From history to what a model learns from: frames of healthy machines, cut into stretches.
 
 The frames come from the same code that makes them live. A stretch ends at a gap and wherever the
 machine does not run, as the live state would.
@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Channel
 from models.contract import Stretch
-from models.training import HeldOut
-from monitor.core.aggregate import changes
-from monitor.core.conditions import Conditions
 from monitor.core.frames import FrameBuilder, Frames
 from monitor.core.modes import RunStates, scored
 from monitor.core.pipeline import SlotMap, hear
-from monitor.core.plan import SECOND, AlarmSettings, KindSettings, Plan
+from monitor.core.plan import KindSettings, Plan
 from monitor.core.settling import Settling
 
 # R frames, C channels of the kind that the model sees
-
-BEYOND_SEEN = 1.0  # surprise, one decade rarer than the worst healthy episode: see choose_threshold
 
 
 def channels_of(kind: KindSettings) -> list[Channel]:
@@ -125,59 +120,3 @@ def _cut(
         for run in runs
         if len(run) and counts[run[0]]
     ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
-    """A surprise to alarm at, and how much healthy history stands behind it."""
-
-    value: float
-    healthy_s: float  # of scored frames
-
-
-def choose_threshold(
-    held_out: Sequence[HeldOut], alarm: AlarmSettings, *, tick_ms: int
-) -> Threshold:
-    """The most extreme threshold that the healthy history supports.
-
-    The real on-delay and off-delay run over scores of units the model never saw, from one stretch
-    of a unit into its next, as they do live. The threshold is one decade (a surprise of 1) above
-    the lowest at which not one alarm is raised: how often a healthy machine alarms beyond that, the
-    history is too short to tell, so whoever uses it should mark it provisional.
-    """
-    seen = np.unique(np.concatenate([stretch.surprise for stretch in held_out]))
-    low, high = -1, len(seen)  # seen[low] raises an alarm, seen[high] does not
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _raises(held_out, alarm, float(seen[middle])):
-            low = middle
-        else:
-            high = middle
-    worst = float(seen[low]) if low >= 0 else 0.0
-    frames = sum(int((~one.warming & (one.coverage > 0)).sum()) for one in held_out)
-    return Threshold(value=worst + BEYOND_SEEN, healthy_s=frames * tick_ms / 1000)
-
-
-def _raises(held_out: Sequence[HeldOut], alarm: AlarmSettings, threshold: float) -> bool:
-    """Whether any asset raises an alarm at this threshold."""
-    in_order = sorted(held_out, key=lambda stretch: (stretch.asset, int(stretch.tick[0])))
-    surprise = np.concatenate([stretch.surprise for stretch in in_order])
-    coverage = np.concatenate([stretch.coverage for stretch in in_order])
-    warming = np.concatenate([stretch.warming for stretch in in_order])
-    lengths = [len(stretch.tick) for stretch in in_order]
-    names, asset = np.unique([stretch.asset for stretch in in_order], return_inverse=True)
-    counts = ~warming & (coverage > 0) & (coverage >= alarm.min_coverage)
-    entered = counts & (surprise >= threshold)
-    conditions = Conditions(
-        np.full(len(names), round(alarm.on_delay_s * SECOND)),
-        np.full(len(names), round(alarm.off_delay_s * SECOND)),
-    )
-    found = conditions.step(
-        np.repeat(asset, lengths),
-        np.concatenate([stretch.tick for stretch in in_order]),
-        says=counts,
-        entered=entered,
-        left=counts & ~entered,
-        fresh=changes(np.repeat(np.arange(len(in_order)), lengths)),
-    )
-    return bool(found)

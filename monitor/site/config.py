@@ -120,6 +120,11 @@ class Config(Settings):
                 unit=next((channel.unit for channel in fed if channel.unit), None),
             )
 
+    @property
+    def scored_assets(self) -> int:
+        """How many assets a model scores: those that share the alarm budget of the site."""
+        return sum(self.kinds[asset.kind].model is not None for asset in self.assets.values())
+
     def plan(self, tag_ids: Mapping[str, int], asset_ids: Mapping[str, int]) -> Plan:
         """What the step works from. ``tag_ids`` is by asset/tag, ``asset_ids`` by asset."""
         assets = tuple(

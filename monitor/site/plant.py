@@ -12,20 +12,25 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import IO
 from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
+from connectors.contract import History
 from models.bundle import Bundle, BundleError
 from models.gradient import Fitted
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
+from models.threshold import Support
 from models.training import Progress, train
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
-from monitor.history.learning import channels_of, choose_threshold, stretches
+from monitor.history.budget import delays_of, support_of, threshold_for, traces_of
+from monitor.history.learning import channels_of, stretches
 from monitor.history.reading import merged
+from monitor.history.review import Scored, collect
 from monitor.live.clock import Clock
 from monitor.live.reload import Look
 from monitor.live.service import Service
@@ -98,9 +103,19 @@ class Learnt:
     rejections: tuple[str, ...]  # of which sources some were, how many and why
     frames: int
     threshold: float
-    healthy_s: float  # of held-out healthy frames behind the threshold
+    provisional: bool  # the healthy history is too short for the alarm budget
+    support: Support  # what stands behind the threshold
     machines: int  # that were learnt from; one alone is held out block by block of its time
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A history that was scored, to see what would have fired."""
+
+    bundles: Mapping[str, Bundle]
+    scored: Mapping[str, list[Scored]]  # by kind: of each asset of which anything was scored
+    rejections: tuple[str, ...]  # of which sources some were, how many and why
 
 
 def learn(
@@ -124,12 +139,40 @@ def learn(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
         pass  # whether a model can be saved here is better known before hours of training
-    with held(
+    with _held(kind, path):
+        return _learn(config, kind, clock=clock, progress=progress, should_stop=should_stop)
+
+
+def apply_budget(config: Config, kind: str, per_asset_30_days: float) -> float:
+    """Put the threshold of a budget on the card of a kind's model; gives that threshold.
+
+    Raises PlantError where the card cannot say it, LockedError while a process trains the model.
+    """
+    settings = config.kinds[kind]
+    assert settings.model is not None  # noqa: S101 - asked for by whoever calls
+    path = Path(settings.model.bundle)
+    with _held(kind, path):
+        bundle = _bundle(kind, settings)
+        support = bundle.card.support
+        if support is None or support.alarm != delays_of(settings.alarm):
+            why = "was trained before budgets" if support is None else "counted with other delays"
+            raise PlantError(f"kind {kind}: the model in {path} {why}. Train it again.")
+        made = threshold_for(support, per_asset_30_days)
+        bundle.with_threshold(
+            made.value,
+            provisional=made.provisional,
+            support=support.model_copy(update={"per_asset_30_days": per_asset_30_days}),
+        ).save(path)
+    return made.value
+
+
+def _held(kind: str, path: Path) -> IO[str]:
+    """The model's folder is this process's alone while it lasts. Raises LockedError."""
+    return held(
         path.with_name(path.name + ".lock"),
         by_another=f"kind {kind}: {{process}} is training {path}. Wait until it has ended, or stop "
         f"it first: it keeps a checkpoint, and the next training goes on from there.",
-    ):
-        return _learn(config, kind, clock=clock, progress=progress, should_stop=should_stop)
+    )
 
 
 def _learn(
@@ -196,8 +239,16 @@ def _learn(
         )
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
-    threshold = choose_threshold(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
-    trained.bundle.with_threshold(threshold.value, provisional=True).save(path)
+    traces = traces_of(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
+    support = support_of(
+        traces,
+        settings.alarm,
+        per_asset_30_days=config.site.alarm_budget.each(config.scored_assets),
+    )
+    threshold = threshold_for(support, support.per_asset_30_days)
+    trained.bundle.with_threshold(
+        threshold.value, provisional=threshold.provisional, support=support
+    ).save(path)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return Learnt(
         kind=kind,
@@ -206,7 +257,8 @@ def _learn(
         rejections=tuple(told.values()),
         frames=frames,
         threshold=threshold.value,
-        healthy_s=threshold.healthy_s,
+        provisional=threshold.provisional,
+        support=support,
         machines=len({run.asset for run in runs}),
         fits=trained.fits,
     )
@@ -307,11 +359,51 @@ def score_history(
 ) -> None:
     """Score what the sources hold of (since, until], ns, into a database of its own."""
     tag_ids, asset_ids = _registered(config, database)
-    histories = [config.make_history(name, tag_ids) for name in _sources(config)]
     pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
-    batches = merged(histories, since=since, until=until)
+    batches = merged(_histories(config, tag_ids), since=since, until=until)
     found = backfill(pipeline, batches, received=clock.now(), progress=progress)
     _store(database, pipeline, found)
+
+
+def review_history(
+    config: Config,
+    *,
+    clock: Clock,
+    since: int | None,
+    until: int | None,
+    progress: Callable[[int, int], None],
+) -> Reviewed:
+    """Score what the sources hold of (since, until], ns, and keep nothing but the scores.
+
+    Raises ModelMissingError, PlantError, and MismatchedError where nothing could be scored.
+    """
+    tag_ids, asset_ids = numbered(config)
+    plan, models = config.plan(tag_ids, asset_ids), bundles(config)
+    if not models:
+        raise PlantError("no kind has a model: what plain limits alarm, no budget decides.")
+    pipeline = _pipeline(config, plan, models)
+    batches = merged(_histories(config, tag_ids), since=since, until=until)
+    found = backfill(pipeline, batches, received=clock.now(), progress=progress)
+    scored = collect(plan, found)
+    status = pipeline.status()
+    told = tuple(
+        rejections(name, of["rejected"], status["examples"].get(name, {}), received=of["received"])
+        for name, of in status["conservation"].items()
+        if of["rejected"]
+    )
+    if not scored:
+        samples = sum(of["received"] for of in status["conservation"].values())
+        frames = ", ".join(f"{n:,} {state}" for state, n in status["frames"].items() if n)
+        raise MismatchedError(
+            f"{'. '.join((*told, 'no frame of the history could be scored'))}: {samples:,} samples "
+            f"made {frames or 'no frames'}. Look at --since and --until, and whether the history "
+            f"is longer than the model's warm-up."
+        )
+    return Reviewed(models, scored, told)
+
+
+def _histories(config: Config, tag_ids: Mapping[str, int]) -> list[History]:
+    return [config.make_history(name, tag_ids) for name in _sources(config)]
 
 
 def replay_journal(
@@ -386,9 +478,9 @@ def _store(database: Database, pipeline: Pipeline, found: Iterator[Results]) -> 
         store.write_status(tx, pipeline.status())
 
 
-def _pipeline(config: Config, plan: Plan) -> Pipeline:
+def _pipeline(config: Config, plan: Plan, models: Mapping[str, Bundle] | None = None) -> Pipeline:
     try:
-        return Pipeline(plan, bundles(config))
+        return Pipeline(plan, bundles(config) if models is None else models)
     except ValueError as error:
         raise PlantError(str(error)) from error
 

@@ -76,6 +76,24 @@ SinkSettings = Annotated[BaseModel, ByType("sink", _sink_types)]
 ModelSettings = Annotated[DetectorSettings, ByType("model", model_types)]
 
 
+class BudgetSettings(Settings):
+    """How many process alarms of healthy machines are acceptable; `auto` thresholds keep both."""
+
+    per_asset_30_days: float = Field(
+        1.0, gt=0, description="At most so many for each asset in 30 days of watching it."
+    )
+    per_site_week: float = Field(
+        10.0,
+        gt=0,
+        description="At most so many for the whole site in a week, shared evenly by the assets "
+        "that a model scores.",
+    )
+
+    def each(self, assets: int) -> float:
+        """What both leave to each of so many assets: alarms in 30 days."""
+        return min(self.per_asset_30_days, self.per_site_week / max(assets, 1) * 30 / 7)
+
+
 class SiteSettings(Settings):
     """The plant, and where its data lives on this machine."""
 
@@ -92,6 +110,9 @@ class SiteSettings(Settings):
     )
     shelve_hours: float = Field(
         8.0, gt=0, description="For how long a person may shelve an alarm at most."
+    )
+    alarm_budget: BudgetSettings = Field(
+        BudgetSettings(), description="How many false alarms are acceptable."
     )
 
 

@@ -1,17 +1,13 @@
-"""From history to stretches of healthy frames, and to a threshold."""
-
-from dataclasses import replace
+"""From history to stretches of healthy frames."""
 
 import numpy as np
-import pytest
 from support.building import BAD, NOW, START, assets, kind, samples
 
 from connectors.batch import Notice, NoticeKind
-from models.training import HeldOut
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import AlarmSettings, ChannelSettings, Plan
+from monitor.core.plan import ChannelSettings, Plan
 from monitor.core.records import Record, Results
-from monitor.history.learning import channels_of, choose_threshold, stretches
+from monitor.history.learning import channels_of, stretches
 
 SECOND = 1_000_000_000
 
@@ -136,72 +132,3 @@ def test_what_was_rejected_is_told_by_source_with_an_example():
 
 def test_no_history_is_no_stretch():
     assert learnt(kind(), []) == ([], 0)
-
-
-# ---- thresholds ---------------------------------------------------------------------------------
-
-
-def held_out(*surprise, warming=(), coverage=None, start=0):
-    count = len(surprise)
-    marks = np.zeros(count, np.bool_)
-    marks[list(warming)] = True
-    return HeldOut(
-        asset="a",
-        tick=START + (start + np.arange(count, dtype=np.int64)) * SECOND,
-        surprise=np.array(surprise, np.float32),
-        coverage=np.ones(count, np.float32) if coverage is None else np.float32(coverage),
-        warming=marks,
-    )
-
-
-def chosen(*stretches_, **alarm):
-    return choose_threshold(stretches_, AlarmSettings(**alarm), tick_ms=1000)
-
-
-def test_the_threshold_is_one_decade_beyond_the_worst_healthy_score():
-    found = chosen(held_out(1.0, 3.5, 2.0), held_out(0.5, 1.5))
-    assert found.value == 4.5
-    assert found.healthy_s == 5.0
-
-
-def test_a_spike_shorter_than_the_on_delay_does_not_count():
-    assert chosen(held_out(1.0, 9.0, 1.0, 2.0, 2.0, 2.0, 1.0), on_delay_s=2.0).value == 3.0
-
-
-def test_an_episode_counts_with_the_level_it_kept_for_the_on_delay():
-    assert chosen(held_out(1.0, 5.0, 4.0, 6.0, 1.0), on_delay_s=2.0).value == 5.0
-
-
-def test_an_episode_goes_on_in_the_next_stretch_of_its_machine_as_live():
-    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 5.0, 1.0, start=90)
-    assert chosen(first, second, on_delay_s=2.0).value == 6.0
-    assert chosen(second, first, on_delay_s=2.0).value == 6.0, "whatever the order they come in"
-    assert chosen(first, replace(second, asset="b"), on_delay_s=2.0).value == 2.0
-
-
-def test_the_time_between_two_stretches_does_not_count():
-    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 1.0, 1.0, start=3)
-    assert chosen(first, second, on_delay_s=2.0).value == 2.0
-
-
-def test_frames_with_nothing_valid_pause_an_episode_however_little_coverage_is_asked_for():
-    stretch = held_out(1.0, 5.0, 5.0, 0.0, 5.0, 5.0, coverage=[1, 1, 1, 0, 1, 1])
-    assert chosen(stretch, on_delay_s=2.0, min_coverage=0.0).value == 6.0
-
-
-def test_what_is_warming_or_seen_too_little_is_no_evidence():
-    warming = held_out(9.0, 9.0, 2.0, warming=(0, 1))
-    blind = held_out(8.0, 2.0, 2.0, 0.0, coverage=[0.4, 1.0, 1.0, 0.0])
-    found = chosen(warming, blind, min_coverage=0.5)
-    assert found.value == 3.0
-    assert found.healthy_s == 4.0
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_threshold_is_the_least_above_which_no_alarm_is_raised(seed):
-    chance = np.random.default_rng(seed)
-    stretch = held_out(*chance.exponential(1.0, 60).round(1))
-    delay = int(chance.integers(0, 5))
-    surprise = stretch.surprise
-    sustained = [surprise[n : n + delay + 1].min() for n in range(60 - delay)]
-    assert chosen(stretch, on_delay_s=delay).value == pytest.approx(max(sustained) + 1.0)

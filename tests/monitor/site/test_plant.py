@@ -150,7 +150,7 @@ def test_training_says_what_it_was_made_from(tmp_path):
     learnt = plants.learn(made)
     assert learnt.samples == 3 * 200 * len(CHANNELS)
     assert learnt.frames == 3 * 200
-    assert 0 < learnt.healthy_s <= 600
+    assert 0 < learnt.support.healthy_days * 86_400 <= 600
     card = Bundle.load(learnt.path).card
     assert card.threshold == learnt.threshold
     assert card.provisional

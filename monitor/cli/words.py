@@ -1,0 +1,34 @@
+"""What several commands say in the same words."""
+
+from typing import TYPE_CHECKING
+
+from monitor.cli import console
+
+if TYPE_CHECKING:
+    from models.threshold import Support
+
+
+def stands_behind(support: "Support", *, provisional: bool) -> str:
+    """What a threshold keeps, and how sure that is."""
+    from monitor.history.budget import wanted_days  # noqa: PLC0415 - commands import when they run
+
+    budget = support.per_asset_30_days
+    healthy = console.duration(support.healthy_days * 86_400)
+    wanted = console.duration(wanted_days(budget) * 86_400)
+    keeps = f"{alarms(budget)} per asset in 30 days"
+    if provisional:
+        return (
+            f"provisional, for {healthy} of healthy time cannot say whether it keeps to "
+            f"{keeps}; {wanted} would"
+        )
+    return f"at most {keeps}, by {healthy} of healthy time"
+
+
+def alarms(number: float) -> str:
+    """``1 alarm``, ``0.5 alarms``."""
+    return f"{figure(number)} {'alarm' if number == 1 else 'alarms'}"
+
+
+def figure(number: float) -> str:
+    """Three digits of a number that may be large or small: ``0.107``, ``2.5``, ``30,000``."""
+    return f"{float(f'{number:.3g}'):,g}"

@@ -1,0 +1,156 @@
+"""The alarm budget: from how many alarms may be false to the threshold of a model.
+
+Healthy machines are watched by a model that never saw them, and what would have been alarms is
+counted (monitor/history/episodes.py) at many thresholds. The threshold of a budget is the lowest
+one at which the machines keep within it with 95 % confidence:
+
+- Counted, where the history is long enough: n alarms in it say, by the Poisson bound of Garwood
+  (Biometrika 28, 1936), that no more than chi2(0.95, 2 n + 2) / 2 were to be expected. With not one
+  alarm that is 3.0, the rule of three: a history supports a budget that allows 3 alarms in it.
+- Fitted, where the budget allows 1 to 3 alarms in the history: a generalised Pareto tail over the
+  levels that episodes held (models/tail.py), and the upper bound of its level. Never below the
+  lowest threshold at which nothing was raised.
+- Provisional, where it allows fewer still, or no tail fits: the level that the tail expects once in
+  ten such histories; without a tail, a surprise of 1 beyond the lowest threshold at which nothing
+  was raised. That is the most that the history can say, and may not be enough.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from models.tail import Tail
+from models.threshold import Support
+from models.training import HeldOut
+from monitor.core.plan import AlarmSettings
+from monitor.history.episodes import Episode, Trace, count, episodes, held
+
+CONFIDENCE = 0.95
+TAIL_PEAKS = 100  # the highest ones: a tail is fitted to these
+LEAST_PEAKS = 30  # fewer make no tail
+LEAST_MISFIT = 0.05  # p-value below which a tail does not fit
+BEYOND_SEEN = 10.0  # how much rarer than once in the history a level may be
+ENOUGH_PEAKS = 2 * TAIL_PEAKS  # and for long histories:
+PEAKS_A_DAY = 1.0  # watched, so that budgets of up to 30 alarms can be counted
+MOST_PEAKS = 5000
+FIRST_RANK = 8  # frames over the first start that is tried
+LEVELS = 64  # thresholds at which alarms are counted
+LEAST_THRESHOLD = 0.1  # surprise; at 0 every frame alarms
+
+DAYS = 30.0  # that a budget of an asset is for
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A surprise to alarm at, and whether the healthy history supports what was asked for."""
+
+    value: float
+    provisional: bool
+
+
+def traces_of(held_out: Sequence[HeldOut], alarm: AlarmSettings, *, tick_ms: int) -> list[Trace]:
+    """The held-out scores of each asset, its stretches one after the other as live."""
+    in_order = sorted(held_out, key=lambda stretch: (stretch.asset, int(stretch.tick[0])))
+    traces = []
+    for name in dict.fromkeys(stretch.asset for stretch in in_order):
+        mine = [stretch for stretch in in_order if stretch.asset == name]
+        coverage = np.concatenate([stretch.coverage for stretch in mine])
+        warming = np.concatenate([stretch.warming for stretch in mine])
+        traces.append(
+            Trace(
+                asset=name,
+                tick=np.concatenate([stretch.tick for stretch in mine]),
+                surprise=np.concatenate([stretch.surprise for stretch in mine]),
+                counts=~warming & (coverage > 0) & (coverage >= alarm.min_coverage),
+                tick_ns=tick_ms * 1_000_000,
+            )
+        )
+    return traces
+
+
+def support_of(
+    traces: Sequence[Trace], alarm: AlarmSettings, *, per_asset_30_days: float
+) -> Support:
+    """What these healthy scores can say of thresholds, for this budget and others."""
+    watched_days = sum(trace.watched_s for trace in traces) / 86_400
+    peaks = _peaks(traces, alarm)
+    if not len(peaks):
+        counted: list[tuple[float, int]] = [(LEAST_THRESHOLD, 0)]
+    else:
+        ranks = np.unique(np.geomspace(1, len(peaks), LEVELS).round().astype(np.intp)) - 1
+        levels = np.unique(np.nextafter(peaks[ranks], np.float32(np.inf)))[::-1]
+        counted = [(float(level), count(traces, alarm, float(level))) for level in levels]
+    used = min(len(peaks) - 1, TAIL_PEAKS)
+    return Support(
+        healthy_days=watched_days,
+        assets=len(traces),
+        alarm=delays_of(alarm),
+        counted=tuple(counted),
+        per_asset_30_days=per_asset_30_days,
+        tail=None
+        if used < LEAST_PEAKS or peaks[0] <= peaks[used]
+        else Tail.fit(peaks[:used], float(peaks[used])),
+    )
+
+
+def threshold_for(support: Support, per_asset_30_days: float) -> Threshold:
+    """The threshold of a budget. A lower budget never has a lower threshold."""
+    expected = per_asset_30_days / DAYS * support.healthy_days
+    within = support.counted[0][0]  # not one alarm was raised there
+    if expected >= bound(0):
+        for level, alarms in support.counted:
+            if bound(alarms) > expected:
+                break
+            within = level
+        return Threshold(max(within, LEAST_THRESHOLD), provisional=False)
+    tail = support.tail
+    if tail is None or tail.misfit < LEAST_MISFIT:
+        return Threshold(within + float(np.log10(BEYOND_SEEN)), provisional=True)
+    peaks = len(tail.excess)
+    fitted = max(within, LEAST_THRESHOLD, tail.upper(max(expected, 1.0) / peaks, CONFIDENCE))
+    if expected >= 1:
+        return Threshold(fitted, provisional=False)
+    further = tail.level(max(expected, 1 / BEYOND_SEEN) / peaks)
+    return Threshold(max(fitted, further), provisional=True)
+
+
+def bound(alarms: int) -> float:
+    """How many were to be expected at the most where so many were counted, at 95 %."""
+    return float(chi2.ppf(CONFIDENCE, 2 * alarms + 2)) / 2
+
+
+def wanted_days(per_asset_30_days: float) -> float:
+    """Healthy days, over all assets, that support a budget by counting."""
+    return bound(0) / per_asset_30_days * DAYS
+
+
+def delays_of(alarm: AlarmSettings) -> dict[str, float]:
+    """What of the alarm settings decides how many alarms a threshold makes."""
+    return alarm.model_dump(exclude={"threshold"})
+
+
+def _peaks(traces: Sequence[Trace], alarm: AlarmSettings) -> NDArray[np.float32]:
+    """The levels that episodes held, falling, float32 [M]; over a start low enough for many.
+
+    An episode at the start is one peak, however often it would alarm further up: declustered, as
+    peaks over a threshold must be (Coles, 5.3.2).
+    """
+    watched_days = sum(trace.watched_s for trace in traces) / 86_400
+    enough = min(max(ENOUGH_PEAKS, PEAKS_A_DAY * watched_days), MOST_PEAKS)
+    parts = [trace.surprise[trace.counts] for trace in traces]
+    surprise = np.sort(np.concatenate([np.zeros(1, np.float32), *parts]))[::-1]
+    best: list[tuple[Trace, list[Episode]]] = []
+    most = 0
+    ranks = FIRST_RANK * 2 ** np.arange(len(surprise).bit_length())
+    for start in surprise[np.unique(np.minimum(ranks, len(surprise))) - 1].tolist():
+        found = [(trace, episodes(trace, alarm, start)) for trace in traces]
+        number = sum(len(own) for _, own in found)
+        if number > most:
+            best, most = found, number
+        if most >= enough or number < most / 2:  # further down they are enough, or one
+            break
+    peaks = [held(trace, alarm, episode) for trace, own in best for episode in own]
+    return np.sort(np.array([peak for peak in peaks if peak > LEAST_THRESHOLD], np.float32))[::-1]

@@ -1,0 +1,126 @@
+"""The threshold of an alarm budget: counted, fitted or provisional."""
+
+import numpy as np
+import pytest
+
+from models.threshold import Support
+from models.training import HeldOut
+from monitor.core.plan import SECOND, AlarmSettings
+from monitor.history.budget import bound, support_of, threshold_for, traces_of, wanted_days
+
+START = 1_700_000_000 * SECOND
+DELAYED = AlarmSettings(on_delay_s=20, off_delay_s=30)
+
+
+def held_out(*surprise, asset="a", warming=(), coverage=None, start=0):
+    count = len(surprise)
+    marks = np.zeros(count, np.bool_)
+    marks[list(warming)] = True
+    return HeldOut(
+        asset=asset,
+        tick=START + (start + np.arange(count, dtype=np.int64)) * SECOND,
+        surprise=np.array(surprise, np.float32),
+        coverage=np.ones(count, np.float32) if coverage is None else np.float32(coverage),
+        warming=marks,
+    )
+
+
+def supported(*stretches, alarm=None, **settings):
+    alarm = alarm or AlarmSettings(**settings)
+    return support_of(traces_of(stretches, alarm, tick_ms=1000), alarm, per_asset_30_days=1.0)
+
+
+def worst(*stretches, **alarm):
+    """The level that the worst episode held: no higher one was raised."""
+    return supported(*stretches, **alarm).counted[0][0]
+
+
+def test_nothing_is_raised_just_above_the_worst_healthy_score():
+    found = supported(held_out(1.0, 3.5, 2.0), held_out(0.5, 1.5, asset="b"))
+    assert found.counted[0] == (pytest.approx(3.5), 0)
+    assert found.counted[0][0] > 3.5
+    assert found.healthy_days * 86_400 == pytest.approx(5.0)
+    assert found.assets == 2
+
+
+def test_a_spike_shorter_than_the_on_delay_does_not_count():
+    assert worst(held_out(1.0, 9.0, 1.0, 2.0, 2.0, 2.0, 1.0), on_delay_s=2.0) == pytest.approx(2.0)
+
+
+def test_an_episode_counts_with_the_level_it_held_for_the_on_delay():
+    assert worst(held_out(1.0, 5.0, 4.0, 6.0, 1.0), on_delay_s=2.0) == pytest.approx(4.0)
+
+
+def test_an_episode_goes_on_in_the_next_stretch_of_its_machine_as_live():
+    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 5.0, 1.0, start=90)
+    assert worst(first, second, on_delay_s=2.0) == pytest.approx(5.0)
+    assert worst(second, first, on_delay_s=2.0) == pytest.approx(5.0), "in whatever order"
+    other = held_out(5.0, 5.0, 1.0, start=90, asset="b")
+    assert worst(first, other, on_delay_s=2.0) == pytest.approx(1.0)
+
+
+def test_the_time_of_a_gap_does_not_count():
+    first, second = held_out(1.0, 5.0, 5.0), held_out(5.0, 1.0, 1.0, start=90)
+    assert worst(first, second, on_delay_s=2.0) == pytest.approx(1.0)
+
+
+def test_frames_with_nothing_valid_pause_an_episode_however_little_coverage_is_asked_for():
+    stretch = held_out(1.0, 5.0, 5.0, 0.0, 5.0, 5.0, coverage=[1, 1, 1, 0, 1, 1])
+    assert worst(stretch, on_delay_s=2.0, min_coverage=0.0) == pytest.approx(5.0)
+
+
+def test_what_is_warming_or_seen_too_little_is_no_evidence():
+    warming = held_out(9.0, 9.0, 2.0, warming=(0, 1))
+    blind = held_out(8.0, 2.0, 2.0, 0.0, coverage=[0.4, 1.0, 1.0, 0.0], asset="b")
+    found = supported(warming, blind, min_coverage=0.5)
+    assert found.counted[0] == (pytest.approx(2.0), 0)
+    assert found.healthy_days * 86_400 == pytest.approx(4.0 - 1.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_the_least_level_above_which_no_alarm_is_raised(seed):
+    chance = np.random.default_rng(seed)
+    stretch = held_out(*chance.exponential(1.0, 200).round(1))
+    delay = int(chance.integers(0, 5))
+    surprise = stretch.surprise
+    sustained = [surprise[n : n + delay + 1].min() for n in range(200 - delay)]
+    assert worst(stretch, on_delay_s=delay) == pytest.approx(max(sustained))
+
+
+# ---- rules --------------------------------------------------------------------------------------
+
+
+def support(counted, *, days, tail=None):
+    return Support(
+        healthy_days=days, assets=1, alarm={}, counted=counted, tail=tail, per_asset_30_days=1.0
+    )
+
+
+COUNTED = ((5.0, 0), (4.0, 1), (3.0, 4), (2.0, 3), (1.0, 40))
+
+
+def test_three_alarms_allowed_and_none_seen_is_enough_history():
+    assert bound(0) == pytest.approx(3.0, abs=0.005)
+    days = wanted_days(1.0)
+    found = threshold_for(support(COUNTED, days=days), 1.0)
+    assert (found.value, found.provisional) == (5.0, False)
+    short = threshold_for(support(COUNTED, days=days - 0.1), 1.0)
+    assert (short.value, short.provisional) == (6.0, True), "no tail: one decade beyond"
+
+
+def test_as_many_alarms_are_let_through_as_the_bound_of_their_number_allows():
+    days = 30 * bound(1)
+    assert threshold_for(support(COUNTED, days=days * 0.999), 1.0).value == 5.0
+    assert threshold_for(support(COUNTED, days=days * 1.001), 1.0).value == 4.0
+
+
+def test_a_lower_threshold_with_fewer_alarms_is_not_taken_past_one_with_more():
+    days = 30 * bound(3) * 1.001
+    assert threshold_for(support(COUNTED, days=days), 1.0).value == 4.0
+
+
+def test_a_history_without_an_episode_gives_no_threshold_of_nothing():
+    found = supported(held_out(*[0.0] * 50))
+    assert found.counted == ((0.1, 0),)
+    assert threshold_for(found, 1.0).value == pytest.approx(1.1)
+    assert threshold_for(found, 1e9).value == 0.1
