@@ -152,7 +152,8 @@ def _smooth(of: U64, time_s: I64, period_s: float) -> F64:
     number = knot.astype(np.int64)
     step = over * over * (3 - 2 * over)
     before = _each(normal, of, number)
-    return before + (_each(normal, of, number + 1) - before) * step
+    joined: F64 = before + (_each(normal, of, number + 1) - before) * step
+    return joined
 
 
 def _each(draw: Callable[[U64, I64], F64], of: U64, number: I64) -> F64:

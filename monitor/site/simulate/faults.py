@@ -6,7 +6,7 @@ where the machine is. A fault of an instrument changes what one channel shows, a
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -58,6 +58,10 @@ class Fault:
         if self.name != "trip":
             return None
         return self.onset_ms + int(TRIPS_AT * (self.end_ms - self.onset_ms))
+
+    def later(self, by_ms: int) -> "Fault":
+        """The same one, so much later."""
+        return replace(self, onset_ms=self.onset_ms + by_ms, end_ms=self.end_ms + by_ms)
 
     def at(self, time_ms: NDArray[Any]) -> F64:
         """How severe it is at these moments; 0 where it is not."""

@@ -65,7 +65,7 @@ def measured(
         if len(there):
             chance = even(key(seed, name, fault.name), time_ms[there])
             SPOILS[fault.name](signal, there, severity[there], chance, onset)
-    shown = np.rint((signal.x + signal.noise) / instrument.step) * instrument.step
+    shown = np.rint((signal.x + signal.noise) * instrument.per_unit) / instrument.per_unit
     return np.where(signal.lost, np.nan, np.clip(shown, instrument.low, instrument.high))
 
 

@@ -115,7 +115,7 @@ def test_a_fault_of_the_process_begins_at_its_onset_shows_where_its_label_says_a
     moved = np.abs(faulty.truth(times) - healthy.truth(times))
     assert moved[times < wrong.onset_ms].max() == 0
     during = (times >= wrong.onset_ms) & (times < (wrong.trip_ms or wrong.end_ms))
-    noise = np.array([one.noise + one.step for one in healthy.kind.instruments.values()])
+    noise = np.array([one.noise + 1 / one.per_unit for one in healthy.kind.instruments.values()])
     noise += healthy.truth(times).mean(0) * [i.share for i in healthy.kind.instruments.values()]
     seen = dict(zip(healthy.kind.instruments, moved[during].max(0) / noise, strict=True))
     for channel in healthy.channels_of(wrong):

@@ -16,7 +16,7 @@ class Instrument:
     low: float  # the range: what is beyond it shows as its end
     high: float
     noise: float  # spread of a reading
-    step: float  # of the display, or of the converter
+    per_unit: int  # steps of the display, or of the converter, in one unit
     share: float = 0.0  # of the value, more noise: an r.m.s. of a short block scatters so
     bias: float = 0.0  # spread from instrument to instrument of what it is always off by
 
@@ -28,7 +28,7 @@ class Instrument:
     @property
     def deadband(self) -> float:
         """What has changed by less is not reported where changes alone are."""
-        return max(3 * self.noise, self.step)
+        return max(3 * self.noise, 1 / self.per_unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

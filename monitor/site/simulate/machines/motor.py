@@ -49,17 +49,17 @@ MOTOR = MachineKind(
     words="an induction motor that drives a conveyor",
     physics=physics,
     instruments={
-        "throughput": Instrument(unit="t/h", low=0, high=600, noise=2.0, step=0.5),
-        "speed": Instrument(unit="rpm", low=0, high=1800, noise=0.3, step=0.1),
-        "current": Instrument(unit="A", low=0, high=120, noise=0.2, step=0.05),
-        "power": Instrument(unit="kW", low=0, high=60, noise=0.15, step=0.05),
+        "throughput": Instrument(unit="t/h", low=0, high=600, noise=2.0, per_unit=2),
+        "speed": Instrument(unit="rpm", low=0, high=1800, noise=0.3, per_unit=10),
+        "current": Instrument(unit="A", low=0, high=120, noise=0.2, per_unit=20),
+        "power": Instrument(unit="kW", low=0, high=60, noise=0.15, per_unit=20),
         "winding_temperature": Instrument(
-            unit="degC", low=0, high=200, noise=0.2, step=0.1, bias=0.5
+            unit="degC", low=0, high=200, noise=0.2, per_unit=10, bias=0.5
         ),
         "bearing_temperature": Instrument(
-            unit="degC", low=0, high=150, noise=0.1, step=0.1, bias=0.3
+            unit="degC", low=0, high=150, noise=0.1, per_unit=10, bias=0.3
         ),
-        "vibration": Instrument(unit="mm/s", low=0, high=20, noise=0.01, step=0.01, share=0.04),
+        "vibration": Instrument(unit="mm/s", low=0, high=20, noise=0.01, per_unit=100, share=0.04),
     },
     faults={
         "step": ("current", "power"),  # a scraper drags

@@ -75,17 +75,17 @@ PUMP = MachineKind(
     words="a centrifugal pump at a variable speed",
     physics=physics,
     instruments={
-        "speed": Instrument(unit="rpm", low=0, high=3600, noise=2.0, step=1.0),
-        "flow": Instrument(unit="m3/h", low=0, high=150, noise=0.4, step=0.05, bias=0.3),
-        "suction_pressure": Instrument(unit="bar", low=-1, high=3, noise=0.004, step=0.001),
+        "speed": Instrument(unit="rpm", low=0, high=3600, noise=2.0, per_unit=1),
+        "flow": Instrument(unit="m3/h", low=0, high=150, noise=0.4, per_unit=20, bias=0.3),
+        "suction_pressure": Instrument(unit="bar", low=-1, high=3, noise=0.004, per_unit=1000),
         "discharge_pressure": Instrument(
-            unit="bar", low=0, high=10, noise=0.012, step=0.002, bias=0.01
+            unit="bar", low=0, high=10, noise=0.012, per_unit=500, bias=0.01
         ),
-        "current": Instrument(unit="A", low=0, high=60, noise=0.15, step=0.05),
+        "current": Instrument(unit="A", low=0, high=60, noise=0.15, per_unit=20),
         "bearing_temperature": Instrument(
-            unit="degC", low=0, high=150, noise=0.1, step=0.1, bias=0.3
+            unit="degC", low=0, high=150, noise=0.1, per_unit=10, bias=0.3
         ),
-        "vibration": Instrument(unit="mm/s", low=0, high=20, noise=0.01, step=0.01, share=0.04),
+        "vibration": Instrument(unit="mm/s", low=0, high=20, noise=0.01, per_unit=100, share=0.04),
     },
     faults={
         "step": ("flow", "discharge_pressure"),  # a channel of the impeller is blocked

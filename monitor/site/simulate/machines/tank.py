@@ -47,15 +47,15 @@ TANK = MachineKind(
     words="a heated tank whose outlet keeps the level",
     physics=physics,
     instruments={
-        "inflow": Instrument(unit="m3/h", low=0, high=60, noise=0.15, step=0.02, bias=0.1),
-        "outflow": Instrument(unit="m3/h", low=0, high=60, noise=0.15, step=0.02, bias=0.1),
-        "level": Instrument(unit="%", low=0, high=100, noise=0.1, step=0.05, bias=0.2),
-        "bottom_pressure": Instrument(unit="bar", low=0, high=1, noise=0.001, step=0.0005),
-        "opening": Instrument(unit="%", low=0, high=100, noise=0.1, step=0.1, bias=0.2),
+        "inflow": Instrument(unit="m3/h", low=0, high=60, noise=0.15, per_unit=50, bias=0.1),
+        "outflow": Instrument(unit="m3/h", low=0, high=60, noise=0.15, per_unit=50, bias=0.1),
+        "level": Instrument(unit="%", low=0, high=100, noise=0.1, per_unit=20, bias=0.2),
+        "bottom_pressure": Instrument(unit="bar", low=0, high=1, noise=0.001, per_unit=2000),
+        "opening": Instrument(unit="%", low=0, high=100, noise=0.1, per_unit=10, bias=0.2),
         "inlet_temperature": Instrument(
-            unit="degC", low=0, high=150, noise=0.1, step=0.1, bias=0.3
+            unit="degC", low=0, high=150, noise=0.1, per_unit=10, bias=0.3
         ),
-        "temperature": Instrument(unit="degC", low=0, high=150, noise=0.1, step=0.1, bias=0.3),
+        "temperature": Instrument(unit="degC", low=0, high=150, noise=0.1, per_unit=10, bias=0.3),
     },
     faults={
         "step": ("temperature",),  # the steam valve of its heater passes

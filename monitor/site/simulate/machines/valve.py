@@ -41,16 +41,16 @@ VALVE = MachineKind(
     words="a control valve that keeps a flow",
     physics=physics,
     instruments={
-        "command": Instrument(unit="%", low=0, high=100, noise=0.0, step=0.1),
-        "position": Instrument(unit="%", low=0, high=100, noise=0.1, step=0.1, bias=0.2),
-        "flow": Instrument(unit="m3/h", low=0, high=120, noise=0.3, step=0.05, bias=0.2),
+        "command": Instrument(unit="%", low=0, high=100, noise=0.0, per_unit=10),
+        "position": Instrument(unit="%", low=0, high=100, noise=0.1, per_unit=10, bias=0.2),
+        "flow": Instrument(unit="m3/h", low=0, high=120, noise=0.3, per_unit=20, bias=0.2),
         "upstream_pressure": Instrument(
-            unit="bar", low=0, high=10, noise=0.01, step=0.002, bias=0.01
+            unit="bar", low=0, high=10, noise=0.01, per_unit=500, bias=0.01
         ),
         "downstream_pressure": Instrument(
-            unit="bar", low=0, high=10, noise=0.008, step=0.002, bias=0.01
+            unit="bar", low=0, high=10, noise=0.008, per_unit=500, bias=0.01
         ),
-        "temperature": Instrument(unit="degC", low=0, high=150, noise=0.08, step=0.1, bias=0.3),
+        "temperature": Instrument(unit="degC", low=0, high=150, noise=0.08, per_unit=10, bias=0.3),
     },
     faults={
         "step": ("position", "command"),  # a piece of the plug breaks off
