@@ -8,7 +8,7 @@ from typing import Self
 from support.opcua import NodeServer
 
 from monitor.site.simulate.ledger import Ledger
-from monitor.site.simulate.running import values_of
+from monitor.site.simulate.values import Values
 
 
 class Device:
@@ -46,6 +46,7 @@ class Device:
 
     def _write(self, ledger: Ledger) -> None:
         (lane,) = ledger.simulation.lanes
+        shown = Values(ledger.simulation)
         tick = 0
         while not self._stop.is_set():
             tick = max(tick, int(time.time() * 1000) // lane.period_ms) + 1
@@ -54,9 +55,7 @@ class Device:
             ledger.send(0, [tick], time.time_ns())
             told = [
                 {"set": f"{asset}.{channel}", "value": value, "time": tick * lane.period_ms}
-                for asset, row in zip(
-                    lane.asset_names, values_of(ledger.simulation, lane, [tick])[0], strict=True
-                )
+                for asset, row in zip(lane.asset_names, shown.of(0, [tick])[0], strict=True)
                 for channel, value in zip(lane.channel_names, row.tolist(), strict=True)
             ]
             try:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from connectors.batch import I32, I64, Notice, NoticeKind, Samples, Waveforms, usable
 from monitor.site.config import load
-from monitor.site.simulate import signals
 from monitor.site.simulate.ledger import Bools, Ledger, explained
 from monitor.site.simulate.plan import Lane, Simulation
+from monitor.site.simulate.values import Values
 from monitor.site.simulate.watcher import FILE, source_of
 from monitor.site.status import summary
 from monitor.state.database import DatabaseReader
@@ -97,7 +97,8 @@ def compare(
         tags: What the numbers of tags stand for, as asset/channel.
         since: Judge what is stamped from here on, in ns; left out: from what was stored first.
     """
-    tallies = [_Tally(sent, number) for number in range(len(sent.ticks))]
+    values = Values(sent.simulation)
+    tallies = [_Tally(sent, number, values) for number in range(len(sent.ticks))]
     places = _Places(sent.simulation, tags)
     statements: list[Notice] = []
     unknown: Counter[str] = Counter()
@@ -167,10 +168,9 @@ class _Places:
 class _Tally:
     """What came of one lane."""
 
-    def __init__(self, sent: Sent, number: int) -> None:
-        self._seed = sent.simulation.seed
+    def __init__(self, sent: Sent, number: int, values: Values) -> None:
         self._lane: Lane = sent.simulation.lanes[number]
-        self._number = number
+        self._number, self._values = number, values
         self._ticks_T, self._acknowledged_TA = sent.ticks[number], sent.acknowledged[number]
         shape = len(self._ticks_T), self._lane.assets, self._lane.channels
         self._seen_TAC = np.zeros(shape, np.bool_)
@@ -189,15 +189,11 @@ class _Tally:
         known &= self._ticks_T[at] == tick if len(self._ticks_T) else np.False_
         rows, place, column = rows[known], place[known], column[known]
         tick, at = tick[known], at[known]
-        asset = lane.first + place
-        if isinstance(batch, Samples):
-            same = batch.value[rows] == signals.values(self._seed, asset, column, tick)
-        else:
-            blocks = signals.block(self._seed, asset, column, tick, lane.samples)
-            given = batch.block[rows]
-            same = np.full(len(rows), given.shape[1] == lane.samples)
-            if given.shape[1] == lane.samples:
-                same = (given == blocks).all(axis=1)
+        was_sent = self._values.at(self._number, place, column, tick)
+        given = (batch.value if isinstance(batch, Samples) else batch.block)[rows]
+        same = np.zeros(len(rows), np.bool_)
+        if given.shape == was_sent.shape:
+            same = (given == was_sent).all(axis=tuple(range(1, given.ndim)))
         same &= usable(batch.status[rows])
         self._received += len(rows)
         self._seen_TAC[at, place, column] = True
@@ -212,7 +208,9 @@ class _Tally:
         time_T = self._ticks_T * (lane.period_ms * MILLISECOND)
         came_T = time_T[seen_TAC.any(axis=(1, 2))]
         begin = since if since is not None else (int(came_T[0]) if len(came_T) else None)
-        missing_TAC = self._acknowledged_TA[:, :, None] & ~seen_TAC
+        sent_TAC = self._values.sent(self._number, self._ticks_T)
+        acknowledged_TAC = self._acknowledged_TA[:, :, None] & sent_TAC
+        missing_TAC = acknowledged_TAC & ~seen_TAC
         early_T = time_T < begin if begin is not None else np.zeros(len(time_T), np.bool_)
         early = int(missing_TAC[early_T].sum())
         row_G, place_G, column_G = np.nonzero(missing_TAC & ~early_T[:, None, None])
@@ -227,8 +225,8 @@ class _Tally:
         words += [f"differs: {self._named_tick(*where)}" for where in self._differing]
         stored = int(seen_TAC.sum())
         return Comparison(
-            sent=len(time_T) * lane.samples_a_tick,
-            acknowledged=int(self._acknowledged_TA.sum()) * lane.channels * lane.samples,
+            sent=int(sent_TAC.sum()) * lane.samples,
+            acknowledged=int(acknowledged_TAC.sum()) * lane.samples,
             received=self._received * lane.samples,
             stored=stored * lane.samples,
             duplicated=(self._received - stored) * lane.samples,

@@ -116,7 +116,8 @@ class Ledger:
             connection.close()
             fresh.rename(folder / FILE)
         one = cls(folder)
-        if one.simulation != replace(simulation, name=simulation.name or one.simulation.name):
+        name, begin_ms = simulation.name or one.simulation.name, one.simulation.begin_ms
+        if one.simulation != replace(simulation, name=name, begin_ms=begin_ms):
             one.close()
             raise PlantError(
                 f"{folder / FILE}: the ledger of a simulation with other options. Want the same "

@@ -39,6 +39,7 @@ class Publisher:
         self._said: deque[What] = deque()  # the same
         self._waiting: dict[int, tuple[int, int, int]] = {}  # by message: lane, tick, asset
         self._missing: dict[tuple[int, int], NDArray[np.int64]] = {}  # by lane and tick: [A]
+        self._samples: dict[tuple[int, int], NDArray[np.int64]] = {}  # the same: how many, [A]
         self.connected = False
         self.reason = ""  # why not, in the words of the broker or the system
         self.acknowledged = 0  # samples
@@ -61,10 +62,13 @@ class Publisher:
 
     def send(self, number: int, lane: Lane, tick: int, values: NDArray[Any]) -> None:
         """Publish a tick; values [A, C], of blocks [A, C, M]."""
-        self._missing[number, tick] = np.full(lane.assets, lane.messages_an_asset)
+        missing_A = self._missing[number, tick] = np.zeros(lane.assets, np.int64)
+        self._samples[number, tick] = np.isfinite(values).reshape(lane.assets, -1).sum(1)
         for asset, topic, payload in messages(self._simulation, lane, tick, values):
             sent = self._client.publish(topic, payload, qos=1)
             self._waiting[sent.mid] = (number, tick, asset)
+            missing_A[asset] += 1
+        self._end(number, tick)  # where there was nothing to publish
 
     def take(self, now_ns: int) -> None:
         """Write down what the broker has said since."""
@@ -77,11 +81,14 @@ class Publisher:
             missing_A = self._missing[number, tick]
             missing_A[asset] -= 1
             if not missing_A[asset]:
-                lane = self._simulation.lanes[number]
-                self.acknowledged += lane.channels * lane.samples
-                if not missing_A.any():
-                    self._ledger.acknowledge(number, tick)
-                    del self._missing[number, tick]
+                self.acknowledged += int(self._samples[number, tick][asset])
+                self._end(number, tick)
+
+    def _end(self, number: int, tick: int) -> None:
+        """Write down a tick that the broker has as a whole."""
+        if not self._missing[number, tick].any():
+            self._ledger.acknowledge(number, tick)
+            del self._missing[number, tick], self._samples[number, tick]
 
     def close(self) -> None:
         """Say goodbye, and write down which ticks the broker has in part."""
@@ -110,12 +117,17 @@ def messages(
     stamp_ms = tick * lane.period_ms
     channels = lane.channel_names
     for place, asset in enumerate(lane.asset_names):
-        if lane.form is Form.FLAT:
-            told = dict(zip(channels, values[place].tolist(), strict=True))
+        there = [
+            (channel, value)
+            for channel, value in zip(channels, values[place], strict=True)
+            if not np.isnan(value).any()
+        ]
+        if lane.form is Form.FLAT and there:
+            told = {channel: float(value) for channel, value in there}
             yield place, simulation.topic(asset), json.dumps({"ts": stamp_ms, **told})
-            continue
-        for channel, value in zip(channels, values[place], strict=True):
-            yield place, simulation.topic(asset, channel), _single(lane, stamp_ms, value)
+        elif lane.form is not Form.FLAT:
+            for channel, value in there:
+                yield place, simulation.topic(asset, channel), _single(lane, stamp_ms, value)
 
 
 def _single(lane: Lane, stamp_ms: int, value: Any) -> str:

@@ -11,14 +11,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monitor.live.clock import Clock
-from monitor.site.simulate import signals
 from monitor.site.simulate.ledger import Ledger, What
-from monitor.site.simulate.plan import Form, Lane, Simulation
+from monitor.site.simulate.plan import Lane
 from monitor.site.simulate.publishing import WINDOW, Publisher
 from monitor.site.simulate.serving import Plc, plc
+from monitor.site.simulate.values import Values
 
 MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 MOST_AT_ONCE = 50  # ticks of a lane, before another lane has its turn
@@ -62,7 +61,7 @@ class Run:
                 f"goes over OPC UA"
             )
         self._ledger, self._clock, self._speed = ledger, clock, speed
-        self._simulation = simulation
+        self._simulation, self._values = simulation, Values(simulation)
         self._for_ms = for_ms
         self._lanes = [_Due(number, lane) for number, lane in enumerate(simulation.lanes)]
         self._publisher: Publisher | None = None
@@ -81,7 +80,7 @@ class Run:
         """Send until the end, or until ``stop``. ``ready`` is called when servers listen."""
         async with AsyncExitStack() as stack:
             if self._simulation.opcua_port is not None:
-                self._plc = await stack.enter_async_context(plc(self._simulation, self._ledger))
+                self._plc = await stack.enter_async_context(plc(self._ledger, self._values))
             if self._simulation.mqtt is not None:
                 self._publisher = Publisher(self._simulation, self._ledger)
                 self._publisher.open()
@@ -144,7 +143,7 @@ class Run:
                 continue
             with self._ledger.atomic():
                 self._ledger.send(due.number, ticks, self._clock.now())
-            values_K = values_of(self._simulation, due.lane, ticks)
+            values_K = self._values.of(due.number, np.array(ticks, np.int64))
             for tick, values in zip(ticks, values_K, strict=True):
                 if due.lane.over_mqtt:
                     assert self._publisher is not None  # noqa: S101 - it has such lanes
@@ -153,7 +152,7 @@ class Run:
                     assert self._plc is not None  # noqa: S101 - as above
                     await self._plc.send(due.number, due.lane, tick, values)
             due.tick = ticks[-1] + 1
-            self._sent += len(ticks) * due.lane.samples_a_tick
+            self._sent += int(np.isfinite(values_K).sum())
             any_sent = True
             await asyncio.sleep(0)
         return any_sent
@@ -242,15 +241,3 @@ class _Due:
         last = last if self.end is None else min(last, self.end)
         count = min(MOST_AT_ONCE, max(WINDOW // self.lane.messages, 1))
         return list(range(self.tick, min(last + 1, self.tick + count)))
-
-
-def values_of(
-    simulation: Simulation, lane: Lane, ticks: "list[int]"
-) -> NDArray[np.float64] | NDArray[np.float32]:
-    """The values of some ticks, [K, A, C]; of blocks [K, A, C, M]."""
-    tick_K = np.array(ticks, np.int64)[:, None, None]
-    asset_A = lane.first + np.arange(lane.assets)[:, None]
-    channel_C = np.arange(lane.channels)
-    if lane.form is Form.BLOCK:
-        return signals.block(simulation.seed, asset_A, channel_C, tick_K, lane.samples)
-    return signals.values(simulation.seed, asset_A, channel_C, tick_K)

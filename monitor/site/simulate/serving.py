@@ -1,6 +1,7 @@
 """Ticks into an OPC UA server of our own, and its history, which is the ledger."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,9 @@ from asyncua.server.history import HistoryStorageInterface
 from numpy.typing import NDArray
 
 from monitor.site.plc import EPOCH, measured, serving
-from monitor.site.simulate import signals
 from monitor.site.simulate.ledger import Ledger
-from monitor.site.simulate.plan import NAMESPACE, Lane, Simulation
+from monitor.site.simulate.plan import NAMESPACE, Lane
+from monitor.site.simulate.values import Values
 
 MOST_AT_ONCE = 10_000  # values of one answer
 WRITES_A_TURN = 100  # then the server may answer somebody
@@ -35,6 +36,8 @@ class Plc:
         channels = lane.channel_names
         for asset, row in zip(lane.asset_names, values.tolist(), strict=True):
             for channel, value in zip(channels, row, strict=True):
+                if math.isnan(value):  # there was no sample
+                    continue
                 node = self._nodes[f"{asset}.{channel}"]
                 await self._server.write_attribute_value(node, measured(value, stamp_ms))
                 written += 1
@@ -45,12 +48,13 @@ class Plc:
 
 
 @asynccontextmanager
-async def plc(simulation: Simulation, ledger: Ledger) -> AsyncIterator[Plc]:
+async def plc(ledger: Ledger, values: Values) -> AsyncIterator[Plc]:
     """The server, listening, for as long as the block lasts. Raises OSError for a port in use."""
+    simulation = ledger.simulation
     lanes = [lane for lane in simulation.lanes if not lane.over_mqtt]
     tags = {asset: lane.channel_names for lane in lanes for asset in lane.asset_names}
     assert simulation.opcua_port is not None  # noqa: S101 - whoever calls has looked
-    history = LedgerHistory(ledger) if simulation.history else None
+    history = LedgerHistory(ledger, values) if simulation.history else None
     async with serving(tags, port=simulation.opcua_port, namespace=NAMESPACE, history=history) as (
         server,
         nodes,
@@ -64,11 +68,11 @@ class LedgerHistory(HistoryStorageInterface):
     It outlives the process as the ledger does, and costs nothing while values are written.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, values: Values) -> None:
         super().__init__(MOST_AT_ONCE)
-        self._ledger = ledger
+        self._ledger, self._values = ledger, values
         self._places = {
-            f"{asset}.{channel}": (number, lane, lane.first + place, column)
+            f"{asset}.{channel}": (number, lane, place, column)
             for number, lane in enumerate(ledger.simulation.lanes)
             if not lane.over_mqtt
             for place, asset in enumerate(lane.asset_names)
@@ -88,29 +92,36 @@ class LedgerHistory(HistoryStorageInterface):
 
         Newest first where the start is the later one, or missing.
         """
-        place = self._places.get(str(node_id.Identifier))
-        if place is None:
+        known = self._places.get(str(node_id.Identifier))
+        if known is None:
             return [], None
-        number, lane, asset, channel = place
+        number, lane, place, column = known
         since, until = (None if one == ua.get_win_epoch() else one for one in (start, end))
         backward = since is None or (until is not None and since > until)
         if since is not None and backward:
             since, until = until, since
         first = -(-_us(since or EPOCH) // (lane.period_ms * 1000))
         last = _us(until or FAR) // (lane.period_ms * 1000)
-        limit = min(nb_values or MOST_AT_ONCE + 1, MOST_AT_ONCE + 1)
+        limit = MOST_AT_ONCE + 1
+        if nb_values and not lane.kind:  # a tick of a machine may have no sample
+            limit = min(nb_values, limit)
         ticks = self._ledger.ticks(
             number, first=first, last=last, limit=limit, newest_first=backward
         )
-        values = signals.values(
-            self._ledger.simulation.seed, asset, channel, np.array(ticks, np.int64)
-        )
+        now, later = ticks[:MOST_AT_ONCE], ticks[MOST_AT_ONCE:]
+        rows = np.full(len(now), place), np.full(len(now), column), np.array(now, np.int64)
         found = [
             measured(value, tick * lane.period_ms)
-            for tick, value in zip(ticks, values.tolist(), strict=True)
+            for tick, value in zip(now, self._values.at(number, *rows).tolist(), strict=True)
+            if not math.isnan(value)
         ]
-        more = found[MOST_AT_ONCE].SourceTimestamp if len(found) > MOST_AT_ONCE else None
-        return found[:MOST_AT_ONCE], more
+        if nb_values and len(found) >= nb_values:
+            return found[:nb_values], None
+        return found, _moment(later[0] * lane.period_ms) if later else None
+
+
+def _moment(stamp_ms: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=stamp_ms)
 
 
 def _us(moment: datetime) -> int:

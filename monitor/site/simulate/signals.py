@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.site.simulate.chance import bits, mixed, seeded, unsigned
+
 # Everything broadcasts: shapes are those of the arguments.
 
 I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
 
 CENTRE, HIGHEST = 5000, 10_000  # counts around which a channel moves, and which it never reaches
 PER_UNIT = 100  # counts of one unit: two decimals, as a display shows them
@@ -23,7 +24,6 @@ NOISE_BITS = 6  # of each of the four numbers whose sum is the noise
 
 _ANGLES = 4096
 _SINE: I64 = np.rint(np.sin(np.arange(_ANGLES) * (2 * np.pi / _ANGLES)) * 32_767).astype(np.int64)
-_GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # SplitMix64: Steele, Lea and Flood, OOPSLA 2014
 _MASK = np.uint64((1 << NOISE_BITS) - 1)
 
 
@@ -40,28 +40,16 @@ def block(seed: int, asset: Any, channel: Any, tick: Any, length: int) -> NDArra
 
 
 def _counts(seed: int, asset: Any, channel: Any, sample: Any) -> I64:
-    key = _mixed(_mixed(_unsigned(seed) * _GOLDEN ^ _unsigned(asset)) ^ _unsigned(channel))
+    key = mixed(mixed(seeded(seed) ^ unsigned(asset)) ^ unsigned(channel))
     at = np.asarray(sample, np.int64)
     total = np.full(np.broadcast_shapes(key.shape, at.shape), CENTRE, np.int64)
     for number, (height, shortest, longest) in enumerate(WAVES):
-        own = _mixed(key + np.uint64(number)).astype(np.int64) & 0x7FFF_FFFF
+        own = mixed(key + np.uint64(number)).astype(np.int64) & 0x7FFF_FFFF
         period = shortest + own % (longest - shortest)
         angle = (at + own) % period * _ANGLES // period
         total += _SINE[angle] * height >> 15
-    chance = _mixed(key ^ at.astype(np.uint64) * _GOLDEN)
+    chance = bits(key, at)
     noise = sum(
         ((chance >> np.uint64(shift)) & _MASK).astype(np.int64) for shift in (8, 20, 32, 44)
     )
     return total + noise - 2 * int(_MASK)
-
-
-def _unsigned(number: Any) -> U64:
-    return np.atleast_1d(np.asarray(number, np.int64)).astype(np.uint64)
-
-
-def _mixed(number: U64) -> U64:
-    """SplitMix64's finisher: every bit of what comes in moves half of what goes out."""
-    z = number + _GOLDEN
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
-    return z ^ (z >> np.uint64(31))

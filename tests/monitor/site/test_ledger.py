@@ -13,7 +13,7 @@ from monitor.site.problems import PlantError
 from monitor.site.simulate.compare import MILLISECOND, Sent, compare
 from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import Form, Simulation
-from monitor.site.simulate.running import values_of
+from monitor.site.simulate.values import Values
 from monitor.site.simulate.watcher import source_of
 
 FLAT = Simulation.of(
@@ -48,13 +48,13 @@ def all_of(simulation, ticks):
         ),
     )
     batches = []
-    for lane in simulation.lanes:
+    for number, lane in enumerate(simulation.lanes):
         tag_AC = [
             [numbers[f"{asset}/{channel}"] for channel in lane.channel_names]
             for asset in lane.asset_names
         ]
         count = lane.assets * lane.channels
-        for tick, values in zip(ticks, values_of(simulation, lane, ticks), strict=True):
+        for tick, values in zip(ticks, Values(simulation).of(number, ticks), strict=True):
             columns = {
                 "source": source_of(lane),
                 "tag": np.array(tag_AC, np.int32).ravel(),

@@ -25,7 +25,8 @@ from monitor.site.simulate.compare import Sent, compare_folder
 from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import NAMESPACE, Form, Simulation
 from monitor.site.simulate.publishing import WINDOW, messages
-from monitor.site.simulate.running import Run, values_of
+from monitor.site.simulate.running import Run
+from monitor.site.simulate.values import Values
 from monitor.state.errors import StateError
 
 MILLISECOND = 1_000_000
@@ -109,7 +110,7 @@ def test_the_written_configuration_is_right_and_its_addresses_mean_what_is_sent(
     config = load(watcher.write(simulation, tmp_path))
     number, lane = next((n, one) for n, one in enumerate(simulation.lanes) if one.over_mqtt)
     assert number == 1
-    (values,) = values_of(simulation, lane, [TICK])
+    (values,) = Values(simulation).of(number, [TICK])
     sent = list(messages(simulation, lane, TICK, values))
     for asset, shown in zip(lane.asset_names, values, strict=True):
         for bound, value in zip(config.tags_of(asset), shown, strict=True):
@@ -221,7 +222,7 @@ async def test_what_a_broker_hands_on_is_what_the_ledger_says_also_when_the_brok
     assert whats.count(What.DISCONNECTED) >= 1
     assert whats.count(What.CONNECTED) >= 2
     (lane,) = simulation.lanes
-    values = values_of(simulation, lane, ticks.tolist())
+    values = Values(simulation).of(0, ticks)
     assert got == {
         (topic, json.loads(payload)["ts"]): json.loads(payload)
         for tick, shown in zip(ticks.tolist(), values, strict=True)
