@@ -35,6 +35,7 @@ from models.calibration import LEAST_FRAMES, Calibration
 from models.contract import Detector, Judge, Stretch
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
 from models.gradient import Fitted, GradientFit, StoppedError
+from models.instruments import health_of
 from models.recurrent import Forecaster
 from models.scaling import Scaling
 from models.settings import DetectorSettings, TrainingSettings
@@ -148,6 +149,7 @@ def train(
         data_hash=data_hash,
         training=training_settings.model_dump(mode="json"),
         seeds=(training_settings.seed,),
+        health=health_of(ordered),
         metrics={**validation_loss, "folds": len(folds), "held_out_frames": calibration.frames},
         code_version=code_version(),
         created_with=versions(),

@@ -54,6 +54,11 @@ class Conditions:
         active: Bool = self._raised_P != NEVER
         return active
 
+    @property
+    def busy(self) -> bool:
+        """Whether any point is active, or has something timed: else only ``entered`` matters."""
+        return bool((self.active | (self._ran_P > 0) | (self._last_P != NEVER)).any())
+
     def step(
         self, point: Index, tick: I64, *, says: Bool, entered: Bool, left: Bool, fresh: Bool
     ) -> list[Change]:
