@@ -324,7 +324,7 @@ class Alarms:
         asks_RC = _ASKS[verdict]
         if not (self._faulty.busy or bool((asks_RC >= 0).any())):
             return []
-        count_R, count_A, count_C = len(frames), len(self._assets), len(self._channels)
+        count_A, count_C = len(self._assets), len(self._channels)
         number = np.arange(len(self._words))
         entered = (asks_RC[:, number % count_C] == number // count_C).ravel()
         found = self._faulty.step(

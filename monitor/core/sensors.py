@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from connectors.batch import F64, I64, QUALITY_BAD, QUALITY_UNCERTAIN, U8
 from models.instruments import ALPHA, NOISE_TICKS, Health
-from monitor.core.aggregate import NEVER, Bool, Index, changes
+from monitor.core.aggregate import NEVER, Bool, Index, changes, ends, last_true
 from monitor.core.frames import Frames
 from monitor.core.modes import scored
 from monitor.core.plan import MILLISECOND, SECOND, ChannelSettings, KindSettings
 
-# R frames, n of them (one an asset), A assets, C channels
+# R frames, A assets, C channels
 
 REST = 3.0  # times the longest rest in health, and REST_TICKS more: frozen
 REST_TICKS = 10
@@ -41,7 +41,9 @@ DOUBT_TICKS = 3
 COLLAPSE = 1 / 3  # of the lowest noise in health
 JUMP = 2.0  # times the largest change in health, from a tick to the next
 SPIKE_TICKS = 3  # a jump that is back within so many ticks was a spike
-SPIKE_MEMORY = 300  # ticks after which a spike is all but forgotten (e-folding)
+SPIKE_DECAY = 1 - 1 / 300  # a tick: a spike is half forgotten after 200
+FORGOTTEN = 1e-2  # of a spike
+STIR_TICKS = 2 * SPIKE_TICKS  # in which another channel moves more than ever: a jump is shared
 SPIKES, SPIKES_OVER = 2.5, 1.0  # so many of late: it spikes; fewer: it does so no more
 OFFSET_S = 86_400  # after so long an offset is the new normal, and the model's to judge
 KNOWN_TICKS = 1.5  # age of a value that was sampled, or vouched for, in this tick
@@ -130,37 +132,10 @@ class _Signals:
     stirred: I64  # number of the tick of the last change beyond all in health
     doubt: I64  # ticks since a jump that may be a spike; 0: none
     anchor: F64  # value before that jump
-    spikes: F64  # of late
+    spikes: F64  # of late; 0: none
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
     since: I64  # number of the tick that it did
-
-    @classmethod
-    def new(cls, assets: int, channels: int) -> "_Signals":
-        shape = assets, channels
-        never, zero = np.full(shape, NEVER, np.int64), np.zeros(shape)
-        return cls(
-            value=np.full(shape, np.nan),
-            tick=never.copy(),
-            ever=np.zeros(shape, np.bool_),
-            rest=zero.copy(),
-            noise=zero.copy(),
-            changes=np.zeros(shape, np.int64),
-            stirred=never.copy(),
-            doubt=np.zeros(shape, np.int64),
-            anchor=zero.copy(),
-            spikes=zero.copy(),
-            spiking=np.zeros(shape, np.bool_),
-            offset=zero.copy(),
-            since=never.copy(),
-        )
-
-    def take(self, asset: Index) -> "_Signals":
-        return _Signals(*(getattr(self, name)[asset] for name in _NAMES))
-
-    def put(self, asset: Index, rows: "_Signals") -> None:
-        for name in _NAMES:
-            getattr(self, name)[asset] = getattr(rows, name)
 
 
 _NAMES = tuple(field.name for field in fields(_Signals))
@@ -199,6 +174,31 @@ def bounds_of(channel: ChannelSettings, health: Health | None, kind: KindSetting
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moves:
+    """How the channels moved since they were known last: [R, C]."""
+
+    number: I64  # [R, 1] of the tick
+    known: Bool  # said, or vouched for, in this tick, while the machine runs
+    shown: F64
+    before: F64  # the last that was known; NaN before the first
+    change: F64  # how far apart the two are
+    step: I64  # ticks between them
+    moved: Bool
+    follows: Bool  # known in this tick and in the one before
+
+
+@dataclass(frozen=True, slots=True)
+class _Jumps:
+    """What is thought of jumps: [R, C]."""
+
+    sudden: Bool  # further than twice the furthest in health
+    shared: Bool  # another channel of late moved further than in health
+    doubted: Bool  # may be a spike
+    off: Bool  # was none, and no other channel jumped
+    spiking: Bool
+
+
 class Sensors:
     """The instruments of all assets of one kind.
 
@@ -208,7 +208,22 @@ class Sensors:
 
     def __init__(self, kind: KindSettings, assets: int, health: Mapping[str, Health]) -> None:
         self._tick = kind.tick_ms * MILLISECOND
-        self._signals = _Signals.new(assets, len(kind.channels))
+        shape = assets, len(kind.channels)
+        self._signals = _Signals(
+            value=np.full(shape, np.nan),
+            tick=np.full(shape, NEVER),
+            ever=np.zeros(shape, np.bool_),
+            rest=np.zeros(shape),
+            noise=np.zeros(shape),
+            changes=np.zeros(shape, np.int64),
+            stirred=np.full(shape, NEVER),
+            doubt=np.zeros(shape, np.int64),
+            anchor=np.zeros(shape),
+            spikes=np.zeros(shape),
+            spiking=np.zeros(shape, np.bool_),
+            offset=np.zeros(shape),
+            since=np.full(shape, NEVER),
+        )
         bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
         columns = np.array([astuple(one) for one in bounds], np.float64).T
         (
@@ -224,101 +239,161 @@ class Sensors:
 
     def judge(self, frames: Frames, running: NDArray[np.uint8]) -> Judged:
         """The verdict on each channel of each frame; ``running`` [R] are the RunStates."""
-        verdict = np.zeros(frames.value.shape, np.uint8)
-        hidden = np.zeros(frames.value.shape, np.bool_)
-        runs = scored(running)
-        starts = np.flatnonzero(changes(frames.asset))
-        lengths = np.diff(np.append(starts, len(frames)))
-        for tick in range(int(lengths.max(initial=0))):  # all assets at once, tick after tick
-            rows = starts[lengths > tick] + tick
-            verdict[rows], hidden[rows] = self._step(frames.rows(rows), runs[rows])
-        return Judged(verdict, hidden, ~_SEEN[verdict])
+        if not len(frames):
+            nothing = np.zeros(frames.value.shape, np.bool_)
+            return Judged(nothing.astype(np.uint8), nothing, nothing)
+        moves = self._moves(frames, scored(running))
+        rest = self._rest(frames, moves)
+        noise, counted = self._noise(frames, moves)
+        jumps = self._jumps(frames, moves)
+        s, row, last = self._signals, frames.asset, ends(frames.asset)
+        ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
+        s.ever[row[last]] = ever[last]
 
-    def _step(self, now: Frames, runs: Bool) -> tuple[U8, Bool]:
-        """One frame of each of n assets."""
-        s = self._signals.take(now.asset)
-        number = (now.tick // self._tick)[:, None]
-        age = now.age <= KNOWN_TICKS * self._tick / SECOND
-        known = now.valid & ~now.forced & age & runs[:, None]
-        step = number - s.tick
-        follows = known & (step == 1) & ~now.fresh[:, None]
-        delta = now.value - s.value
-        change = np.abs(delta)
-        moved = known & (change != 0)  # NaN, for the first one, is a move
+        valid, value = frames.valid, frames.value
+        beyond = (value < self._low_C) | (value > self._high_C)
+        at_end = (value <= self._low_C) | (value >= self._high_C)
+        frozen = rest > self._frozen_C
+        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C) & (rest <= self._still_C)
+        verdict = np.zeros(value.shape, np.uint8)
+        for what, where in (  # the last that holds counts
+            (Verdict.UNCERTAIN, valid & (frames.quality == QUALITY_UNCERTAIN)),
+            (Verdict.SPIKES, valid & jumps.spiking),
+            (Verdict.QUIET, valid & quiet),
+            (Verdict.OFFSET, valid & jumps.off),
+            (Verdict.FROZEN, valid & frozen),
+            (Verdict.OUT_OF_RANGE, valid & beyond),
+            (Verdict.CLAMPED, valid & frozen & at_end),
+            (Verdict.FORCED, frames.forced),
+            (Verdict.STALE, ~valid & ever),
+            (Verdict.BAD, ~valid & (frames.quality == QUALITY_BAD)),
+        ):
+            verdict[where] = what
+        faulty = ~_SEEN[verdict]
+        return Judged(verdict, faulty | jumps.doubted | (rest > self._doubt_C), faulty)
 
-        self._rest(s, known, moved, step)
-        sudden = follows & (change > JUMP * self._jump_C)
-        s.stirred = np.where(follows & (change > self._jump_C), number, s.stirred)
-        hushed = (s.doubt > 0) | sudden
-        self._noise(s, follows & ~hushed, change)
-        self._jump(s, value=now.value, delta=delta, known=known, sudden=sudden, number=number)
-        s.spikes = np.where(runs[:, None], s.spikes * (1 - 1 / SPIKE_MEMORY), s.spikes)
-        s.spiking = s.spikes > np.where(s.spiking, SPIKES_OVER, SPIKES)
-        s.value = np.where(known, now.value, s.value)
-        s.tick = np.where(known, number, s.tick)
-        s.ever |= now.valid
-        self._signals.put(now.asset, s)
+    def _moves(self, frames: Frames, runs: Bool) -> "_Moves":
+        """How each channel moved since it was known last."""
+        s, row = self._signals, frames.asset
+        number = (frames.tick // self._tick)[:, None]
+        fresh_enough = frames.age <= KNOWN_TICKS * self._tick / SECOND
+        known = frames.valid & ~frames.forced & fresh_enough & runs[:, None]
+        latest = last_true(known)
+        before = np.concatenate([np.full_like(latest[:1], -1), latest[:-1]])
+        within = before >= _opening(row)
+        value = np.where(within, np.take_along_axis(frames.value, before, 0), s.value[row])
+        tick = np.where(within, number[:, 0][before], s.tick[row])
+        change = np.abs(frames.value - value)
+        moves = _Moves(
+            number=number,
+            known=known,
+            shown=frames.value,
+            before=value,
+            change=change,
+            step=number - tick,
+            moved=known & (change != 0),  # NaN, for the first one, is a move
+            follows=known & (number - tick == 1) & ~frames.fresh[:, None],
+        )
+        last = ends(row)
+        at = row[last]
+        s.value[at] = np.where(known[last], frames.value[last], value[last])
+        s.tick[at] = np.where(known[last], number[last], tick[last])
+        return moves
 
-        beyond = now.valid & ((now.value < self._low_C) | (now.value > self._high_C))
-        at_end = (now.value == self._low_C) | (now.value == self._high_C)
-        frozen = now.valid & (s.rest > self._frozen_C)
-        verdict = np.select(
-            [
-                ~now.valid & (now.quality == QUALITY_BAD),
-                ~now.valid & s.ever,
-                now.forced,
-                beyond & ~frozen,
-                frozen & (at_end | beyond),
-                frozen,
-                now.valid & (s.offset != 0),
-                now.valid & (s.changes > 2 * NOISE_TICKS) & (s.noise < self._quiet_C),
-                now.valid & s.spiking,
-                now.valid & (now.quality == QUALITY_UNCERTAIN),
-            ],
-            _ORDER,
-            Verdict.GOOD,
-        ).astype(np.uint8)
-        hidden = ~_SEEN[verdict] | (s.doubt > 0) | (s.rest > self._doubt_C)
-        return verdict, hidden
-
-    def _rest(self, s: _Signals, known: Bool, moved: Bool, step: I64) -> None:
-        """A rest grows by what is known of it, while another channel moves."""
+    def _rest(self, frames: Frames, moves: "_Moves") -> F64:
+        """Ticks without a move [R, C]: as far as known, and while another channel moves."""
+        s, row, moved = self._signals, frames.asset, moves.moved
         others = self._alone | (moved.sum(axis=1, keepdims=True) > moved)
-        grows = np.where(known & others, np.clip(step, 1, self._still_C), 0)
-        s.rest = np.where(moved, 0, s.rest + grows)
+        counts = moves.known & others & ~moved
+        grows = np.where(counts, np.clip(moves.step, 1, self._still_C), 0.0)
+        total = np.cumsum(grows, axis=0)  # whole numbers: exact, however it is cut
+        begin = last_true(moved | changes(row)[:, None])
+        anew = np.take_along_axis(moved, begin, 0)
+        start = np.where(anew, 0.0, s.rest[row] + np.take_along_axis(grows, begin, 0))
+        rest: F64 = start + total - np.take_along_axis(total, begin, 0)
+        last = ends(row)
+        s.rest[row[last]] = rest[last]
+        return rest
 
-    def _noise(self, s: _Signals, counts: Bool, change: F64) -> None:
-        """The mean change from tick to tick, without jumps."""
-        first = counts & (s.changes == 0)
-        mean = s.noise + ALPHA * (change - s.noise)
-        s.noise = np.where(first, change, np.where(counts, mean, s.noise))
-        s.changes = s.changes + counts
+    def _noise(self, frames: Frames, moves: "_Moves") -> tuple[F64, I64]:
+        """The mean change from tick to tick, without jumps [R, C], and of how many it is."""
+        s, row = self._signals, frames.asset
+        counts = moves.follows & (moves.change <= JUMP * self._jump_C)
+        counted = np.cumsum(counts, axis=0)
+        opening = _opening(row)[:, 0]
+        counted += s.changes[row] - (counted - counts)[opening]
+        weight = np.where(counts, np.where(counted == 1, 1.0, ALPHA), 0.0)
+        change = np.where(counts, moves.change, 0.0)
+        noise = np.empty_like(change)
+        starts = np.flatnonzero(changes(row))
+        lengths = np.diff(np.append(starts, len(row)))
+        for tick in range(int(lengths.max())):  # of all assets side by side
+            now = starts[lengths > tick] + tick
+            before = s.noise[row[now]]
+            noise[now] = s.noise[row[now]] = before + weight[now] * (change[now] - before)
+        last = ends(row)
+        s.changes[row[last]] = counted[last]
+        return noise, counted
 
-    def _jump(
-        self, s: _Signals, *, value: F64, delta: F64, known: Bool, sudden: Bool, number: I64
+    def _jumps(self, frames: Frames, moves: "_Moves") -> "_Jumps":
+        """What became of jumps: a loop over the channels that have one, of late or in doubt."""
+        s, row = self._signals, frames.asset
+        shape = frames.value.shape
+        stirs = moves.follows & (moves.change > self._jump_C)
+        sudden = moves.follows & (moves.change > JUMP * self._jump_C)
+        jumps = _Jumps(sudden, *(np.zeros(shape, np.bool_) for _ in range(4)))
+        busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
+        if not (bool(stirs.any()) or bool(busy_AC[row].any())):
+            return jumps
+        latest = last_true(stirs)
+        within = latest >= _opening(row)
+        stirred = np.where(within, moves.number[:, 0][latest], s.stirred[row])
+        last = ends(row)
+        s.stirred[row[last]] = stirred[last]
+        recent = moves.number - stirred <= STIR_TICKS
+        jumps.shared[:] = recent.sum(axis=1, keepdims=True) > recent
+        np.logical_or.at(busy_AC, row, sudden)
+        first = np.flatnonzero(changes(row))
+        for begin, end in zip(first.tolist(), (last + 1).tolist(), strict=True):
+            for channel in np.flatnonzero(busy_AC[row[begin]]).tolist():
+                self._follow(int(row[begin]), channel, range(begin, end), moves, jumps)
+        return jumps
+
+    def _follow(
+        self, asset: int, channel: int, rows: range, moves: "_Moves", jumps: "_Jumps"
     ) -> None:
         """A jump is doubted at first; then it was a spike, an offset, or shared with others."""
-        in_doubt, off = s.doubt > 0, s.offset != 0
-        back = in_doubt & known & (np.abs(value - s.anchor) <= JUMP * self._jump_C)
-        s.spikes = s.spikes + back
-        stays = in_doubt & ~back & (s.doubt >= SPIKE_TICKS)
-        stirred = number - s.stirred <= 2 * SPIKE_TICKS
-        shared = stirred.sum(axis=1, keepdims=True) > stirred
-        becomes = stays & known & ~shared
-
-        begins = sudden & ~in_doubt & ~off
-        s.doubt = np.where(begins, 1, np.where(in_doubt & ~back & ~stays, s.doubt + 1, 0))
-        s.offset = np.where(becomes, value - s.anchor, s.offset)
-        s.since = np.where(becomes, number, s.since)
-        s.anchor = np.where(begins, s.value, s.anchor)
-
-        again = off & sudden
-        s.offset = np.where(again, s.offset + delta, s.offset)
-        level = np.maximum(JUMP * self._jump_C, np.abs(delta) / 2)
-        over = (again & (np.abs(s.offset) <= level)) | (
-            off & (number - s.since > OFFSET_S * SECOND // self._tick)
-        )
-        s.offset = np.where(over, 0.0, s.offset)
+        s, at = self._signals, (asset, channel)
+        level = JUMP * self._jump_C[channel]
+        doubt, anchor, spikes = int(s.doubt[at]), s.anchor[at], s.spikes[at]
+        spiking, offset, since = bool(s.spiking[at]), s.offset[at], s.since[at]
+        for row in rows:
+            known, jumped = moves.known[row, channel], jumps.sudden[row, channel]
+            value, number = moves.shown[row, channel], moves.number[row, 0]
+            step = value - moves.before[row, channel]
+            if doubt and known and abs(value - anchor) <= level:
+                doubt, spikes = 0, spikes + 1
+            elif doubt and doubt < SPIKE_TICKS:
+                doubt += 1
+            elif doubt:
+                doubt = 0
+                if known and not jumps.shared[row, channel]:
+                    offset, since = value - anchor, number
+            elif offset and jumped:
+                offset += step
+                if abs(offset) <= max(level, abs(step) / 2):
+                    offset = 0.0
+            elif jumped:
+                doubt, anchor = 1, moves.before[row, channel]
+            if number - since > OFFSET_S * SECOND // self._tick:
+                offset = 0.0
+            spikes = spikes * SPIKE_DECAY if spikes > FORGOTTEN else 0.0
+            spiking = spikes > (SPIKES_OVER if spiking else SPIKES)
+            jumps.doubted[row, channel] = doubt > 0
+            jumps.off[row, channel] = offset != 0
+            jumps.spiking[row, channel] = spiking
+        s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
+        s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
 
     # ---- snapshot -------------------------------------------------------------------------------
 
@@ -334,16 +409,10 @@ class Sensors:
             getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
 
 
-_ORDER = (
-    Verdict.BAD,
-    Verdict.STALE,
-    Verdict.FORCED,
-    Verdict.OUT_OF_RANGE,
-    Verdict.CLAMPED,
-    Verdict.FROZEN,
-    Verdict.OFFSET,
-    Verdict.QUIET,
-    Verdict.SPIKES,
-    Verdict.UNCERTAIN,
-)
+def _opening(row: Index) -> Index:
+    """Where the first frame of each frame's asset stands [R, 1]."""
+    opening: Index = last_true(changes(row))[:, None]
+    return opening
+
+
 _SEEN = np.array([verdict in SEEN for verdict in Verdict])

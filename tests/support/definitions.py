@@ -153,7 +153,9 @@ def scores_one_by_one(
 
 def _evidence(kind: KindSettings, bundle: Bundle, frames: Frames) -> np.ndarray:
     """What the model sees of the frames of one asset: nothing of a bad sensor or one just back."""
-    judged = Sensors(kind, 1, bundle.card.health_by_name).judge(frames, RunStates(kind, 1).of(frames))
+    judged = Sensors(kind, 1, bundle.card.health_by_name).judge(
+        frames, RunStates(kind, 1).of(frames)
+    )
     seen = frames.valid & ~frames.forced & ~judged.hidden
     for column, channel in enumerate(kind.channels.values()):
         last, back, failed = None, None, False
