@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 import models
 from models.calibration import Calibration
 from models.contract import Detector, Judgement, State
+from models.instruments import Health
 from models.scaling import Scaling
 from models.settings import DetectorSettings
 from models.threshold import Support
@@ -95,10 +96,17 @@ class Card(BaseModel):
     data_hash: str  # SHA-256 of the frames
     training: dict[str, Any]
     seeds: tuple[int, ...]
+    health: tuple[Health, ...] = ()  # of the channels' signals; none: an earlier version made it
     metrics: dict[str, float]
     code_version: str
     created_with: dict[str, str]  # library -> version
     weights_sha256: str
+
+    @property
+    def health_by_name(self) -> dict[str, Health]:
+        """What each channel's signal is like in health, as far as the card says."""
+        names = [channel.name for channel in self.channels]
+        return dict(zip(names, self.health, strict=True)) if self.health else {}
 
 
 @dataclass(frozen=True)
@@ -315,8 +323,9 @@ def _sync(folder: Path) -> None:
 
 def _card_bytes(card: Card) -> bytes:
     content = card.model_dump(mode="json")
-    if card.support is None:
-        del content["support"]  # as earlier versions wrote it: the hash stays
+    for later in ("support", "health"):  # as earlier versions wrote it: the hash stays
+        if not content[later]:
+            del content[later]
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 

@@ -37,6 +37,7 @@ from models.contract import Stretch, under
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
 from models.ensemble import Ensemble, members_of
 from models.gradient import Fitted, GradientFit, StoppedError
+from models.instruments import health_of
 from models.recurrent import Forecaster
 from models.residual import Judge, ResidualDetector
 from models.scaling import Scaling
@@ -165,6 +166,7 @@ def train(
         data_hash=data_hash,
         training=training_settings.model_dump(mode="json"),
         seeds=(training_settings.seed,),
+        health=health_of(ordered),
         metrics={**validation_loss, "folds": len(folds), "held_out_frames": calibration.frames},
         code_version=code_version(),
         created_with=versions(),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import F64, I64, U32, forced, usable
+from connectors.batch import F64, I64, QUALITY_BAD, U32, forced, quality, usable
 from monitor.core.plan import Aggregate
 
 # n samples, m groups, A assets, G tags, C channels
@@ -43,6 +43,7 @@ class Groups:
         self.row, self.tag, self.tick = slot // tags, slot % tags, tick[self._starts]
         ends = self._starts + self._lengths - 1
         self.last_usable = self._usable[ends]
+        self.last_quality = np.minimum(quality(status[ends]), QUALITY_BAD).astype(np.uint8)
         last = self._reduce(np.maximum, np.where(self._usable, np.arange(count), -1))
         self.any_usable = last >= 0
         self.last_value = np.where(self.any_usable, value[last], np.nan) if count else ends * np.nan

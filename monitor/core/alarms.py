@@ -1,7 +1,8 @@
 """Alarms: from scores and values to the transitions that a person acts on.
 
-Last stop of the step. Two classes so far: `process` (a surprise over its threshold) and `limit` (a
-value beyond a plain limit, which needs no model). What is active stays so while the machine is off
+Last stop of the step. Three classes so far: `process` (a surprise over its threshold), `limit` (a
+value beyond a plain limit, which needs no model) and `instrument` (a sensor that is not to be
+believed, in the words of NAMUR NE 107). What is active stays so while the machine is off
 or nothing is valid; only evidence of a healthy machine makes it return. States follow ISA-18.2: an
 alarm is active or normal, acknowledged or not.
 """
@@ -9,18 +10,24 @@ alarm is active or normal, acknowledged or not.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import I64
+from connectors.batch import I64, U8
 from monitor.core.aggregate import NEVER, Bool, Index, changes, common, ends
 from monitor.core.conditions import Change, Conditions, Peaks
 from monitor.core.frames import Frames
-from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
+from monitor.core.plan import (
+    SECOND,
+    AlarmSettings,
+    InstrumentSettings,
+    KindSettings,
+    LimitSettings,
+)
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
@@ -30,11 +37,16 @@ from monitor.core.records import (
     Standing,
     Transition,
 )
+from monitor.core.sensors import WORD_OF, WORDS, Verdict, in_words
 
 # A assets, C channels, R frames, L limits of a kind
 
 MOST_DIGITS = 6  # behind the point; smaller spreads are written with an exponent
-CLASSES = (AlarmClass.PROCESS, AlarmClass.LIMIT)  # that are raised here, and end here
+CLASSES = (
+    AlarmClass.PROCESS,
+    AlarmClass.LIMIT,
+    AlarmClass.INSTRUMENT,
+)  # that are raised here, and end here
 
 
 def alarm_id(site: str, asset: str, alarm_class: AlarmClass, point: str, raised: int) -> str:
@@ -72,7 +84,9 @@ def _limits(kind: KindSettings) -> list[_Limit]:
     return limits
 
 
-def conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
+def _conditions(
+    settings: Sequence[AlarmSettings | LimitSettings | InstrumentSettings], assets: int
+) -> Conditions:
     """One condition for each of the settings and each asset, assets together."""
     return Conditions(
         np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
@@ -93,7 +107,7 @@ class ProcessConditions:
 
     def __init__(self, alarm: AlarmSettings, assets: int) -> None:
         self._alarm = alarm
-        self._over = conditions([alarm], assets)
+        self._over = _conditions([alarm], assets)
         self._peaks = Peaks(assets)
 
     @property
@@ -167,16 +181,25 @@ class Alarms:
         self._threshold = threshold
         self._process = ProcessConditions(kind.alarm, len(assets))
         self._limits = _limits(kind)
-        self._beyond = conditions([limit.settings for limit in self._limits], len(assets))
+        self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
             [c.limits is not None and c.limits.only_running for c in kind.channels.values()]
         )
+        self._words = [(name, str(word)) for word in WORDS for name in self._channels]
+        self._faulty = _conditions([kind.instrument] * len(self._words), len(assets))
         self._before = np.full((len(assets), len(self._channels)), np.nan)  # [A, C] last values
         self._board: dict[tuple[str, str], dict[str, Any]] = {}  # (asset, point) -> last occurrence
 
-    def step(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
-        """The transitions of these frames and their scores, row for row the same."""
-        events = [*self._step_surprise(frames, scores), *self._step_limits(frames, scores)]
+    def step(self, frames: Frames, scores: Scores, verdict: U8 | None = None) -> list[AlarmEvent]:
+        """The transitions of these frames and their scores, row for row the same.
+
+        ``verdict`` [R, C]: what is wrong with the instruments; None: nothing.
+        """
+        events = [
+            *self._step_surprise(frames, scores),
+            *self._step_limits(frames, scores),
+            *([] if verdict is None else self._step_instruments(frames, verdict)),
+        ]
         events.sort(key=lambda event: (event.tick, event.id, event.transition))
         for event in events:
             self._board[event.asset, event.point] = {
@@ -238,9 +261,11 @@ class Alarms:
         count = len(self._assets)
         surprise = np.full(count, NEVER, np.int64)
         beyond = np.full(len(self._limits) * count, NEVER, np.int64)
+        faulty = np.full(len(self._words) * count, NEVER, np.int64)
         places = {
-            (asset, f"{channel} {name}"): (beyond, number * count + row)
-            for number, (channel, name) in enumerate(self._limit_names())
+            (asset, f"{channel} {name}"): (raised, number * count + row)
+            for raised, names in ((beyond, self._limit_names()), (faulty, self._words))
+            for number, (channel, name) in enumerate(names)
             for row, asset in enumerate(self._assets)
         }
         if self._threshold is not None:
@@ -266,6 +291,7 @@ class Alarms:
             }
         self._process.settle(surprise)
         self._beyond.settle(beyond)
+        self._faulty.settle(faulty)
         return rest
 
     def _step_surprise(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
@@ -377,6 +403,46 @@ class Alarms:
                 )
         return events
 
+    def _step_instruments(self, frames: Frames, verdict: U8) -> list[AlarmEvent]:
+        """One condition for each channel and word; what asks for another word is another one."""
+        asks_RC = _ASKS[verdict]
+        if not (self._faulty.busy.any() or bool((asks_RC >= 0).any())):
+            return []
+        count_A, count_C = len(self._assets), len(self._channels)
+        number = np.arange(len(self._words))
+        entered = (asks_RC[:, number % count_C] == number // count_C).ravel()
+        found = self._faulty.step(
+            (frames.asset[:, None] + number * count_A).ravel(),
+            np.repeat(frames.tick, len(number)),
+            says=np.ones(len(entered), np.bool_),
+            entered=entered,
+            left=~entered,
+            fresh=np.repeat(frames.fresh, len(number)),
+        )
+        events = []
+        for change in found:
+            row, place = divmod(change.row, len(number))
+            name, word = self._words[place]
+            column = place % count_C
+            value = float(frames.value[row, column])
+            if change.active:
+                why = in_words(Verdict(verdict[row, column]), self._kind.channels[name], value)
+                reason = f"{word}: {name} {why}{_lasting(self._kind.instrument.on_delay_s)}"
+            else:
+                reason = f"{name}: no {word}{_lasting(self._kind.instrument.off_delay_s)}"
+            events.append(
+                self._event(
+                    replace(change, row=row),
+                    frames,
+                    alarm_class=AlarmClass.INSTRUMENT,
+                    point=f"{name} {word}",
+                    reason=reason,
+                    value=math.nan if math.isnan(value) else value,  # one NaN equals itself
+                    threshold=0.0,
+                )
+            )
+        return events
+
     def _event(
         self,
         change: Change,
@@ -411,6 +477,8 @@ class Alarms:
             **self._process.snapshot(),
             "beyond": self._beyond.snapshot(),
             "limits": [list(name) for name in self._limit_names()],
+            "faulty": self._faulty.snapshot(),
+            "words": [list(name) for name in self._words],
             "channels": list(self._channels),
             "before": self._before.copy(),
             "board": [[asset, point, dict(alarm)] for (asset, point), alarm in self._board.items()],
@@ -420,10 +488,16 @@ class Alarms:
         """Take back what ``snapshot`` gave for these assets, as far as the plan still has them."""
         old_A, new_A = common(assets, self._assets)
         self._process.restore(tree, old_A, new_A)
-        old_L, new_L = common([tuple(limit) for limit in tree["limits"]], self._limit_names())
-        old_P = (old_L[:, None] * len(assets) + old_A).ravel()
-        new_P = (new_L[:, None] * len(self._assets) + new_A).ravel()
-        self._beyond.restore(tree["beyond"], old_P, new_P)
+        for points, kept, named, names in (
+            (self._beyond, "beyond", "limits", self._limit_names()),
+            (self._faulty, "faulty", "words", self._words),
+        ):
+            if kept not in tree:  # an earlier version wrote it
+                continue
+            old_L, new_L = common([tuple(name) for name in tree[named]], names)
+            old_P = (old_L[:, None] * len(assets) + old_A).ravel()
+            new_P = (new_L[:, None] * len(self._assets) + new_A).ravel()
+            points.restore(tree[kept], old_P, new_P)
         old_C, new_C = common(tree["channels"], self._channels)
         self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
         self._board = {
@@ -434,6 +508,10 @@ class Alarms:
 
     def _limit_names(self) -> list[tuple[str, str]]:
         return [(self._channels[limit.channel], limit.name) for limit in self._limits]
+
+
+# The place in WORDS of what a verdict asks for; -1: nothing
+_ASKS = np.array([WORDS.index(WORD_OF[v]) if v in WORD_OF else -1 for v in Verdict])
 
 
 def _lasting(delay_s: float) -> str:

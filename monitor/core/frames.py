@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import F64, I64, U8, U32, Flag, forced, usable
+from connectors.batch import F64, I64, U8, U32, Flag, forced, quality, usable
 from monitor.core.aggregate import (
     FOREVER,
     NEVER,
@@ -54,6 +54,7 @@ class Frames:
     age: NDArray[np.float32]  # [R, C] s since the value was last known
     valid: Bool  # [R, C]
     forced: Bool  # [R, C] set by hand: shown, but no evidence of the process
+    quality: U8  # [R, C] of the last sample, as OPC UA severity: 0 good, 1 uncertain, 2 bad
     fresh: Bool  # [R] the first frame of an asset, or the first after a gap
 
     def __len__(self) -> int:
@@ -92,6 +93,7 @@ class _Held:
     value: F64  # [A, C]
     ok: Bool  # [A, C] the last sample was usable
     forced: Bool  # [A, C] the last usable sample was set by hand
+    quality: U8  # [A, C] of the last sample
     time: I64  # [A, C] of the last usable sample
 
 
@@ -152,6 +154,7 @@ class FrameBuilder:
             np.full((count_A, count_C), np.nan),
             np.zeros((count_A, count_C), np.bool_),
             np.zeros((count_A, count_C), np.bool_),
+            np.zeros((count_A, count_C), np.uint8),
             np.full((count_A, count_C), NEVER, np.int64),
         )
         self._open = Waiting.none()
@@ -162,6 +165,7 @@ class FrameBuilder:
             age=np.empty((0, count_C), np.float32),
             valid=np.empty((0, count_C), np.bool_),
             forced=np.empty((0, count_C), np.bool_),
+            quality=np.empty((0, count_C), np.uint8),
             fresh=np.empty(0, np.bool_),
         )
         self._stored_S = np.zeros(count_S, np.int64)
@@ -371,6 +375,7 @@ class FrameBuilder:
             if channel.aggregate in ONE_IS_ITSELF:
                 mine = tag == self._tag_of_C[column]
                 self._held.ok[row[mine], column] = usable(status[mine])
+                self._held.quality[row[mine], column] = quality(status[mine])
                 mine &= usable(status)
                 self._held.value[row[mine], column] = value[mine]
                 self._held.time[row[mine], column] = time[mine]
@@ -470,7 +475,8 @@ class FrameBuilder:
         nowhere = np.zeros((count_R, count_C), np.bool_)
         shown_ok, sampled, shown_forced = nowhere.copy(), nowhere.copy(), nowhere.copy()
         never = np.full((count_R, count_C), NEVER, np.int64)
-        carry = _Held(shown.copy(), nowhere.copy(), nowhere.copy(), never)
+        severity = np.zeros((count_R, count_C), np.uint8)
+        carry = _Held(shown.copy(), nowhere.copy(), nowhere.copy(), severity, never)
         held_AC = np.where(self._held.ok, self._held.value, np.nan)
         for how, column_G in self._layers:
             column = column_G[groups.tag]
@@ -485,17 +491,19 @@ class FrameBuilder:
             shown_forced.ravel()[at] = (groups.last_forced if ends_it else groups.any_forced)[mine]
             carry.value.ravel()[at] = (groups.last_value if stands else value)[mine]
             carry.ok.ravel()[at] = groups.last_usable[mine]
+            carry.quality.ravel()[at] = groups.last_quality[mine]
             carry.forced.ravel()[at] = (groups.last_forced if stands else groups.any_forced)[mine]
             carry.time.ravel()[at] = groups.last_time[mine]
 
         # Where nothing was sampled, look back: to an earlier frame of the asset, else to what is
         # held. Bad samples say nothing about when it was known.
-        stood, stood_ok, stood_forced = carried(
+        stood, stood_ok, stood_forced, stood_quality = carried(
             sampled,
             row,
             (carry.value, self._held.value),
             (carry.ok, self._held.ok),
             (carry.forced, self._held.forced),
+            (carry.quality, self._held.quality),
         )
         (known,) = carried(carry.time != NEVER, row, (carry.time, self._held.time))
 
@@ -503,6 +511,7 @@ class FrameBuilder:
         self._held.value[row[last]] = stood[last]
         self._held.ok[row[last]] = stood_ok[last]
         self._held.forced[row[last]] = stood_forced[last]
+        self._held.quality[row[last]] = stood_quality[last]
         self._held.time[row[last]] = known[last]
 
         value = np.where(sampled, shown, stood)
@@ -521,6 +530,7 @@ class FrameBuilder:
             age=(age / SECOND).astype(np.float32),
             valid=valid,
             forced=valid & np.where(sampled, shown_forced, stood_forced),
+            quality=stood_quality,
             fresh=fresh,
         )
 
@@ -543,6 +553,7 @@ class FrameBuilder:
                 "value": self._held.value.copy(),
                 "ok": self._held.ok.copy(),
                 "forced": self._held.forced.copy(),
+                "quality": self._held.quality.copy(),
                 "time": self._held.time.copy(),
             },
             "open": {
@@ -578,6 +589,7 @@ class FrameBuilder:
             (self._held.value, "value"),
             (self._held.ok, "ok"),
             (self._held.forced, "forced"),
+            (self._held.quality, "quality"),
             (self._held.time, "time"),
         ):
             if name in tree["held"]:  # as above

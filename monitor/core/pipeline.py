@@ -48,6 +48,7 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.scoring import Scorer
+from monitor.core.sensors import Sensors
 from monitor.core.settling import Settling
 from monitor.core.shelving import Shelves
 from monitor.core.vibration import feature_of, samples_of
@@ -144,6 +145,8 @@ class KindPipeline:
         self.frames = FrameBuilder(kind, assets)
         ids = np.array([asset.id for asset in assets], np.int32)
         self._running = RunStates(kind, len(assets))
+        health = bundle.card.health_by_name if bundle is not None else {}
+        self._sensors = Sensors(kind, len(assets), health)
         self._settling = Settling(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle)
         self.threshold = threshold_of(kind, bundle)
@@ -157,9 +160,10 @@ class KindPipeline:
         frames, gaps = self.frames.close(now)
         if not len(frames):
             return None, [], gaps
-        running, evidence = self._running.of(frames), self._settling.evidence(frames)
-        scores = self._scorer.score(frames, running, evidence)
-        return scores, self.alarms.step(frames, scores), gaps
+        running = self._running.of(frames)
+        judged = self._sensors.judge(frames, running)
+        scores = self._scorer.score(frames, running, self._settling.evidence(frames, judged))
+        return scores, self.alarms.step(frames, scores, judged.verdict), gaps
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on."""
@@ -167,6 +171,7 @@ class KindPipeline:
             "assets": list(self.assets),
             "frames": self.frames.snapshot(),
             "running": self._running.snapshot(),
+            "sensors": self._sensors.snapshot(),
             "settling": self._settling.snapshot(),
             "scoring": self._scorer.snapshot(),
             "alarms": self.alarms.snapshot(),
@@ -177,9 +182,10 @@ class KindPipeline:
         old_A, new_A = common(tree["assets"], self.assets)
         self.frames.restore(tree["frames"])
         self._running.restore(tree["running"], old_A, new_A)
-        if "settling" in tree:  # else an earlier version wrote it
-            old_C, new_C = common(tree["frames"]["channels"], list(self.frames.kind.channels))
-            self._settling.restore(tree["settling"], (old_A, old_C), (new_A, new_C))
+        old_C, new_C = common(tree["frames"]["channels"], list(self.frames.kind.channels))
+        for name, part in (("sensors", self._sensors), ("settling", self._settling)):
+            if name in tree:  # else an earlier version wrote it
+                part.restore(tree[name], (old_A, old_C), (new_A, new_C))
         self._scorer.restore(tree["scoring"], old_A, new_A)
         self.alarms.restore(tree["alarms"], tree["assets"])
 

@@ -85,6 +85,38 @@ class LimitSettings(Settings):
         return self
 
 
+class SensorSettings(Settings):
+    """What can be said of a channel's instrument; what is not, the model has learnt of it."""
+
+    range: tuple[float, float] | None = Field(
+        None,
+        description="What it can measure, from and to, in the channel's unit: out of specification "
+        "beyond, clamped where it rests at an end.",
+    )
+    frozen_s: Literal["auto", "off"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Frozen when it has not moved for longer than this while the machine runs and "
+        "another channel moves; auto: three times the longest rest the model has seen, if it "
+        "rests seldom.",
+    )
+    noise: bool = Field(
+        default=True,
+        description="Whether it is out of specification with a third of the least noise the model "
+        "has seen.",
+    )
+    jump: bool = Field(
+        default=True,
+        description="Whether changes of twice the largest the model has seen from one tick to the "
+        "next are taken for spikes and offsets, where no other channel jumps.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "SensorSettings":
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range: want from and to, the lower first, got {list(self.range)}")
+        return self
+
+
 class ChannelSettings(Settings):
     """One column of a kind's frames."""
 
@@ -113,6 +145,9 @@ class ChannelSettings(Settings):
         default=True, description="Whether the model sees it; limits work either way."
     )
     limits: LimitSettings | None = Field(None, description="Plain limits.")
+    sensor: SensorSettings = Field(
+        SensorSettings(), description="Its instrument, and when that is not to be believed."
+    )
 
     @property
     def how(self) -> str:
@@ -177,6 +212,20 @@ class AlarmSettings(Settings):
         return self
 
 
+class InstrumentSettings(Settings):
+    """When what is wrong with an instrument becomes an alarm."""
+
+    on_delay_s: float = Field(
+        10.0,
+        ge=0,
+        description="How long it must be wrong before the alarm is raised. The model is not shown "
+        "it meanwhile.",
+    )
+    off_delay_s: float = Field(
+        60.0, ge=0, description="How long it must be good before the alarm returns."
+    )
+
+
 class Slot(NamedTuple):
     """What feeds channels: a tag's samples, or a feature of its waveform blocks."""
 
@@ -222,6 +271,10 @@ class KindSettings(Settings):
     )
     running: RunningSettings | None = Field(None, description="How to tell that the machine runs.")
     alarm: AlarmSettings = Field(AlarmSettings(), description="When a surprise becomes an alarm.")
+    instrument: InstrumentSettings = Field(
+        InstrumentSettings(),
+        description="When what is wrong with an instrument becomes an alarm.",
+    )
 
     def tag_of(self, channel: str) -> str:
         """The name of the tag that feeds a channel."""

@@ -140,6 +140,7 @@ class AlarmClass(StrEnum):
 
     PROCESS = "process"
     LIMIT = "limit"
+    INSTRUMENT = "instrument"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ class AlarmEvent:
     id: str
     asset: str
     alarm_class: AlarmClass
-    point: str  # "surprise", or channel and limit, as "flow high"
+    point: str  # "surprise", or a channel and its limit or NE 107 word, as "flow high"
     transition: Transition
     tick: int  # ns since 1970 UTC, event time of the transition
     raised: int  # ns since 1970 UTC, the tick it was raised at

@@ -18,6 +18,7 @@ from monitor.core.frames import FrameBuilder, Frames
 from monitor.core.modes import RunStates, scored
 from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import KindSettings, Plan
+from monitor.core.sensors import Sensors
 from monitor.core.settling import Settling
 
 # R frames, C channels of the kind that the model sees
@@ -56,6 +57,7 @@ def stretches(
     ((_, kind),) = plan.kinds.items()
     builder, running = FrameBuilder(kind, plan.assets), RunStates(kind, len(plan.assets))
     slots, settling = SlotMap(plan), Settling(kind, len(plan.assets))
+    sensors = Sensors(kind, len(plan.assets), health={})
     builder.listen(received)
     parts: dict[int, list[tuple[Frames, NDArray[np.bool_]]]] = defaultdict(list)
     read: dict[str, Read] = defaultdict(Read)
@@ -63,7 +65,9 @@ def stretches(
     def close() -> None:
         frames, _ = builder.close(received)
         if len(frames):
-            counts, seen = scored(running.of(frames)), settling.evidence(frames)
+            states = running.of(frames)
+            judged = sensors.judge(frames, states)
+            counts, seen = scored(states), settling.evidence(frames, judged)
             value = np.where(seen, frames.value, np.nan)
             frames = replace(frames, valid=seen, value=value)  # as the model is shown it live
             for row in np.unique(frames.asset).tolist():

@@ -12,6 +12,7 @@ from monitor.core.frames import Frames
 from monitor.core.modes import RunStates, scored
 from monitor.core.plan import MILLISECOND, SECOND, Asset, KindSettings
 from monitor.core.records import ScoreState
+from monitor.core.sensors import Sensors
 
 
 def frames_by_definition(
@@ -123,7 +124,7 @@ def scores_one_by_one(
     counts = scored(RunStates(kind, 1).of(frames))
     sees = [channel.model for channel in kind.channels.values()]
     state, seen, rows = bundle.initial(1), 0, []
-    evidence = _evidence(kind, frames)
+    evidence = _evidence(kind, bundle, frames)
     for i in range(len(frames)):
         blame = np.zeros(len(sees), np.float32)
         if frames.fresh[i] or not counts[i]:
@@ -150,16 +151,21 @@ def scores_one_by_one(
     return rows
 
 
-def _evidence(kind: KindSettings, frames: Frames) -> np.ndarray:
-    """What the model sees of the frames of one asset: nothing set by hand, nothing just back."""
-    seen = frames.valid & ~frames.forced
+def _evidence(kind: KindSettings, bundle: Bundle, frames: Frames) -> np.ndarray:
+    """What the model sees of the frames of one asset: nothing of a bad sensor or one just back."""
+    judged = Sensors(kind, 1, bundle.card.health_by_name).judge(
+        frames, RunStates(kind, 1).of(frames)
+    )
+    seen = frames.valid & ~frames.forced & ~judged.hidden
     for column, channel in enumerate(kind.channels.values()):
-        last, back = None, None
+        last, back, failed = None, None, False
         for i, tick in enumerate(frames.tick.tolist()):
-            if not frames.valid[i, column]:
+            if not frames.valid[i, column] or judged.faulty[i, column]:
+                failed |= bool(frames.valid[i, column])
                 continue
-            if last is not None and tick - last > channel.stale_s * SECOND and not frames.fresh[i]:
+            away = last is not None and (failed or tick - last > channel.stale_s * SECOND)
+            if away and not frames.fresh[i]:
                 back = tick
-            last = tick
+            last, failed = tick, False
             seen[i, column] &= back is None or tick - back >= channel.settle_s * SECOND
     return seen

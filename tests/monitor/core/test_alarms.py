@@ -31,6 +31,7 @@ def frames(values, *, fresh=(0,), start=0, row=0):
         age=np.zeros((count, 2), np.float32),
         valid=~np.isnan(value),
         forced=np.zeros(value.shape, bool),
+        quality=np.zeros(value.shape, np.uint8),
         fresh=np.isin(np.arange(count), fresh),
     )
 

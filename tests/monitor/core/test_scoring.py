@@ -32,6 +32,7 @@ def frames(letters, *, rows=None, seed=0):
         age=np.zeros(valid.shape, np.float32),
         valid=valid,
         forced=np.zeros_like(valid),
+        quality=np.zeros(valid.shape, np.uint8),
         fresh=np.array([letter == "f" for letter in letters]),
     )
     modes = {"s": RunState.STARTING, "o": RunState.OFF}

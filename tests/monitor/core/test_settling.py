@@ -24,13 +24,15 @@ def frames(letters, *, start=0, row=0):
         age=np.zeros((count, 2), np.float32),
         valid=valid,
         forced=np.zeros((count, 2), bool),
+        quality=np.zeros((count, 2), np.uint8),
         fresh=np.array([letter in "fA" for letter in letters]),
     )
 
 
 def settling(letters):
     """Where x is not seen although it is valid: s."""
-    found = Settling(OF, 1).of(frames(letters))
+    of = frames(letters)
+    found = Settling(OF, 1).of(of, of.valid)
     assert not found[:, 1].any()
     return "".join("s" if one else "." for one in found[:, 0])
 
@@ -63,10 +65,11 @@ def test_it_does_not_depend_on_how_the_frames_are_cut(cut):
     other = frames("fvvvvvvvvvvvvvv", row=1)
     both = Frames.join([frames(letters), other])
     first, rest, later = Settling(OF, 2), frames(letters[cut:], start=cut), Settling(OF, 2)
-    found = [first.of(Frames.join([frames(letters[:cut]), other]))[:cut]]
+    begun = Frames.join([frames(letters[:cut]), other])
+    found = [first.of(begun, begun.valid)[:cut]]
     later.restore(first.snapshot(), (np.arange(2), np.arange(2)), (np.arange(2), np.arange(2)))
-    found.append(later.of(rest))
-    assert np.array_equal(np.concatenate(found), whole.of(both)[: len(letters)])
+    found.append(later.of(rest, rest.valid))
+    assert np.array_equal(np.concatenate(found), whole.of(both, both.valid)[: len(letters)])
 
 
 def test_a_sensor_that_was_frozen_and_jumps_when_it_is_back_surprises_nobody(bundles):

@@ -1,0 +1,418 @@
+"""Instrument or process: each channel is judged by itself, before the model sees it.
+
+Between the frames and the model. A verdict says what is wrong with an instrument; most hide the
+channel from the model, which goes on with the others and a lower coverage. What is only suspected
+is hidden, too, until it is known: a sudden change that may be a spike for three ticks, a rest that
+is longer than any in health until it is called frozen. So between onset and verdict the model is
+shown no more than the first tick or two of a failing sensor.
+
+What is called still, quiet and sudden follows from the health on the model's card, and is said only
+of channels that are restless there (models/instruments.py): a set point rests for hours. A rest
+counts while the machine runs, the source says the value anew (or vouches for it), and another
+channel moves. A drift, and a shift that other channels share, are left to the model: from the
+signal alone they cannot be told from the process. docs/decisions/0042-instrument-or-process.md.
+
+The words are those of NAMUR NE 107, the tests those of the data validation that plants know
+(frozen, spike, jump, noise, range), made causal and O(1) a tick.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.batch import F64, I64, QUALITY_BAD, QUALITY_UNCERTAIN, U8
+from models.instruments import ALPHA, NOISE_TICKS, Health
+from monitor.core.aggregate import NEVER, Bool, Index, changes, ends, last_true
+from monitor.core.frames import Frames
+from monitor.core.modes import scored
+from monitor.core.plan import MILLISECOND, SECOND, ChannelSettings, KindSettings
+
+# R frames, A assets, C channels
+
+REST = 3.0  # times the longest rest in health, and REST_TICKS more: frozen
+REST_TICKS = 10
+DOUBT = 1.5  # times the longest rest in health, and DOUBT_TICKS more: hidden, nothing said yet
+DOUBT_TICKS = 3
+COLLAPSE = 1 / 3  # of the lowest noise in health
+JUMP = 2.0  # times the largest change in health, from a tick to the next
+SPIKE_TICKS = 3  # a jump that is back within so many ticks was a spike
+SPIKE_DECAY = 1 - 1 / 300  # a tick: a spike is half forgotten after 200
+FORGOTTEN = 1e-2  # of a spike
+STIR_TICKS = 2 * SPIKE_TICKS  # in which another channel moves more than ever: a jump is shared
+SPIKES, SPIKES_OVER = 2.5, 1.0  # so many of late: it spikes; fewer: it does so no more
+OFFSET_S = 86_400  # after so long an offset is the new normal, and the model's to judge
+KNOWN_TICKS = 1.5  # age of a value that was sampled, or vouched for, in this tick
+
+
+class Verdict(IntEnum):
+    """What is wrong with an instrument, as far as its own signal tells."""
+
+    GOOD = 0
+    UNCERTAIN = 1  # its source is not sure
+    SPIKES = 2
+    QUIET = 3  # its noise has gone
+    OFFSET = 4  # it jumped, and nothing else did
+    FROZEN = 5
+    CLAMPED = 6  # frozen at an end of its range
+    OUT_OF_RANGE = 7
+    FORCED = 8  # set by hand
+    STALE = 9
+    BAD = 10  # its source says so
+
+
+class Word(StrEnum):
+    """What an instrument asks for, in the words of NAMUR NE 107."""
+
+    FAILURE = "failure"
+    CHECK = "function check"
+    OUT_OF_SPECIFICATION = "out of specification"
+    MAINTENANCE = "maintenance required"
+
+
+WORDS = tuple(Word)
+WORD_OF: Mapping[Verdict, Word] = {
+    Verdict.UNCERTAIN: Word.OUT_OF_SPECIFICATION,
+    Verdict.SPIKES: Word.MAINTENANCE,
+    Verdict.QUIET: Word.OUT_OF_SPECIFICATION,
+    Verdict.OFFSET: Word.OUT_OF_SPECIFICATION,
+    Verdict.FROZEN: Word.FAILURE,
+    Verdict.CLAMPED: Word.FAILURE,
+    Verdict.OUT_OF_RANGE: Word.OUT_OF_SPECIFICATION,
+    Verdict.FORCED: Word.CHECK,
+    Verdict.STALE: Word.FAILURE,
+    Verdict.BAD: Word.FAILURE,
+}
+# In which the value still speaks of the process: the model sees it.
+SEEN = (Verdict.GOOD, Verdict.UNCERTAIN, Verdict.SPIKES)
+
+
+def in_words(verdict: Verdict, channel: ChannelSettings, value: float) -> str:
+    """What is wrong with an instrument that shows ``value``."""
+    shown = f"{value:.6g} {channel.unit or ''}".rstrip()
+    low, high = channel.sensor.range or (math.nan, math.nan)
+    return {
+        Verdict.GOOD: "is good",
+        Verdict.UNCERTAIN: "is uncertain, its source says",
+        Verdict.SPIKES: "shows spikes again and again, now",
+        Verdict.QUIET: "has lost the noise that it has in health,",
+        Verdict.OFFSET: f"jumped to {shown}, and nothing else did,",
+        Verdict.FROZEN: f"is frozen at {shown} while others move,",
+        Verdict.CLAMPED: f"rests at {shown}, the end of its range,",
+        Verdict.OUT_OF_RANGE: f"is {shown}, out of its range {low:g} to {high:g},",
+        Verdict.FORCED: f"is set to {shown} by hand,",
+        Verdict.STALE: f"has given no value for {channel.stale_s:g} s and more,",
+        Verdict.BAD: "is bad, its source says",
+    }[verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found, row for row of the frames."""
+
+    verdict: U8  # [R, C] Verdict
+    hidden: Bool  # [R, C] by verdict or on suspicion: nothing the model may see
+    faulty: Bool  # [R, C] by verdict: what comes after it has come back
+
+
+@dataclass(slots=True)
+class _Signals:
+    """What is remembered of each channel: arrays [A, C]."""
+
+    value: F64  # last known; NaN before the first
+    tick: I64  # number of the tick it was known in
+    ever: Bool  # whether it was ever valid
+    rest: F64  # ticks since it moved, as far as they count
+    noise: F64  # mean change from tick to tick
+    changes: I64  # how many changes it is made of
+    stirred: I64  # number of the tick of the last change beyond all in health
+    doubt: I64  # ticks since a jump that may be a spike; 0: none
+    anchor: F64  # value before that jump
+    spikes: F64  # of late; 0: none
+    spiking: Bool
+    offset: F64  # how far off it jumped; 0: it did not
+    since: I64  # number of the tick that it did
+
+
+_NAMES = tuple(field.name for field in fields(_Signals))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Beyond which something is said of one channel; infinite, or no noise, where nothing is."""
+
+    low: float  # of its range
+    high: float
+    frozen: float  # ticks
+    doubt: float  # ticks
+    quiet: float  # mean change from tick to tick, in its unit
+    jump: float  # the largest change in health, in its unit
+    still: float  # ticks: the most that one sample adds to a rest
+
+
+def bounds_of(channel: ChannelSettings, health: Health | None, kind: KindSettings) -> Bounds:
+    """From what the model has seen of its health, and what the settings say instead."""
+    sensor, inf = channel.sensor, math.inf
+    low, high = (-inf, inf) if sensor.range is None else sensor.range
+    frozen = inf if isinstance(sensor.frozen_s, str) else sensor.frozen_s * 1000 / kind.tick_ms
+    if health is None or not health.restless:
+        return Bounds(low, high, frozen, doubt=inf, quiet=0.0, jump=inf, still=1.0)
+    if sensor.frozen_s == "auto":
+        frozen = REST * health.still + REST_TICKS
+    return Bounds(
+        low,
+        high,
+        frozen,
+        doubt=inf if sensor.frozen_s == "off" else DOUBT * health.still + DOUBT_TICKS,
+        quiet=COLLAPSE * health.quiet if sensor.noise else 0.0,
+        jump=health.jump if sensor.jump else inf,
+        still=health.still,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moves:
+    """How the channels moved since they were known last: [R, C]."""
+
+    number: I64  # [R, 1] of the tick
+    known: Bool  # said, or vouched for, in this tick, while the machine runs
+    shown: F64
+    before: F64  # the last that was known; NaN before the first
+    change: F64  # how far apart the two are
+    step: I64  # ticks between them
+    moved: Bool
+    follows: Bool  # known in this tick and in the one before
+
+
+@dataclass(frozen=True, slots=True)
+class _Jumps:
+    """What is thought of jumps: [R, C]."""
+
+    sudden: Bool  # further than twice the furthest in health
+    shared: Bool  # another channel of late moved further than in health
+    doubted: Bool  # may be a spike
+    off: Bool  # was none, and no other channel jumped
+    spiking: Bool
+
+
+class Sensors:
+    """The instruments of all assets of one kind.
+
+    ``health`` is what the kind's model has seen of each channel; of one that it has not, only what
+    the source or a setting says is judged.
+    """
+
+    def __init__(self, kind: KindSettings, assets: int, health: Mapping[str, Health]) -> None:
+        self._tick = kind.tick_ms * MILLISECOND
+        shape = assets, len(kind.channels)
+        self._signals = _Signals(
+            value=np.full(shape, np.nan),
+            tick=np.full(shape, NEVER),
+            ever=np.zeros(shape, np.bool_),
+            rest=np.zeros(shape),
+            noise=np.zeros(shape),
+            changes=np.zeros(shape, np.int64),
+            stirred=np.full(shape, NEVER),
+            doubt=np.zeros(shape, np.int64),
+            anchor=np.zeros(shape),
+            spikes=np.zeros(shape),
+            spiking=np.zeros(shape, np.bool_),
+            offset=np.zeros(shape),
+            since=np.full(shape, NEVER),
+        )
+        bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
+        columns = np.array([astuple(one) for one in bounds], np.float64).T
+        (
+            self._low_C,
+            self._high_C,
+            self._frozen_C,
+            self._doubt_C,
+            self._quiet_C,
+            self._jump_C,
+            self._still_C,
+        ) = columns
+        self._alone = len(kind.channels) == 1
+
+    def judge(self, frames: Frames, running: NDArray[np.uint8]) -> Judged:
+        """The verdict on each channel of each frame; ``running`` [R] are the RunStates."""
+        if not len(frames):
+            nothing = np.zeros(frames.value.shape, np.bool_)
+            return Judged(nothing.astype(np.uint8), nothing, nothing)
+        moves = self._moves(frames, scored(running))
+        rest = self._rest(frames, moves)
+        noise, counted = self._noise(frames, moves)
+        jumps = self._jumps(frames, moves)
+        s, row, last = self._signals, frames.asset, ends(frames.asset)
+        ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
+        s.ever[row[last]] = ever[last]
+
+        valid, value = frames.valid, frames.value
+        beyond = (value < self._low_C) | (value > self._high_C)
+        at_end = (value <= self._low_C) | (value >= self._high_C)
+        frozen = rest > self._frozen_C
+        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C) & (rest <= self._still_C)
+        verdict = np.zeros(value.shape, np.uint8)
+        for what, where in (  # the last that holds counts
+            (Verdict.UNCERTAIN, valid & (frames.quality == QUALITY_UNCERTAIN)),
+            (Verdict.SPIKES, valid & jumps.spiking),
+            (Verdict.QUIET, valid & quiet),
+            (Verdict.OFFSET, valid & jumps.off),
+            (Verdict.FROZEN, valid & frozen),
+            (Verdict.OUT_OF_RANGE, valid & beyond),
+            (Verdict.CLAMPED, valid & frozen & at_end),
+            (Verdict.FORCED, frames.forced),
+            (Verdict.STALE, ~valid & ever),
+            (Verdict.BAD, ~valid & (frames.quality == QUALITY_BAD)),
+        ):
+            verdict[where] = what
+        faulty = ~_SEEN[verdict]
+        return Judged(verdict, faulty | jumps.doubted | (rest > self._doubt_C), faulty)
+
+    def _moves(self, frames: Frames, runs: Bool) -> "_Moves":
+        """How each channel moved since it was known last."""
+        s, row = self._signals, frames.asset
+        number = (frames.tick // self._tick)[:, None]
+        fresh_enough = frames.age <= KNOWN_TICKS * self._tick / SECOND
+        known = frames.valid & ~frames.forced & fresh_enough & runs[:, None]
+        latest = last_true(known)
+        before = np.concatenate([np.full_like(latest[:1], -1), latest[:-1]])
+        within = before >= _opening(row)
+        value = np.where(within, np.take_along_axis(frames.value, before, 0), s.value[row])
+        tick = np.where(within, number[:, 0][before], s.tick[row])
+        change = np.abs(frames.value - value)
+        moves = _Moves(
+            number=number,
+            known=known,
+            shown=frames.value,
+            before=value,
+            change=change,
+            step=number - tick,
+            moved=known & (change != 0),  # NaN, for the first one, is a move
+            follows=known & (number - tick == 1) & ~frames.fresh[:, None],
+        )
+        last = ends(row)
+        at = row[last]
+        s.value[at] = np.where(known[last], frames.value[last], value[last])
+        s.tick[at] = np.where(known[last], number[last], tick[last])
+        return moves
+
+    def _rest(self, frames: Frames, moves: "_Moves") -> F64:
+        """Ticks without a move [R, C]: as far as known, and while another channel moves."""
+        s, row, moved = self._signals, frames.asset, moves.moved
+        others = self._alone | (moved.sum(axis=1, keepdims=True) > moved)
+        counts = moves.known & others & ~moved
+        grows = np.where(counts, np.clip(moves.step, 1, self._still_C), 0.0)
+        total = np.cumsum(grows, axis=0)  # whole numbers: exact, however it is cut
+        begin = last_true(moved | changes(row)[:, None])
+        anew = np.take_along_axis(moved, begin, 0)
+        start = np.where(anew, 0.0, s.rest[row] + np.take_along_axis(grows, begin, 0))
+        rest: F64 = start + total - np.take_along_axis(total, begin, 0)
+        last = ends(row)
+        s.rest[row[last]] = rest[last]
+        return rest
+
+    def _noise(self, frames: Frames, moves: "_Moves") -> tuple[F64, I64]:
+        """The mean change from tick to tick, without jumps [R, C], and of how many it is."""
+        s, row = self._signals, frames.asset
+        counts = moves.follows & (moves.change <= JUMP * self._jump_C)
+        counted = np.cumsum(counts, axis=0)
+        opening = _opening(row)[:, 0]
+        counted += s.changes[row] - (counted - counts)[opening]
+        weight = np.where(counts, np.where(counted == 1, 1.0, ALPHA), 0.0)
+        change = np.where(counts, moves.change, 0.0)
+        noise = np.empty_like(change)
+        starts = np.flatnonzero(changes(row))
+        lengths = np.diff(np.append(starts, len(row)))
+        for tick in range(int(lengths.max())):  # of all assets side by side
+            now = starts[lengths > tick] + tick
+            before = s.noise[row[now]]
+            noise[now] = s.noise[row[now]] = before + weight[now] * (change[now] - before)
+        last = ends(row)
+        s.changes[row[last]] = counted[last]
+        return noise, counted
+
+    def _jumps(self, frames: Frames, moves: "_Moves") -> "_Jumps":
+        """What became of jumps: a loop over the channels that have one, of late or in doubt."""
+        s, row = self._signals, frames.asset
+        shape = frames.value.shape
+        stirs = moves.follows & (moves.change > self._jump_C)
+        sudden = moves.follows & (moves.change > JUMP * self._jump_C)
+        jumps = _Jumps(sudden, *(np.zeros(shape, np.bool_) for _ in range(4)))
+        busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
+        if not (bool(stirs.any()) or bool(busy_AC[row].any())):
+            return jumps
+        latest = last_true(stirs)
+        within = latest >= _opening(row)
+        stirred = np.where(within, moves.number[:, 0][latest], s.stirred[row])
+        last = ends(row)
+        s.stirred[row[last]] = stirred[last]
+        recent = moves.number - stirred <= STIR_TICKS
+        jumps.shared[:] = recent.sum(axis=1, keepdims=True) > recent
+        np.logical_or.at(busy_AC, row, sudden)
+        first = np.flatnonzero(changes(row))
+        for begin, end in zip(first.tolist(), (last + 1).tolist(), strict=True):
+            for channel in np.flatnonzero(busy_AC[row[begin]]).tolist():
+                self._follow(int(row[begin]), channel, range(begin, end), moves, jumps)
+        return jumps
+
+    def _follow(
+        self, asset: int, channel: int, rows: range, moves: "_Moves", jumps: "_Jumps"
+    ) -> None:
+        """A jump is doubted at first; then it was a spike, an offset, or shared with others."""
+        s, at = self._signals, (asset, channel)
+        level = JUMP * self._jump_C[channel]
+        doubt, anchor, spikes = int(s.doubt[at]), s.anchor[at], s.spikes[at]
+        spiking, offset, since = bool(s.spiking[at]), s.offset[at], s.since[at]
+        for row in rows:
+            known, jumped = moves.known[row, channel], jumps.sudden[row, channel]
+            value, number = moves.shown[row, channel], moves.number[row, 0]
+            step = value - moves.before[row, channel]
+            if doubt and known and abs(value - anchor) <= level:
+                doubt, spikes = 0, spikes + 1
+            elif doubt and doubt < SPIKE_TICKS:
+                doubt += 1
+            elif doubt:
+                doubt = 0
+                if known and not jumps.shared[row, channel]:
+                    offset, since = value - anchor, number
+            elif offset and jumped:
+                offset += step
+                if abs(offset) <= max(level, abs(step) / 2):
+                    offset = 0.0
+            elif jumped:
+                doubt, anchor = 1, moves.before[row, channel]
+            if number - since > OFFSET_S * SECOND // self._tick:
+                offset = 0.0
+            spikes = spikes * SPIKE_DECAY if spikes > FORGOTTEN else 0.0
+            spiking = spikes > (SPIKES_OVER if spiking else SPIKES)
+            jumps.doubted[row, channel] = doubt > 0
+            jumps.off[row, channel] = offset != 0
+            jumps.spiking[row, channel] = spiking
+        s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
+        s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
+
+    # ---- snapshot -------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the next verdicts depend on."""
+        return {name: getattr(self._signals, name).copy() for name in _NAMES}
+
+    def restore(
+        self, tree: Mapping[str, Any], old: tuple[Index, Index], new: tuple[Index, Index]
+    ) -> None:
+        """Take back what ``snapshot`` gave: assets and channels ``old`` of it are ``new`` here."""
+        for name in _NAMES:
+            getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
+
+
+def _opening(row: Index) -> Index:
+    """Where the first frame of each frame's asset stands [R, 1]."""
+    opening: Index = last_true(changes(row))[:, None]
+    return opening
+
+
+_SEEN = np.array([verdict in SEEN for verdict in Verdict])
