@@ -145,7 +145,7 @@ def nab(recordings: Sequence[Recording], flags: Sequence[Bool]) -> float | None:
         for begin, end in zip(begins, ends, strict=True):
             own = (at >= begin) & (at <= end)
             inside |= own
-            points += _worth((at[own][0] - begin) / (end - begin)) if own.any() else MISSED
+            points += _worth((at[own][0] - begin) / max(end - begin, 1e-9)) if own.any() else MISSED
         points += FALSE * np.count_nonzero(~inside)
         total += len(begins)
     return float(100 * (points - MISSED * total) / ((FOUND - MISSED) * total)) if total else None
