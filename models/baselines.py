@@ -17,6 +17,7 @@ from models.contract import State
 from models.residual import ResidualDetector
 from models.settings import EwmaSettings, PcaSettings
 from models.surprise import (
+    F32,
     F64,
     LEAST_VARIANCE,
     Mahalanobis,
@@ -65,7 +66,7 @@ def ewma(settings: EwmaSettings, channels: int) -> ResidualDetector:
     return ResidualDetector(
         channels=channels,
         predictor=Level(),
-        judge=Mahalanobis(channels, settings.spans),
+        judge=Mahalanobis(channels, settings.spans, settings.lags),
         warmup_ticks=settings.warmup_ticks,
     )
 
@@ -103,15 +104,13 @@ class Subspace(QuadraticJudge):
         form = {"t2": within, "spe": beyond}
         return np.stack([fill.T @ form[statistic] @ fill for statistic in self.statistics])
 
-    def learn(self, smoothed: F64, valid: NDArray[np.bool_], floor: F64) -> None:
+    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """The covariance of the healthy values."""
         alpha = float(self.alpha[0])
-        kept = (1.0 - alpha) ** 2
         self.covariance = shrunk_covariance(
-            smoothed[:, 0],
+            smoothed[:, 0, 0].astype(np.float64),
             valid,
             least=np.clip(np.square(floor), LEAST_VARIANCE, 1.0) * (alpha / (2.0 - alpha)),
-            independent=len(smoothed) * (1.0 - kept) / (1.0 + kept),
         )
 
     def learnt(self) -> dict[str, F64]:

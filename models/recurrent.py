@@ -325,7 +325,7 @@ def detector(settings: RecurrentSettings, forecaster: Forecaster) -> ResidualDet
     return ResidualDetector(
         channels=forecaster.channels,
         predictor=forecaster,
-        judge=Mahalanobis(forecaster.channels, settings.spans),
+        judge=Mahalanobis(forecaster.channels, settings.spans, settings.lags),
         warmup_ticks=settings.warmup_ticks,
     )
 

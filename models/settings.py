@@ -64,6 +64,14 @@ class SmoothedSettings(MemberSettings, ABC):
         description="Time scales of the score, in ticks; 1: no smoothing.",
     )
 
+    lags: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="Ticks whose residuals are judged together; 1: each by itself. More know how "
+        "channels follow each other in time, and cost that squared.",
+    )
+
     @field_validator("spans")
     @classmethod
     def _rising(cls, spans: tuple[int, ...]) -> tuple[int, ...]:

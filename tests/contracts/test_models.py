@@ -27,6 +27,7 @@ F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SMALL = {"hidden": 8, "spans": (1, 4, 16)}
+LAGGED = ("ewma", "lstm")  # with lags; the others without
 TICKS = 1000
 PLANTED = 2  # the channel that faults are planted on
 
@@ -36,7 +37,8 @@ def small(kind: str) -> DetectorSettings:
     settings = models.discover()[kind]
     if settings is EnsembleSettings:
         return EnsembleSettings(members=(small("gru"), small("ewma"), small("pca")))
-    return settings(**{key: x for key, x in SMALL.items() if key in settings.model_fields})
+    given = SMALL | ({"lags": 3} if kind in LAGGED else {})
+    return settings(**{key: x for key, x in given.items() if key in settings.model_fields})
 
 
 def kinds() -> Iterator[ParameterSet]:
