@@ -11,6 +11,7 @@ it to ``main``, which prints the table and keeps the figures.
 
 import argparse
 import gc
+import hashlib
 import os
 import statistics
 import sys
@@ -18,13 +19,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _machine import RESULTS, table, write
 from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
-from models.bundle import Bundle, Channel
+from models.bundle import Bundle, Channel, weights_bytes
 from models.calibration import Calibration
 from models.contract import Stretch
 from models.ensemble import Ensemble
@@ -135,10 +137,13 @@ def calibrated_together(trained: Sequence[Trained]) -> list[Bundle]:
             each.bundle.detector.calibrate(healthy)
     first = trained[0].bundle.detector
     joint = first.join(healthy) if isinstance(first, Ensemble) else healthy[0]
-    change = {"calibration": Calibration.fit(joint)}
-    return [
-        Bundle(each.bundle.card.model_copy(update=change), each.bundle.detector) for each in trained
-    ]
+    calibration = Calibration.fit(joint)
+    bundles = []
+    for detector, card in ((each.bundle.detector, each.bundle.card) for each in trained):
+        digest = hashlib.sha256(weights_bytes(detector)).hexdigest()
+        change = {"calibration": calibration, "weights_sha256": digest}
+        bundles.append(Bundle(card.model_copy(update=change), detector))
+    return bundles
 
 
 def _told(fold: int, of: int, epoch: int, epochs: int, *losses: float) -> None:
@@ -222,7 +227,7 @@ def alarmed(
 
 
 def _rows(scores: Scores, rows: Bool) -> Scores:
-    columns = {
+    columns: dict[str, Any] = {
         name: column[rows]
         for name in scores.__slots__
         if isinstance(column := getattr(scores, name), np.ndarray)

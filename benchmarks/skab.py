@@ -3,7 +3,7 @@
 Of each recording the first 400 rows are learnt from, without labels, and the rest is judged: its
 rows are right or wrong by the labels, counted over all recordings. The flags are the product's own
 alarms. Threshold and return ratio, one pair for all recordings, are chosen leave-one-file-out: each
-recording is judged with the pair that has the best F1 over all the others. Where an alarm begins or
+recording is judged with the pair that does best for all the others. Where an alarm begins or
 ends is also a changepoint, scored by NAB windows of 60 s.
 
 The recordings come from one machine; the calibration is made from the healthy rows of all of them.
@@ -60,10 +60,10 @@ WINDOW_S = 60.0  # in which a changepoint counts as found
 QUICK_FILES = 3
 WHEN, LABEL, CHANGE = "datetime", "anomaly", "changepoint"
 
-THRESHOLDS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0, 3.5, 4.0)  # surprise
-RATIOS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6)  # return_ratio
+THRESHOLDS = tuple(round(1.07**power, 2) for power in range(20))  # surprise 1.0 to 3.6
+RATIOS = (0.0, 0.3, 0.5)  # return_ratio
 CHOICES = tuple(itertools.product(THRESHOLDS, RATIOS))
-UNCHOSEN = (2.0, 0.0)  # where there is no other recording to choose with: 1 healthy row in 100
+UNCHOSEN = len(CHOICES) // 2  # where there is no other recording to choose with
 
 # NAB's standard profile: weights of what is found, false and missed
 FOUND, FALSE, MISSED = 1.0, -0.11, -1.0
@@ -118,7 +118,7 @@ def _read(path: Path) -> Recording | None:
 def counts(label: Bool, flag: Bool) -> NDArray[np.int64]:
     """Rows that are rightly flagged, wrongly flagged, missed, rightly not flagged: [4]."""
     right = np.array([label & flag, ~label & flag, label & ~flag, ~label & ~flag])
-    return np.count_nonzero(right, axis=1)
+    return np.asarray(right.sum(axis=1), np.int64)
 
 
 def f1(counted: NDArray[np.int64]) -> F64:
@@ -145,10 +145,10 @@ def nab(recordings: Sequence[Recording], flags: Sequence[Bool]) -> float | None:
         for begin, end in zip(begins, ends, strict=True):
             own = (at >= begin) & (at <= end)
             inside |= own
-            points += MISSED if not own.any() else _worth((at[own][0] - begin) / (end - begin))
+            points += _worth((at[own][0] - begin) / max(end - begin, 1e-9)) if own.any() else MISSED
         points += FALSE * np.count_nonzero(~inside)
         total += len(begins)
-    return 100 * (points - MISSED * total) / ((FOUND - MISSED) * total) if total else None
+    return float(100 * (points - MISSED * total) / ((FOUND - MISSED) * total)) if total else None
 
 
 def _worth(place: float) -> float:
@@ -160,43 +160,48 @@ def _worth(place: float) -> float:
 
 def figures(
     recordings: Sequence[Recording], scores: Sequence[Scores]
-) -> tuple[Figures, Sequence[tuple[float, float]]]:
-    """The metrics, and the choice that each recording is judged with."""
+) -> tuple[Figures, list[tuple[float, float]]]:
+    """The metrics, and the threshold and return ratio that each recording is judged with."""
     stretches = [recording.rows for recording in recordings]
-    flags = {}  # by choice, of each recording
+    flags: list[list[Bool]] = []  # of each choice and recording
     for threshold, ratio in CHOICES:
         say(f"alarms at a surprise of {threshold:g}, return ratio {ratio:g}")
-        alarm = AlarmSettings(return_ratio=ratio)
-        flags[threshold, ratio] = alarmed(alarm, threshold, stretches, scores)
+        flags.append(alarmed(AlarmSettings(return_ratio=ratio), threshold, stretches, scores))
+    labels = [recording.label[LEARNT:] for recording in recordings]
     counted = np.array(
         [
-            [
-                counts(one.label[LEARNT:], flag[LEARNT:])
-                for one, flag in zip(recordings, flags[choice], strict=True)
-            ]
-            for choice in CHOICES
+            [counts(label, flag[LEARNT:]) for label, flag in zip(labels, own, strict=True)]
+            for own in flags
         ]
-    )  # [choices, recordings, 4]
+    )
     chosen = leave_one_out(counted)
     taken = counted[chosen, np.arange(len(recordings))].sum(0)
-    own = [flags[CHOICES[choice]][number] for number, choice in enumerate(chosen)]
     hit, false, missed, quiet = (float(count) for count in taken)
     found = {
         "f1": float(f1(taken)),
-        "far": 100 * false / max(false + quiet, 1),
-        "mar": 100 * missed / max(hit + missed, 1),
+        "far": 100 * false / max(false + quiet, 1.0),
+        "mar": 100 * missed / max(hit + missed, 1.0),
     }
+    own = [flags[choice][number] for number, choice in enumerate(chosen)]
     if (points := nab(recordings, own)) is not None:
         found["nab_standard"] = points
     return found, [CHOICES[choice] for choice in chosen]
 
 
 def leave_one_out(counted: NDArray[np.int64]) -> list[int]:
-    """For each recording the choice with the best F1 over all others: [choices, recordings, 4]."""
+    """For each recording the best choice for all others; counts [choices, recordings, 4].
+
+    Best is the highest F1, averaged over a threshold and the ones just below and above it: a peak
+    that its neighbours do not share is chance.
+    """
     if counted.shape[1] == 1:
-        return [CHOICES.index(UNCHOSEN)]
-    others = counted.sum(1, keepdims=True) - counted
-    return np.argmax(f1(others), axis=0).tolist()
+        return [UNCHOSEN]
+    others = f1(counted.sum(1, keepdims=True) - counted)
+    by_threshold = others.reshape(len(THRESHOLDS), len(RATIOS), -1)
+    padded = np.pad(by_threshold, ((1, 1), (0, 0), (0, 0)), "edge")
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    best: list[int] = smooth.reshape(others.shape).argmax(0).tolist()
+    return best
 
 
 # ---- models -----------------------------------------------------------------------------------
