@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.contract import under
 from models.recurrent import WARMUP_TICKS, Forecaster
 from models.settings import TrainingSettings
 
@@ -43,6 +44,7 @@ class Fitted:
     validation_loss: float
     mean_loss: float  # validation loss of whoever only knows the mean and spread of each channel
     stopped_early: bool  # it had got no better for a while; else: at the limit, still improving
+    kept: bool = False  # its weights are in the bundle; else: it was for cross-fitted scores alone
 
     @property
     def beats_mean(self) -> bool:
@@ -188,10 +190,10 @@ class GradientFit:
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float | int]) -> None:
         """Take up what capture() gave."""
-        self.network.load_state_dict(_under("now.", tensors))
-        self.best = _under("best.", tensors)
+        self.network.load_state_dict(under("now.", tensors))
+        self.best = under("best.", tensors)
         state = self.adam.state_dict()
-        for name, tensor in _under("adam.", tensors).items():
+        for name, tensor in under("adam.", tensors).items():
             index, key = name.split(".", 1)
             state["state"].setdefault(int(index), {})[key] = tensor.clone()
         self.adam.load_state_dict(state)
@@ -309,11 +311,3 @@ def _rows(runs: Sequence[Run], chunk_ticks: int) -> list[Run]:
     length = max(ROW_CHUNKS * chunk_ticks, math.ceil(sum(map(len, runs)) / BATCH_ROWS))
     rows = [run.part(at, at + length) for run in runs for at in range(0, len(run), length)]
     return [row for row in rows if len(row) > WARMUP_TICKS]
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

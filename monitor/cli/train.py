@@ -92,7 +92,7 @@ def _say(learnt: "Learnt") -> None:
         f"in {learnt.path}.",
     )
     for number, fit in enumerate(learnt.fits, start=1):
-        kept = ", the one that is kept" if number == len(learnt.fits) else ""
+        kept = ", the one that is kept" if fit.kept else ""
         why = "stopped early" if fit.stopped_early else "stopped at the epoch limit"
         console.say(
             f"    model {number} of {len(learnt.fits)}{kept}: "
