@@ -11,6 +11,7 @@ it to ``main``, which prints the table and keeps the figures.
 
 import argparse
 import gc
+import hashlib
 import os
 import statistics
 import sys
@@ -18,14 +19,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _machine import RESULTS, table, write
 from numpy.typing import NDArray
 from pyarrow import ArrowInvalid, csv
 
-from models.bundle import Bundle, Channel
+from models.bundle import Bundle, Channel, weights_bytes
+from models.calibration import Calibration
 from models.contract import Stretch
+from models.ensemble import Ensemble
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Trained, train
@@ -121,6 +125,27 @@ def learn(
     )
 
 
+def calibrated_together(trained: Sequence[Trained]) -> list[Bundle]:
+    """Bundles of machines of one build, each too short of history for a calibration of its own.
+
+    One calibration for all, from the cross-fitted scores of all of them; so with the members of
+    ensembles.
+    """
+    healthy = [np.concatenate(raw) for raw in zip(*(each.healthy for each in trained), strict=True)]
+    for each in trained:
+        if isinstance(each.bundle.detector, Ensemble):
+            each.bundle.detector.calibrate(healthy)
+    first = trained[0].bundle.detector
+    joint = first.join(healthy) if isinstance(first, Ensemble) else healthy[0]
+    calibration = Calibration.fit(joint)
+    bundles = []
+    for detector, card in ((each.bundle.detector, each.bundle.card) for each in trained):
+        digest = hashlib.sha256(weights_bytes(detector)).hexdigest()
+        change = {"calibration": calibration, "weights_sha256": digest}
+        bundles.append(Bundle(card.model_copy(update=change), detector))
+    return bundles
+
+
 def _told(fold: int, of: int, epoch: int, epochs: int, *losses: float) -> None:
     learning, held_out = losses
     say(f"fold {fold} of {of}, epoch {epoch} of {epochs}: {learning:.3f}, held out {held_out:.3f}")
@@ -202,7 +227,7 @@ def alarmed(
 
 
 def _rows(scores: Scores, rows: Bool) -> Scores:
-    columns = {
+    columns: dict[str, Any] = {
         name: column[rows]
         for name in scores.__slots__
         if isinstance(column := getattr(scores, name), np.ndarray)

@@ -120,7 +120,8 @@ def measured(bundle: Bundle, runs: Runs) -> Figures:
 
 
 BASELINES: dict[str, DetectorSettings] = {
-    "PCA T2 and SPE": PcaSettings(warmup_ticks=0),
+    "PCA T2": PcaSettings(statistics=("t2",), warmup_ticks=0),
+    "PCA SPE": PcaSettings(statistics=("spe",), warmup_ticks=0),
     "EWMA-Mahalanobis": EwmaSettings(spans=(1, 4, 16), warmup_ticks=0),
 }
 NETWORKS: dict[str, DetectorSettings] = {

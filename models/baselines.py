@@ -76,17 +76,17 @@ def pca(settings: PcaSettings, channels: int) -> ResidualDetector:
     return ResidualDetector(
         channels=channels,
         predictor=Level(),
-        judge=Subspace(channels, settings.span, settings.explained),
+        judge=Subspace(channels, settings),
         warmup_ticks=settings.warmup_ticks,
     )
 
 
 class Subspace(QuadraticJudge):
-    """T2 and SPE: two quadratic forms of the same smoothed vector."""
+    """T2 and SPE, or one of them: quadratic forms of the same smoothed vector."""
 
-    def __init__(self, channels: int, span: int, explained: float) -> None:
-        super().__init__(channels, (span, span))
-        self.explained = explained
+    def __init__(self, channels: int, settings: PcaSettings) -> None:
+        super().__init__(channels, (settings.span,) * len(settings.statistics))
+        self.explained, self.statistics = settings.explained, settings.statistics
         self.covariance: F64 = np.eye(channels)
 
     def forms(self, valid_C: NDArray[np.bool_]) -> F64:
@@ -101,7 +101,8 @@ class Subspace(QuadraticJudge):
         fill = np.zeros((self.channels, self.channels))
         pick = np.ix_(valid_C, valid_C)
         fill[:, valid_C] = self.covariance[:, valid_C] @ np.linalg.inv(self.covariance[pick])
-        return np.stack([fill.T @ form @ fill for form in (within, beyond)])
+        form = {"t2": within, "spe": beyond}
+        return np.stack([fill.T @ form[statistic] @ fill for statistic in self.statistics])
 
     def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """The covariance of the healthy values."""

@@ -137,6 +137,11 @@ class PcaSettings(MemberSettings):
     span: int = Field(
         1, ge=1, description="Values are smoothed over this many ticks; 1: not at all."
     )
+    statistics: tuple[Literal["t2", "spe"], ...] = Field(
+        ("t2", "spe"),
+        min_length=1,
+        description="Which distances count: within the plane, from it; the larger of both.",
+    )
 
     def build(self, channels: int) -> "ResidualDetector":
         """A detector that has learnt nothing yet."""

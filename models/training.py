@@ -79,6 +79,7 @@ class Trained:
     bundle: Bundle
     held_out: tuple[HeldOut, ...]
     fits: tuple[Fitted, ...]  # of each fold, then of what is kept; none without a network
+    healthy: tuple[NDArray[np.float32], ...]  # [M] each member's raw scores behind the calibration
 
 
 def train(
@@ -136,9 +137,10 @@ def train(
         records.append([record for own in of_folds for record in own])
         scores.append(_cross_scores(judge, of_folds, scaling))
     detector = model_settings.build(len(channels)).to(work.device)
+    healthy = tuple(_counted(records[0], own) for own in scores)
     joint = scores[0]
     if isinstance(detector, Ensemble):
-        detector.calibrate([_counted(records[0], own) for own in scores])
+        detector.calibrate(healthy)
         joint = [detector.join(members) for members in zip(*scores, strict=True)]
     calibration = Calibration.fit(_counted(records[0], joint))
     held_out = tuple(
@@ -168,7 +170,7 @@ def train(
         created_with=versions(),
         weights_sha256=hashlib.sha256(weights_bytes(detector)).hexdigest(),
     )
-    return Trained(Bundle(card, detector), held_out, fits)
+    return Trained(Bundle(card, detector), held_out, fits, healthy)
 
 
 class _Work:

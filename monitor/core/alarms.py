@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.aggregate import NEVER, changes, common, ends
-from monitor.core.conditions import Change, Conditions
+from monitor.core.conditions import Change, Conditions, Peaks
 from monitor.core.frames import Frames
 from monitor.core.plan import SECOND, AlarmSettings, KindSettings, LimitSettings
 from monitor.core.records import (
@@ -84,6 +84,7 @@ class Alarms:
         self._channels = tuple(kind.channels)
         self._threshold = threshold
         self._surprise = _conditions([kind.alarm], len(assets))
+        self._peaks = Peaks(len(assets))
         self._limits = _limits(kind)
         self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
@@ -191,12 +192,19 @@ class Alarms:
             return []
         alarm = self._kind.alarm
         counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
+        clear = self._threshold * alarm.clear_ratio
+        peak_R = self._peaks.step(
+            frames.asset, scores.surprise, says=counts, rest=scores.surprise < clear
+        )
+        trace_R = alarm.return_ratio * peak_R  # what a fault may leave behind
+        clear_R = np.maximum(clear, trace_R)
+        threshold_R = np.maximum(self._threshold, trace_R / alarm.clear_ratio)
         found = self._surprise.step(
             frames.asset,
             frames.tick,
             says=counts,
-            entered=counts & (scores.surprise >= self._threshold),
-            left=counts & (scores.surprise < self._threshold * alarm.clear_ratio),
+            entered=counts & (scores.surprise >= threshold_R),
+            left=counts & (scores.surprise < clear_R),
             fresh=frames.fresh,
         )
         events = []
@@ -205,12 +213,14 @@ class Alarms:
             blame = _largest_first(self._channels, scores.blame[change.row])
             if change.active:
                 reason = (
-                    f"surprise {surprise:.1f} at or over {self._threshold:.1f}"
+                    f"surprise {surprise:.1f} at or over {threshold_R[change.row]:.1f}"
                     f"{_lasting(alarm.on_delay_s)}{self._blamed(blame, scores, change.row)}"
                 )
             else:
-                clear = self._threshold * alarm.clear_ratio
-                reason = f"surprise {surprise:.1f} below {clear:.1f}{_lasting(alarm.off_delay_s)}"
+                level = float(clear_R[change.row])
+                reason = f"surprise {surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
+                if trace_R[change.row] > clear:
+                    reason += f"; it had been {peak_R[change.row]:.1f}"
             events.append(
                 self._event(
                     change,
@@ -326,6 +336,7 @@ class Alarms:
         """What the next transitions depend on."""
         return {
             "surprise": self._surprise.snapshot(),
+            "peaks": self._peaks.snapshot(),
             "beyond": self._beyond.snapshot(),
             "limits": [list(name) for name in self._limit_names()],
             "channels": list(self._channels),
@@ -337,6 +348,8 @@ class Alarms:
         """Take back what ``snapshot`` gave for these assets, as far as the plan still has them."""
         old_A, new_A = common(assets, self._assets)
         self._surprise.restore(tree["surprise"], old_A, new_A)
+        if "peaks" in tree:  # else an earlier version wrote it
+            self._peaks.restore(tree["peaks"], old_A, new_A)
         old_L, new_L = common([tuple(limit) for limit in tree["limits"]], self._limit_names())
         old_P = (old_L[:, None] * len(assets) + old_A).ravel()
         new_P = (new_L[:, None] * len(self._assets) + new_A).ravel()

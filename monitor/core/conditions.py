@@ -22,11 +22,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.batch import I64
 from monitor.core.aggregate import NEVER, Bool, Index
 
 # P points, R rows
+
+F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +114,33 @@ class Conditions:
         if "ran" in tree:
             self._ran_P[new_P] = tree["ran"][old_P]
             self._last_P[new_P] = tree["last"][old_P]
+
+
+class Peaks:
+    """The highest value of each of P points since it was last at rest; 0 at rest."""
+
+    def __init__(self, points: int) -> None:
+        self._peak_P = np.zeros(points, np.float32)
+
+    def step(self, point: Index, value: F32, *, says: Bool, rest: Bool) -> F32:
+        """The peak at each row [R], itself counted; rows in order of tick within each point.
+
+        Only a row that ``says`` something can raise it or, where it is at ``rest``, end it.
+        """
+        peak_R = np.zeros(len(point), np.float32)
+        busy_P = self._peak_P > 0
+        busy_P[point[says & ~rest]] = True
+        for row in np.flatnonzero(busy_P[point]).tolist():
+            p = point[row]
+            if says[row]:
+                self._peak_P[p] = 0.0 if rest[row] else max(self._peak_P[p], value[row])
+            peak_R[row] = self._peak_P[p]
+        return peak_R
+
+    def snapshot(self) -> F32:
+        """What the next peaks depend on."""
+        return self._peak_P.copy()
+
+    def restore(self, peak_P: F32, old_P: Index, new_P: Index) -> None:
+        """Take back what ``snapshot`` gave: point ``old_P[i]`` of it is point ``new_P[i]`` here."""
+        self._peak_P[new_P] = peak_P[old_P]

@@ -156,9 +156,25 @@ class AlarmSettings(Settings):
     clear_ratio: float = Field(
         0.8, gt=0, le=1, description="Returns below this share of the threshold."
     )
+    return_ratio: float = Field(
+        0.0,
+        ge=0,
+        description="Returns, too, below this share of the highest surprise since the last one "
+        "that was below the threshold's own clear level; less than clear_ratio; 0: not so. For "
+        "faults that end and leave slow traces; a lesser fault in such a trace is not seen.",
+    )
     min_coverage: float = Field(
         0.5, ge=0, le=1, description="Not raised when less of the evidence was valid."
     )
+
+    @model_validator(mode="after")
+    def _returns_below_where_it_is_raised(self) -> "AlarmSettings":
+        if self.return_ratio >= self.clear_ratio:
+            raise ValueError(
+                f"want return_ratio below clear_ratio, got {self.return_ratio:g} and "
+                f"{self.clear_ratio:g}"
+            )
+        return self
 
 
 class Slot(NamedTuple):

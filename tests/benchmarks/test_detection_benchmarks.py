@@ -77,14 +77,13 @@ def test_tep_scores_whatever_faults_are_there_and_proves_that_live_scores_are_th
     assert {"machine", "command"} <= found.keys()
 
 
-def test_tep_says_which_run_a_folder_lacks(tmp_path: Path) -> None:
+def test_tep_says_which_run_a_folder_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tep = script("tep", monkeypatch)
     write_tep(tmp_path / "tep")
     (tmp_path / "tep" / "d00_te.csv.gz").unlink()
 
-    done = run("tep", tmp_path / "tep")
-
-    assert done.returncode == 1
-    assert "no d00_te" in done.stderr
+    with pytest.raises(tep.LayoutError, match="no d00_te"):
+        tep.read(tmp_path / "tep")
 
 
 def test_tep_sets_the_threshold_on_the_other_healthy_run_and_never_on_the_faults(
@@ -100,3 +99,88 @@ def test_tep_sets_the_threshold_on_the_other_healthy_run_and_never_on_the_faults
     assert found["fdr_far5"] == 100.0
     assert found["prefault_far1"] == 100.0
     assert "fdr_far1_hard" not in found
+
+
+def write_skab(folder: Path) -> None:
+    """Three recordings of three sensors; in each, rows 500 to 599 are moved."""
+    chance = np.random.default_rng(2)
+    for name in ("valve7/0", "valve7/1", "other/2"):
+        value = chance.normal(size=(700, 3))
+        value[500:600, 1] += 6.0
+        label = np.zeros(700)
+        label[500:600] = 1
+        change = np.zeros(700)
+        change[[500, 600]] = 1
+        lines = ["datetime;Flow;Speed;Heat;anomaly;changepoint"]
+        for second, row in enumerate(np.column_stack([value, label, change])):
+            stamp = f"2020-03-09 10:{second // 60:02d}:{second % 60:02d}"
+            lines.append(";".join([stamp, *(f"{x:.6g}" for x in row)]))
+        path = folder / f"{name}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    health = folder / "anomaly-free"
+    health.mkdir()
+    (health / "anomaly-free.csv").write_text("datetime;Flow\n2020-02-08 13:30:47;1.5\n", "utf-8")
+
+
+def test_skab_judges_whatever_recordings_are_there_by_the_products_alarms(tmp_path: Path) -> None:
+    write_skab(tmp_path / "skab")
+    kept = tmp_path / "skab.json"
+
+    done = run("skab", tmp_path / "skab", "--json", str(kept))
+
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    assert found["metrics"].keys() == {"f1", "far", "mar", "nab_standard"}
+    assert found["metrics"]["f1"] > 0.7
+    assert found["baselines"]["EWMA-Mahalanobis"]["f1"] > 0.8
+
+
+def test_skab_says_what_a_folder_should_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skab = script("skab", monkeypatch)
+    (tmp_path / "valve1").mkdir()
+
+    with pytest.raises(skab.LayoutError, match="columns datetime, anomaly and changepoint"):
+        skab.read(tmp_path)
+
+
+def test_skab_judges_no_recording_with_a_choice_that_its_own_labels_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skab = script("skab", monkeypatch)
+    counted = np.tile(np.array([10, 0, 10, 100]), (len(skab.CHOICES), 3, 1))
+    counted[:12, 0] = [20, 0, 0, 100]  # low thresholds suit the first recording alone
+    counted[-12:, 1:] = [13, 0, 7, 100]  # high ones the two others, a little
+
+    chosen = skab.leave_one_out(counted)
+
+    assert chosen[0] >= len(skab.CHOICES) - 12
+    assert max(chosen[1:]) < 12
+
+
+def test_nab_counts_the_first_hit_of_a_window_and_what_is_outside_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skab = script("skab", monkeypatch)
+    rows = skab.LEARNT + 300
+    change = np.zeros(rows, np.bool_)
+    change[[skab.LEARNT + 100, skab.LEARNT + 200]] = True
+    recording = skab.Recording(
+        rows=None, names=(), second=np.arange(float(rows)), label=change, change=change
+    )
+
+    def scored(*flagged: slice) -> float:
+        flag = np.zeros(rows, np.bool_)
+        for some in flagged:
+            flag[skab.LEARNT + some.start : skab.LEARNT + some.stop] = True
+        points: float = skab.nab([recording], [flag])
+        return points
+
+    assert scored() == 0.0
+    assert scored(slice(100, 200)) == pytest.approx(100.0)  # both found, at once
+    assert scored(slice(100, 150)) == pytest.approx(50.0)  # its end falls into the same window
+    assert scored(slice(20, 40)) == pytest.approx(100 * 2 * -0.11 / 4)  # two that are false
+    assert scored(slice(160, 200)) == pytest.approx(100 * (2 - 0.11 + 1) / 4)  # one at the last

@@ -4,12 +4,13 @@ import torch
 from support.machines import healthy
 
 from models.baselines import Subspace
+from models.settings import PcaSettings
 
 
 def fitted(channels: int = 5, explained: float = 0.7) -> tuple[Subspace, torch.Tensor]:
     value = healthy(3000, 0, channels)
     scaled = ((value - value.mean(0)) / value.std(0)).astype(np.float32)
-    judge = Subspace(channels, 1, explained)
+    judge = Subspace(channels, PcaSettings(explained=explained))
     twice = np.concatenate([scaled, scaled], 1)
     judge.fit(twice, np.ones(scaled.shape, np.bool_), floor=np.full(channels, 1e-3))
     return judge, torch.from_numpy(twice)
@@ -27,6 +28,22 @@ def test_t2_and_spe_are_those_of_the_kept_components() -> None:
 
     largest = np.maximum(np.sqrt(t2) / judge.reference[0], np.sqrt(spe) / judge.reference[1])
     np.testing.assert_allclose(raw, largest, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("number", "statistic"), [(0, "t2"), (1, "spe")])
+def test_one_of_the_two_distances_can_stand_alone(number: int, statistic: str) -> None:
+    both, frames = fitted()
+    valid = torch.ones(len(frames), 5, dtype=torch.bool)
+    one = PcaSettings.model_validate({"explained": 0.7, "statistics": [statistic]})
+    alone = Subspace(5, one)
+    alone.fit(frames[:, :5].numpy(), valid.numpy(), floor=np.full(5, 1e-3))
+    forms = both.forms(np.ones(5, np.bool_))
+
+    raw, _ = alone.measure(frames[:20, :5], valid[:20])
+
+    z = frames[:20, :5].double().numpy()
+    distance = np.sqrt(np.einsum("nc,cd,nd->n", z, forms[number], z))
+    np.testing.assert_allclose(raw, distance / both.reference[number], rtol=1e-4)
 
 
 def test_a_missing_channel_is_filled_in_from_the_others() -> None:

@@ -98,6 +98,54 @@ def test_just_under_the_threshold_does_not_flap():
     assert seen(surprises(watch(clear_ratio=0.8), [4, 3.9, 4, 3.9, 3.2])) == [(0, "raised")]
 
 
+def test_with_a_return_ratio_it_ends_when_most_of_the_surprise_is_over():
+    found = surprises(watch(return_ratio=0.3), [5, 100, 31, 29, 25, 31, 36])
+    assert seen(found) == [(0, "raised"), (3, "returned")]
+    assert "surprise 29.0 below 30.0; it had been 100.0" in found[1].reason
+
+
+def test_what_a_fault_left_behind_raises_nothing_until_it_is_a_fault_again():
+    alarms = watch(return_ratio=0.3, clear_ratio=0.6)
+    found = surprises(alarms, [100, 20, 49, 20, 50, 29])
+    assert seen(found) == [(0, "raised"), (1, "returned"), (4, "raised"), (5, "returned")]
+    assert "at or over 50.0" in found[2].reason
+
+
+def test_after_a_rest_the_threshold_is_its_own_again():
+    found = surprises(watch(return_ratio=0.3), [100, 20, 3.1, 4])
+    assert seen(found) == [(0, "raised"), (1, "returned"), (3, "raised")]
+
+
+@pytest.mark.parametrize("state", [WARMING, BLIND, OFF])
+def test_what_does_not_count_is_neither_a_peak_nor_a_rest(state):
+    found = surprises(
+        watch(return_ratio=0.3), [9, 100, 5, 0, 5, 2.9], state=[OK, state, OK, state, OK, OK]
+    )
+    assert seen(found) == [(0, "raised"), (5, "returned")]
+
+
+@for_any(
+    st.lists(st.sampled_from([0.0, 3.0, 4.0, 9.0, 40.0, 100.0]), max_size=30),
+    st.integers(0, 30),
+    st.sampled_from([0.0, 0.3, 0.7]),
+)
+def test_a_return_ratio_gives_the_same_however_frames_are_cut_and_after_a_restart(
+    surprise, at, ratio
+):
+    whole = seen(surprises(watch(return_ratio=ratio), surprise))
+    first, second = watch(return_ratio=ratio), watch(return_ratio=ratio)
+    cut = min(at, len(surprise))
+    found = seen(surprises(first, surprise[:cut]))
+    second.restore(first.snapshot(), ("a0",))
+    rest = frames([1.0] * (len(surprise) - cut), fresh=() if cut else (0,), start=cut)
+    assert found + seen(second.step(rest, scores(rest, surprise[cut:]))) == whole
+
+
+def test_a_return_ratio_is_below_the_clear_ratio():
+    with pytest.raises(ValueError, match=r"want return_ratio below clear_ratio, got 0\.8 and 0\.8"):
+        AlarmSettings(return_ratio=0.8)
+
+
 def test_with_little_evidence_nothing_is_raised_and_nothing_cleared():
     assert surprises(watch(min_coverage=0.5), [9, 9], coverage=0.4) == []
     alarms = watch(min_coverage=0.5)
