@@ -69,7 +69,7 @@ def command(
             plant.score_history(
                 config, database, clock=SystemClock(), since=start, until=end, progress=progress
             )
-        found = summary(database)
+        found = summary(database, config.site.alarm_budget)
     if as_json:
         console.say_json(found)
     else:

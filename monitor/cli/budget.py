@@ -41,6 +41,9 @@ def command(
     per_site: Annotated[
         float | None, typer.Option(min=0, help="Try so many for the whole site in a week.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw it, too: thresholds, weeks and months, into this PNG.")
+    ] = None,
     apply: Annotated[
         bool,
         typer.Option(
@@ -85,10 +88,16 @@ def command(
             kind["in_force"] = plant.apply_budget(
                 config, name, found["budget"]["each_asset_30_days"]
             )
+    if picture is not None:
+        from monitor.history.budget_plot import draw  # noqa: PLC0415 - matplotlib takes its time
+
+        draw(found, picture)
     if as_json:
         console.say_json(found)
-    else:
-        _say(found, config)
+        return
+    _say(found, config)
+    if picture is not None:
+        console.say(("drawn: ", "bold green"), str(picture))
 
 
 def _say(found: dict[str, Any], config: "Config") -> None:

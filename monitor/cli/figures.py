@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from monitor.cli.console import MOST_SHOWN, Exit, StopError, duration, local, say
+from monitor.cli.words import figure
 from monitor.live.clock import SystemClock
 from monitor.site.config import Config
 from monitor.site.status import rejected
@@ -55,10 +56,12 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
         if asset["forced"]:
             say((f"         set by hand: {_shortened(asset['forced'])}", "yellow"))
     for name, number in found["alarms"].items():
-        say(f"alarms   {name}: ", (str(number), "bold red" if number else "green"))
+        many = (str(number), "bold red" if number else "green")
+        say(f"alarms   {name}: ", many, *_beside_budget(name, found, config))
         for alarm in found["assets"][name]["active"]:
             since = _moment(alarm["raised_ns"], zone)
             say(("ACTIVE   ", "bold red"), f"{name}, since {since}: {alarm['reason']}")
+    _say_week(found, config)
     latency = found["score_latency_ms"]
     if latency["p50"] is not None:
         say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
@@ -161,6 +164,33 @@ def stop_where_all_was_rejected(found: dict[str, Any], *, then: str) -> None:
     useless = rejected(found, wholly=True).values()
     if useless:
         raise StopError(f"{'. '.join(useless)}. {then}", code=Exit.USAGE)
+
+
+def _beside_budget(
+    asset: str, found: dict[str, Any], config: Config
+) -> Iterator[str | tuple[str, str]]:
+    """Its process alarms of the last 30 days beside the budget, where a model scores it."""
+    if "budget" not in found or not _has_model(asset, config):
+        return
+    budget = found["budget"]
+    count, allowed = budget["alarms_30_days"].get(asset, 0), budget["per_asset_30_days"]
+    style = "bold yellow" if asset in budget["over"] else ""
+    word = "over the budget of" if style else "of a budget of"
+    yield "; of its model in 30 days "
+    yield (f"{count}, {word} {figure(allowed)}", style)
+
+
+def _say_week(found: dict[str, Any], config: Config) -> None:
+    """The same for the site and a week."""
+    if "budget" not in found or not config.scored_assets:
+        return
+    budget = found["budget"]
+    style = "bold yellow" if budget["site_over"] else ""
+    word = "over the budget of" if style else "of a budget of"
+    say(
+        "alarms   site, of models in 7 days: ",
+        (f"{budget['alarms_week']}, {word} {figure(budget['per_site_week'])}", style),
+    )
 
 
 def _say_samples(found: dict[str, Any]) -> None:

@@ -64,7 +64,8 @@ def command(
             for source in forgotten:
                 Journal(database).forget_position(tx, source)
         forgotten.clear()  # once: after a salvage they go on where they have come to
-        return asyncio.run(_run(file, config, database)), summary(database)
+        ended = asyncio.run(_run(file, config, database))
+        return ended, summary(database, config.site.alarm_budget)
 
     ended, found = surviving(config.data_dir, watch, now=SystemClock().now)
     if as_json:

@@ -39,7 +39,7 @@ def command(
 
     config = load(file)
     with stored(config, backfill=backfill) as database:
-        found = summary(database)
+        found = summary(database, config.site.alarm_budget)
         if not backfill:
             found["running"] = running(config)
         if digest:

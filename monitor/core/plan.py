@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 MILLISECOND = 1_000_000  # ns
 SECOND = 1_000_000_000  # ns
+DAY = 86_400 * SECOND  # ns
 
 
 class Settings(BaseModel):
@@ -224,6 +225,24 @@ class InstrumentSettings(Settings):
     off_delay_s: float = Field(
         60.0, ge=0, description="How long it must be good before the alarm returns."
     )
+
+
+class BudgetSettings(Settings):
+    """How many process alarms of healthy machines are acceptable; `auto` thresholds keep both."""
+
+    per_asset_30_days: float = Field(
+        1.0, gt=0, description="At most so many for each asset in 30 days of watching it."
+    )
+    per_site_week: float = Field(
+        10.0,
+        gt=0,
+        description="At most so many for the whole site in a week, shared evenly by the assets "
+        "that a model scores.",
+    )
+
+    def each(self, assets: int) -> float:
+        """What both leave to each of so many assets: alarms in 30 days."""
+        return min(self.per_asset_30_days, self.per_site_week / max(assets, 1) * 30 / 7)
 
 
 class Slot(NamedTuple):

@@ -88,6 +88,14 @@ def _service(standing: ServiceStanding) -> Iterator[Metric]:
     errors.add_metric((), standing.writer_errors)
     yield errors
     yield _gauges("alarms_open", "Alarms that stand.", "class", standing.alarms_open)
+    budget = standing.budget
+    yield _gauge("process_alarms_week", "Process alarms of the site in 7 days.", budget.alarms_week)
+    yield _gauge("alarm_budget_week", "How many of them are acceptable.", budget.per_site_week)
+    yield _gauge(
+        "assets_over_alarm_budget",
+        "Assets with more process alarms in 30 days than are acceptable.",
+        len(budget.over),
+    )
     yield _gauges(
         "model_age_seconds",
         "Since the newest data that the model learnt from.",

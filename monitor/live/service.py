@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from monitor.core.conservation import Conservation
 from monitor.core.records import Beat, Body, Cause, Record
+from monitor.live.budget import spent
 from monitor.live.clock import Clock
 from monitor.live.commands import Commands
 from monitor.live.control import Control
@@ -350,6 +351,7 @@ class Service:
             writer_errors=self._writer.counters().failed,
             latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
             alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
+            budget=spent(self._store, self.setup.alarm_budget),
             data_age_s={kind: (now - end) / 1e9 for kind, end in self.setup.data_ends.items()},
             sources=sources,
             sinks=sinks,

@@ -13,7 +13,7 @@ from connectors.contract import Sink, Source, TagRef
 from connectors.points import Outgoing, Points
 from models.bundle import Bundle
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import Plan
+from monitor.core.plan import BudgetSettings, Plan
 from monitor.core.records import Cause, Epoch
 from monitor.live.points import PointMaker
 from monitor.live.stepper import Works
@@ -49,6 +49,7 @@ class Setup:
     sinks: Mapping[str, SinkSetup]  # by name
     channel_score_s: float
     shelve_hours: float
+    alarm_budget: BudgetSettings
     retention: Retention
 
     def works(self, cause: Cause) -> Works:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from monitor.core.conservation import Conservation
+from monitor.live.budget import Spent
 from monitor.live.latency import Latency
 
 PeerStatus = Mapping[str, int | float | str]
@@ -108,6 +109,7 @@ class ServiceStanding:
     end_to_end: Latency  # from a frame's instant to its stored score
     latency_ms: Mapping[str, float | None]  # p50 and p99 of the last thousands
     alarms_open: Mapping[str, int]  # by class
+    budget: Spent
     gpu: bool  # some model works on one
     writer_errors: int  # jobs of the writer that failed since the start
     data_age_s: Mapping[str, float]  # by kind: of the newest data its model learnt from

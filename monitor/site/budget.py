@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from models.bundle import Bundle
 from monitor.core.pipeline import threshold_of
-from monitor.core.plan import SECOND
+from monitor.core.plan import SECOND, BudgetSettings
 from monitor.history.budget import (
     DAYS,
     delays_of,
@@ -22,7 +22,7 @@ from monitor.history.episodes import Episode
 from monitor.history.review import Alarmed, Scored, alarmed, by_month, by_week, months, weeks
 from monitor.site.config import Config
 from monitor.site.plant import Reviewed
-from monitor.site.settings import BudgetSettings, Kind
+from monitor.site.settings import Kind
 
 OTHERS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the budget: what the table shows beside it
 STEPS = (1.0, 0.5, 0.0, -0.5, -1.0)  # surprise: where there is no budget to vary

@@ -321,6 +321,7 @@ def setup(
         },
         channel_score_s=config.state.channel_score_s,
         shelve_hours=config.site.shelve_hours,
+        alarm_budget=config.site.alarm_budget,
         retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
     )
 

@@ -21,7 +21,7 @@ import models
 from connectors import discover
 from connectors.contract import ConfigPath
 from models.settings import DetectorSettings, TrainingSettings
-from monitor.core.plan import ChannelSettings, KindSettings, Settings
+from monitor.core.plan import BudgetSettings, ChannelSettings, KindSettings, Settings
 from monitor.site.problems import did_you_mean
 from monitor.site.schema import ByType
 
@@ -74,24 +74,6 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 SourceSettings = Annotated[BaseModel, ByType("source", _source_types)]
 SinkSettings = Annotated[BaseModel, ByType("sink", _sink_types)]
 ModelSettings = Annotated[DetectorSettings, ByType("model", model_types)]
-
-
-class BudgetSettings(Settings):
-    """How many process alarms of healthy machines are acceptable; `auto` thresholds keep both."""
-
-    per_asset_30_days: float = Field(
-        1.0, gt=0, description="At most so many for each asset in 30 days of watching it."
-    )
-    per_site_week: float = Field(
-        10.0,
-        gt=0,
-        description="At most so many for the whole site in a week, shared evenly by the assets "
-        "that a model scores.",
-    )
-
-    def each(self, assets: int) -> float:
-        """What both leave to each of so many assets: alarms in 30 days."""
-        return min(self.per_asset_30_days, self.per_site_week / max(assets, 1) * 30 / 7)
 
 
 class SiteSettings(Settings):

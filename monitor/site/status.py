@@ -1,10 +1,13 @@
 """How a plant stands, from what is stored: the same figures for a running service and after it."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from monitor.core.conservation import Conservation
+from monitor.core.plan import BudgetSettings
 from monitor.core.records import Scores, ScoreState
+from monitor.live.budget import spent
 from monitor.site.advice import rejections
 from monitor.state.database import DatabaseReader
 from monitor.state.losses import Losses
@@ -16,8 +19,11 @@ from monitor.state.store import Alarm, Store
 NO_GAPS = GapFigures(told=0, filled=0, missing_ns=0, last=None)
 
 
-def summary(database: DatabaseReader) -> dict[str, Any]:
-    """Samples, sources, assets, frames, alarms and deliveries, as JSON values."""
+def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> dict[str, Any]:
+    """Samples, sources, assets, frames, alarms and deliveries, as JSON values.
+
+    With a ``budget``, also how many alarms there were beside it.
+    """
     store, outbox = Store(database), Outbox(database)
     status = store.status() or {}
     sources = {
@@ -76,6 +82,7 @@ def summary(database: DatabaseReader) -> dict[str, Any]:
         "repeats_forgotten": status.get("repeats_forgotten", 0),
         "no_longer_kept": dict(Losses(database).counts()),
         "damaged": dict(Losses(database).damaged()),
+        **({} if budget is None else {"budget": asdict(spent(store, budget))}),
     }
 
 

@@ -248,6 +248,15 @@ class Store:
         rows = self.database.query("SELECT class, COUNT(*) FROM alarm WHERE active GROUP BY class")
         return dict.fromkeys(AlarmClass, 0) | {AlarmClass(name): count for name, count in rows}
 
+    def raised(self, alarm_class: AlarmClass, *, since: int) -> dict[str, int]:
+        """How many alarms of a class each asset raised after ``since``; none for those without."""
+        rows = self.database.query(
+            "SELECT asset, COUNT(*) FROM alarm WHERE raised > ? AND class = ?"
+            " GROUP BY asset ORDER BY asset",
+            (since, alarm_class),
+        )
+        return dict(rows)
+
     def standing(self) -> list[Standing]:
         """The alarms that have not returned, the newest first."""
         return [_standing(alarm) for alarm in self.alarms(active_only=True)]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from monitor.core.conservation import Conservation
+from monitor.live.budget import Spent
 from monitor.live.latency import Latency
 from monitor.live.standing import (
     Desired,
@@ -74,6 +75,14 @@ def standing(**changed: object) -> ServiceStanding:
         writer_errors=0,
         latency_ms={"p50": 20.0, "p99": 3000.0},
         alarms_open={"process": 1, "limit": 0},
+        budget=Spent(
+            per_asset_30_days=1.0,
+            per_site_week=10.0,
+            alarms_30_days={"m0": 1, "m1": 2},
+            alarms_week=3,
+            over=("m1",),
+            site_over=False,
+        ),
         data_age_s={"pump": 86_400.0},
         sources={"rig": source()},
         sinks={"inbox": sink()},
