@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from monitor.live.clock import SystemClock
 from monitor.site import plant
 from monitor.site.config import load
 from monitor.site.simulate import watcher
-from monitor.site.simulate.chance import even, key, normal
+from monitor.site.simulate.chance import even, key
 from monitor.site.simulate.faults import FAULTS, Family, Fault
 from monitor.site.simulate.machines import KINDS
 from monitor.site.simulate.recordings import Form, Recordings, tree
@@ -59,6 +60,7 @@ PERIOD_MS = 60_000
 BUDGET = 1.0  # false alarms of an asset in 30 days
 SETTLED_DAYS = 2  # healthy, before the fault of a trial
 GRACE_H = 0.5  # after the end of a fault, in which an alarm is still its own
+BATCH_DAYS = 4
 LOST = 0.1  # of the samples, when degraded
 WINDOW = 1440  # ticks of the rolling z-score
 LEAST_SEEN = 60  # of them
@@ -77,18 +79,18 @@ class Size:
     healthy: int  # units of each kind
     healthy_days: int
     trials: int  # of each fault and kind of machine
-    degraded: float  # share of the healthy units that is looked at once more
+    sample: float  # share of the healthy units for baselines, and when degraded
 
 
 FULL = Size(
     kinds=tuple(KINDS),
-    learnt=6,
-    learnt_days=20,
-    epochs=25,
+    learnt=12,
+    learnt_days=10,
+    epochs=20,
     healthy=78,
     healthy_days=30,
-    trials=8,
-    degraded=0.35,
+    trials=6,
+    sample=0.33,
 )
 QUICK = Size(
     kinds=("pump", "tank"),
@@ -98,7 +100,7 @@ QUICK = Size(
     healthy=3,
     healthy_days=4,
     trials=1,
-    degraded=1.0,
+    sample=1.0,
 )
 
 
@@ -115,6 +117,7 @@ class Event:
     """An alarm that was raised."""
 
     tick: int  # ns since 1970 UTC
+    end: int | None  # when it returned; None: it stands at the end
     alarm_class: str  # process, instrument, ...
     point: str
     blame: tuple[str, ...]  # channels, the largest share first
@@ -125,6 +128,7 @@ class Tally:
     """What one model did in all kinds of machines."""
 
     months: float = 0.0  # healthy ones
+    alarmed_months: float = 0.0  # of them, under a process alarm
     false: list[Event] = field(default_factory=list)
     trials: list[tuple[Trial, list[Event]]] = field(default_factory=list)
 
@@ -187,10 +191,10 @@ def plan_of(kind: str, settings: KindSettings, units: Sequence[Unit]) -> Plan:
 def batches(
     units: Sequence[Unit], dead: Sequence[int | None], *, days: float, lost: float
 ) -> Iterator[Samples | Notice]:
-    """What they show, a batch a day of all; ``dead``: the channel of each that never comes."""
+    """What they show, all of them side by side; ``dead``: the channel of each that never comes."""
     end_ms = BEGIN_MS + round(days * DAY_MS)
-    for start in range(BEGIN_MS, end_ms, DAY_MS):
-        times = np.arange(start, min(start + DAY_MS, end_ms), PERIOD_MS)
+    for start in range(BEGIN_MS, end_ms, BATCH_DAYS * DAY_MS):
+        times = np.arange(start, min(start + BATCH_DAYS * DAY_MS, end_ms), PERIOD_MS)
         parts = []
         for number, unit in enumerate(units):
             shown = unit.values(times)
@@ -233,7 +237,7 @@ def watch(
     for number, results in enumerate(
         backfill(pipeline, batches(units, dead, days=days, lost=lost), received=received)
     ):
-        say(f"{kind}: {len(units)} units, day {number + 1} of {days:g}")
+        say(f"{kind}: {len(units)} units, day {(number + 1) * BATCH_DAYS} of {days:g}")
         events += results.alarms
         frames += results.scores
     return events, frames
@@ -241,12 +245,12 @@ def watch(
 
 def raised(events: Sequence[AlarmEvent]) -> dict[str, list[Event]]:
     """By asset."""
+    ends = {e.id: e.tick for e in events if e.transition is Transition.RETURNED}
     found = defaultdict(list)
-    for event in events:
-        if event.transition is Transition.RAISED:
-            found[event.asset].append(
-                Event(event.tick, str(event.alarm_class), event.point, tuple(event.blame))
-            )
+    for one in events:
+        if one.transition is Transition.RAISED:
+            end, told = ends.get(one.id), str(one.alarm_class)
+            found[one.asset].append(Event(one.tick, end, told, one.point, tuple(one.blame)))
     return found
 
 
@@ -258,7 +262,8 @@ def rolling(value_TC: F64, counts_T: Bool) -> F64:
     z = np.zeros_like(value_TC)
     rows = np.flatnonzero(counts_T)
     known = np.isfinite(value_TC[rows])
-    x = np.where(known, value_TC[rows] - np.nanmean(value_TC[rows], axis=0), 0.0)
+    seen = np.where(known, value_TC[rows], 0.0)
+    x = np.where(known, seen - seen.sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0.0)
     sums = [
         np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(part, axis=0)])
         for part in (known, x, x * x)
@@ -288,19 +293,18 @@ def rolled(
         trace = all_of_it.tick[rows], z_TC.max(axis=1), counts
         traces.append(trace)
         if threshold is not None:
-            at = starts(*trace, alarm, threshold)
             names = np.array(all_of_it.channels)
             events[unit.name] = [
-                Event(int(trace[0][one]), "process", "z", tuple(names[np.argsort(-z_TC[one])]))
-                for one in at
+                Event(start, end, "process", "z", tuple(names[np.argsort(-z_TC[row])]))
+                for row, start, end in spells(*trace, alarm, threshold)
             ]
     return events, traces
 
 
-def starts(
+def spells(
     tick: NDArray[np.int64], z: F64, counts: Bool, alarm: AlarmSettings, threshold: float
-) -> list[int]:
-    """The frames at which an alarm is raised, with the delays of the product."""
+) -> list[tuple[int, int, int | None]]:
+    """The frame at which an alarm is raised, and its ticks, with the delays of the product."""
     conditions = Conditions(
         np.array([round(alarm.on_delay_s * SECOND)]), np.array([round(alarm.off_delay_s * SECOND)])
     )
@@ -313,7 +317,9 @@ def starts(
         left=counts & (z < alarm.clear_ratio * threshold),
         fresh=np.arange(len(tick)) == 0,
     )
-    return [change.row for change in changes if change.active]
+    ends = [int(tick[change.row]) for change in changes if not change.active]
+    begins = [(change.row, int(tick[change.row])) for change in changes if change.active]
+    return [(*one, end) for one, end in zip_longest(begins, ends)]
 
 
 def threshold_of_rolling(
@@ -324,7 +330,7 @@ def threshold_of_rolling(
     low, high = 1.0, 1000.0
     for _ in range(30):
         middle = float(np.sqrt(low * high))
-        alarms = sum(len(starts(*trace, alarm, middle)) for trace in traces)
+        alarms = sum(len(spells(*trace, alarm, middle)) for trace in traces)
         low, high = (middle, high) if alarms > BUDGET * months else (low, middle)
     return high
 
@@ -395,8 +401,8 @@ def measure(
                 _, traces = rolled(frames, what, settings.alarm, None)
                 limit = threshold_of_rolling(traces, settings.alarm)
             for tallies, lost in ((whole, 0.0), (degraded, LOST)):
-                share = size.degraded if lost else 1.0
-                count = max(round(size.healthy * share), 1)
+                all_of_them = is_first and not lost
+                count = max(round(size.healthy * (1.0 if all_of_them else size.sample)), 1)
                 groups = [
                     (
                         size.healthy_days,
@@ -433,6 +439,9 @@ def keep(
         if trial.fault is None:
             tally.months += days / 30
             tally.false += own
+            over = (BEGIN_MS + days * DAY_MS) * 1e6
+            spent = [(one.end or over) - one.tick for one in own if one.alarm_class == "process"]
+            tally.alarmed_months += sum(spent) / 1e6 / DAY_MS / 30
         else:
             tally.trials.append((trial, own))
 
@@ -451,6 +460,7 @@ def figures(tally: Tally) -> dict[str, float | None]:
         "false_alarms_per_asset_month": len(process) / tally.months,
         "false_alarms_per_asset_month_low": low / tally.months,
         "false_alarms_per_asset_month_high": high / tally.months,
+        "healthy_time_in_alarm": tally.alarmed_months / tally.months,
         "false_alarms_allowed": allowed,
         "budget_held": float(len(process) <= allowed),
         "false_instrument_alarms_per_asset_month": (len(tally.false) - len(process)) / tally.months,
