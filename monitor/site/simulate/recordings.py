@@ -97,7 +97,7 @@ def write(what: Recordings, folder: Path, *, progress: Callable[[str, float], No
                 done_ms = int(times[-1]) - what.begin_ms
                 progress(unit.name, done_ms / (what.days * DAY_MS))
     labels.write(units, folder / labels.FILE)
-    text = watcher.yaml(_tree(what, units), "Made by `watchkeeper simulate --recordings`.")
+    text = watcher.yaml(tree(what, units), "Made by `watchkeeper simulate --recordings`.")
     (folder / watcher.FILE).write_text(text, encoding="utf-8")
     return samples
 
@@ -133,7 +133,8 @@ def _table(times: I64, shown: F64, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([column, *values], schema=schema)
 
 
-def _tree(what: Recordings, units: Sequence[Unit]) -> dict[str, Any]:
+def tree(what: Recordings, units: Sequence[Unit]) -> dict[str, Any]:
+    """The configuration that works with them: learns from what is healthy, scores all."""
     source = {"type": "files", "layout": "wide"}
     kinds = {
         kind: {
