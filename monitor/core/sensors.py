@@ -248,7 +248,7 @@ class Sensors:
             return Judged(nothing.astype(np.uint8), nothing, nothing)
         moves = self._moves(frames, scored(running))
         rest = self._rest(frames, moves)
-        noise, counted = self._noise(frames, moves)
+        noise, counted = self._noise(frames, moves, rest)
         jumps = self._jumps(frames, moves, noise)
         s, row, last = self._signals, frames.asset, ends(frames.asset)
         ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
@@ -258,7 +258,7 @@ class Sensors:
         beyond = (value < self._low_C) | (value > self._high_C)
         at_end = (value <= self._low_C) | (value >= self._high_C)
         frozen = rest > self._frozen_C
-        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C) & (rest <= self._still_C)
+        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
         verdict = np.zeros(value.shape, np.uint8)
         for what, where in (  # the last that holds counts
             (Verdict.UNCERTAIN, valid & (frames.quality == QUALITY_UNCERTAIN)),
@@ -319,10 +319,10 @@ class Sensors:
         s.rest[row[last]] = rest[last]
         return rest
 
-    def _noise(self, frames: Frames, moves: "_Moves") -> tuple[F64, I64]:
-        """The mean change from tick to tick, without jumps [R, C], and of how many it is."""
+    def _noise(self, frames: Frames, moves: "_Moves", rest: F64) -> tuple[F64, I64]:
+        """The mean change from tick to tick [R, C], without jumps and long rests; of how many."""
         s, row = self._signals, frames.asset
-        counts = moves.follows & (moves.change <= JUMP * self._jump_C)
+        counts = moves.follows & (moves.change <= JUMP * self._jump_C) & (rest <= self._still_C)
         counted = np.cumsum(counts, axis=0)
         opening = _opening(row)[:, 0]
         counted += s.changes[row] - (counted - counts)[opening]
