@@ -10,15 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.ndimage import maximum_filter1d
 from scipy.signal import lfilter
 
 from models.contract import Stretch
 
 # T ticks, C channels
 
+F64 = NDArray[np.float64]
+
 NOISE_TICKS = 60  # span of the mean of changes that is called the noise
 ALPHA = 2.0 / (NOISE_TICKS + 1.0)
 RESTLESS = 0.02  # a channel whose longest rest is a larger share of its history is one that rests
+STIR = 0.9995  # quantile of the changes beyond which a channel stirs
+NEAR_TICKS = 3  # stirs that are nearer to each other than this are of one cause
 
 
 class Health(BaseModel):
@@ -29,7 +34,8 @@ class Health(BaseModel):
     ticks: int = Field(ge=0)  # that it was learnt from
     still: int = Field(ge=0)  # the longest time without a change, in ticks
     quiet: float = Field(ge=0)  # lowest mean change over about NOISE_TICKS, in the channel's unit
-    jump: float = Field(ge=0)  # largest change from a tick to the next, in the channel's unit
+    stir: float = Field(ge=0)  # changes beyond this are rare, in its unit
+    jump: float = Field(ge=0)  # the largest change while no other channel stirs, in its unit
 
     @property
     def restless(self) -> bool:
@@ -46,28 +52,51 @@ def health_of(stretches: Sequence[Stretch]) -> tuple[Health, ...]:
     A rest lasts until the value is another, however long nothing was known of it meanwhile: so
     what comes on change alone is not taken for restless.
     """
-    channels = range(stretches[0].value.shape[1])
+    changes = [_changes(one) for one in stretches]
+    every = np.concatenate(changes)
+    known = ~np.isnan(every).all(axis=0)
+    stir = np.zeros(every.shape[1])
+    stir[known] = np.nanquantile(every[:, known], STIR, axis=0)
+    quiet, jump = np.full(len(stir), np.inf), np.zeros(len(stir))
+    for one in changes:
+        stirs = maximum_filter1d(one > stir, 2 * NEAR_TICKS + 1, axis=0)  # NaN does not
+        others = stirs.sum(axis=1, keepdims=True) > stirs
+        jump = np.fmax(jump, np.where(others, 0.0, np.nan_to_num(one)).max(axis=0, initial=0.0))
+        quiet = np.fmin(quiet, [_quietest(column[~np.isnan(column)]) for column in one.T])
+    rests = np.max([_longest_rests(one) for one in stretches], axis=0)
     return tuple(
-        _of_channel([(one.value[:, c], one.valid[:, c]) for one in stretches]) for c in channels
+        Health(
+            ticks=sum(len(one) for one in stretches),
+            still=int(rests[c]),
+            quiet=float(quiet[c]) if np.isfinite(quiet[c]) else 0.0,
+            stir=float(stir[c]),
+            jump=float(jump[c]),
+        )
+        for c in range(len(stir))
     )
 
 
-def _of_channel(runs: Sequence[tuple[NDArray[np.float64], NDArray[np.bool_]]]) -> Health:
-    ticks, still, quiet, jump = 0, 0, np.inf, 0.0
-    for value, valid in runs:
+def _changes(one: Stretch) -> F64:
+    """How far each channel moved in each tick [T, C]; NaN where it is not known."""
+    value = np.where(one.valid, one.value, np.nan)
+    return np.abs(np.diff(value, axis=0, prepend=np.nan))
+
+
+def _longest_rests(one: Stretch) -> list[int]:
+    """The longest time without a change, in ticks [C]; 0 of what was never known."""
+    rests = []
+    for value, valid in zip(one.value.T, one.valid.T, strict=True):
         known = np.flatnonzero(valid)
-        if not len(known):
-            continue
-        ticks += len(value)
-        seen = value[known]
-        moved = known[1:][np.diff(seen) != 0]
-        rests = np.diff(np.concatenate([[0], moved, [len(value)]]))
-        still = max(still, int(rests.max()))
-        change = np.abs(np.diff(seen))[np.diff(known) == 1]
-        if not len(change):
-            continue
-        jump = max(jump, float(change.max()))
-        if len(change) > NOISE_TICKS:
-            noise, _ = lfilter([ALPHA], [1.0, ALPHA - 1.0], change, zi=[(1 - ALPHA) * change[0]])
-            quiet = min(quiet, float(noise[NOISE_TICKS:].min()))
-    return Health(ticks=ticks, still=still, quiet=quiet if np.isfinite(quiet) else 0.0, jump=jump)
+        moved = known[1:][np.diff(value[known]) != 0]
+        ends = np.concatenate([[0], moved, [len(value)]])
+        rests.append(int(np.diff(ends).max()) if len(known) else 0)
+    return rests
+
+
+def _quietest(change: F64) -> float:
+    """The lowest mean change of one channel [T]; infinite where there are too few."""
+    if len(change) <= NOISE_TICKS:
+        return np.inf
+    start = [(1.0 - ALPHA) * change[0]]
+    noise, _ = lfilter([ALPHA], [1.0, ALPHA - 1.0], change, zi=start)
+    return float(noise[NOISE_TICKS:].min())

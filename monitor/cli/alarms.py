@@ -62,6 +62,7 @@ def listed(
             (f"{alarm.state:<12}", style),
             f"  {alarm.asset}  {alarm.alarm_class}  ",
             alarm.reason,
+            ("  (tripped)" if alarm.tripped else "", "yellow"),
             (_shelved(alarm, config.site.timezone), "yellow"),
         )
     if not found:
@@ -157,6 +158,7 @@ def _json(alarm: "Alarm") -> dict[str, Any]:
         "class": str(alarm.alarm_class),
         "point": alarm.point,
         "state": str(alarm.state),
+        "tripped": alarm.tripped,
         "raised_ns": alarm.raised,
         "changed_ns": alarm.changed,
         "reason": alarm.reason,

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import I64, U8
-from monitor.core.aggregate import NEVER, Bool, Index, changes, common, ends
+from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes, common, ends, last_true
 from monitor.core.conditions import Change, Conditions, Peaks
 from monitor.core.frames import Frames
+from monitor.core.modes import RunState
 from monitor.core.plan import (
     SECOND,
     AlarmSettings,
@@ -188,29 +189,90 @@ class Alarms:
         self._words = [(name, str(word)) for word in WORDS for name in self._channels]
         self._faulty = _conditions([kind.instrument] * len(self._words), len(assets))
         self._before = np.full((len(assets), len(self._channels)), np.nan)  # [A, C] last values
+        self._still_A = np.zeros(len(assets), np.bool_)  # the machine has stopped, or never ran
         self._board: dict[tuple[str, str], dict[str, Any]] = {}  # (asset, point) -> last occurrence
 
-    def step(self, frames: Frames, scores: Scores, verdict: U8 | None = None) -> list[AlarmEvent]:
+    def step(
+        self,
+        frames: Frames,
+        scores: Scores,
+        verdict: U8 | None = None,
+        running: U8 | None = None,
+    ) -> list[AlarmEvent]:
         """The transitions of these frames and their scores, row for row the same.
 
-        ``verdict`` [R, C]: what is wrong with the instruments; None: nothing.
+        ``verdict`` [R, C]: what is wrong with the instruments; None: nothing. ``running`` [R]:
+        RunStates; None: not known.
         """
-        events = [
+        found = [
             *self._step_surprise(frames, scores),
             *self._step_limits(frames, scores),
             *([] if verdict is None else self._step_instruments(frames, verdict)),
         ]
-        events.sort(key=lambda event: (event.tick, event.id, event.transition))
-        for event in events:
-            self._board[event.asset, event.point] = {
-                "id": event.id,
-                "class": str(event.alarm_class),
-                "raised": event.raised,
-                "threshold": event.threshold,
-                "acknowledged": event.transition is Transition.RETURNED
-                and self._board[event.asset, event.point]["acknowledged"],
-                "active": event.active,
-            }
+        found.sort(key=lambda event: (event.tick, event.id, event.transition))
+        events = []
+        stops = [] if running is None else self._stops(frames, running)
+        for tick, asset in [*stops, (FOREVER, "")]:
+            while found and found[0].tick <= tick:
+                events.append(self._note(found.pop(0)))
+            events += self._stopped(asset, tick)
+        return events
+
+    def _note(self, event: AlarmEvent) -> AlarmEvent:
+        """Remember on the board how the point stands now."""
+        self._board[event.asset, event.point] = {
+            "id": event.id,
+            "class": str(event.alarm_class),
+            "raised": event.raised,
+            "threshold": event.threshold,
+            "acknowledged": event.transition is Transition.RETURNED
+            and self._board[event.asset, event.point]["acknowledged"],
+            "active": event.active,
+        }
+        return event
+
+    def _stops(self, frames: Frames, running: U8) -> list[tuple[int, str]]:
+        """When which machine stopped that did not stand still before; in order of time."""
+        row = frames.asset
+        still = (running == RunState.OFF) | (running == RunState.STOPPING)
+        known = last_true(running != RunState.UNKNOWN)
+        within = known >= last_true(changes(row))
+        still = np.where(within, still[known], self._still_A[row])
+        before = np.append([False], still)[:-1]
+        first = np.flatnonzero(changes(row))
+        before[first] = self._still_A[row[first]]
+        last = ends(row)
+        self._still_A[row[last]] = still[last]
+        at = np.flatnonzero(still & ~before)
+        return sorted((int(frames.tick[i]), self._assets[row[i]]) for i in at)
+
+    def _stopped(self, asset: str, tick: int) -> list[AlarmEvent]:
+        """The alarms of the machine's state that stand when it stops: they go on to."""
+        running = self._kind.running
+        events = []
+        for (name, point), alarm in self._board.items():
+            after = tick - alarm["raised"]
+            if name != asset or not (alarm["active"] and after > 0) or running is None:
+                continue
+            if (alarm_class := AlarmClass(alarm["class"])) is AlarmClass.INSTRUMENT:
+                continue
+            trips = after <= running.trip_s * SECOND
+            events.append(
+                AlarmEvent(
+                    id=alarm["id"],
+                    asset=asset,
+                    alarm_class=alarm_class,
+                    point=point,
+                    transition=Transition.TRIPPED if trips else Transition.STOPPED,
+                    tick=tick,
+                    raised=alarm["raised"],
+                    reason=f"machine stopped {after / SECOND:g} s after this alarm was raised"
+                    f"{': a trip' if trips else ''}; it stands until the machine is seen healthy",
+                    value=math.nan,
+                    threshold=alarm["threshold"],
+                    active=True,
+                )
+            )
         return events
 
     def acknowledge(self, command: Command, *, now: int) -> list[AlarmEvent]:
@@ -481,6 +543,7 @@ class Alarms:
             "words": [list(name) for name in self._words],
             "channels": list(self._channels),
             "before": self._before.copy(),
+            "still": self._still_A.copy(),
             "board": [[asset, point, dict(alarm)] for (asset, point), alarm in self._board.items()],
         }
 
@@ -500,6 +563,8 @@ class Alarms:
             points.restore(tree[kept], old_P, new_P)
         old_C, new_C = common(tree["channels"], self._channels)
         self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
+        if "still" in tree:  # as above
+            self._still_A[new_A] = tree["still"][old_A]
         self._board = {
             (asset, point): {"active": False} | alarm  # once it was not kept; settle() says it then
             for asset, point, alarm in tree["board"]

@@ -163,7 +163,7 @@ class KindPipeline:
         running = self._running.of(frames)
         judged = self._sensors.judge(frames, running)
         scores = self._scorer.score(frames, running, self._settling.evidence(frames, judged))
-        return scores, self.alarms.step(frames, scores, judged.verdict), gaps
+        return scores, self.alarms.step(frames, scores, judged.verdict, running), gaps
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on."""

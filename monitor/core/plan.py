@@ -167,6 +167,12 @@ class RunningSettings(Settings):
     coastdown_s: float = Field(
         0.0, ge=0, description="Stopping, not yet off, for this long after it fell below."
     )
+    trip_s: float = Field(
+        900.0,
+        ge=0,
+        description="A stop within this time after an alarm was raised is marked a trip, in each "
+        "such alarm that stands.",
+    )
 
 
 class AlarmSettings(Settings):

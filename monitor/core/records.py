@@ -133,6 +133,8 @@ class Transition(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     SHELVED = "shelved"
     UNSHELVED = "unshelved"
+    STOPPED = "stopped"  # it stands, and its machine was switched off or came to rest
+    TRIPPED = "tripped"  # the same, so soon after it was raised that it may be why
 
 
 class AlarmClass(StrEnum):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import F64, I64, QUALITY_BAD, QUALITY_UNCERTAIN, U8
-from models.instruments import ALPHA, NOISE_TICKS, Health
+from models.instruments import ALPHA, NEAR_TICKS, NOISE_TICKS, Health
 from monitor.core.aggregate import NEVER, Bool, Index, changes, ends, last_true
 from monitor.core.frames import Frames
 from monitor.core.modes import scored
@@ -39,11 +39,12 @@ REST_TICKS = 10
 DOUBT = 1.5  # times the longest rest in health, and DOUBT_TICKS more: hidden, nothing said yet
 DOUBT_TICKS = 3
 COLLAPSE = 1 / 3  # of the lowest noise in health
-JUMP = 2.0  # times the largest change in health, from a tick to the next
+JUMP = 2.0  # times the largest change in health while no other channel stirs: sudden
+NOISES = 8.0  # times the mean change of late, too: a machine in trouble is not as quiet as it was
 SPIKE_TICKS = 3  # a jump that is back within so many ticks was a spike
 SPIKE_DECAY = 1 - 1 / 300  # a tick: a spike is half forgotten after 200
 FORGOTTEN = 1e-2  # of a spike
-STIR_TICKS = 2 * SPIKE_TICKS  # in which another channel moves more than ever: a jump is shared
+STIR_TICKS = SPIKE_TICKS + NEAR_TICKS  # another channel that stirred so lately shares a jump
 SPIKES, SPIKES_OVER = 2.5, 1.0  # so many of late: it spikes; fewer: it does so no more
 OFFSET_S = 86_400  # after so long an offset is the new normal, and the model's to judge
 KNOWN_TICKS = 1.5  # age of a value that was sampled, or vouched for, in this tick
@@ -129,7 +130,7 @@ class _Signals:
     rest: F64  # ticks since it moved, as far as they count
     noise: F64  # mean change from tick to tick
     changes: I64  # how many changes it is made of
-    stirred: I64  # number of the tick of the last change beyond all in health
+    stirred: I64  # number of the tick of the last rare change
     doubt: I64  # ticks since a jump that may be a spike; 0: none
     anchor: F64  # value before that jump
     spikes: F64  # of late; 0: none
@@ -150,6 +151,7 @@ class Bounds:
     frozen: float  # ticks
     doubt: float  # ticks
     quiet: float  # mean change from tick to tick, in its unit
+    stir: float  # change in its unit that other channels may have to do with
     jump: float  # the largest change in health, in its unit
     still: float  # ticks: the most that one sample adds to a rest
 
@@ -160,7 +162,7 @@ def bounds_of(channel: ChannelSettings, health: Health | None, kind: KindSetting
     low, high = (-inf, inf) if sensor.range is None else sensor.range
     frozen = inf if isinstance(sensor.frozen_s, str) else sensor.frozen_s * 1000 / kind.tick_ms
     if health is None or not health.restless:
-        return Bounds(low, high, frozen, doubt=inf, quiet=0.0, jump=inf, still=1.0)
+        return Bounds(low, high, frozen, doubt=inf, quiet=0.0, stir=inf, jump=inf, still=1.0)
     if sensor.frozen_s == "auto":
         frozen = REST * health.still + REST_TICKS
     return Bounds(
@@ -169,6 +171,7 @@ def bounds_of(channel: ChannelSettings, health: Health | None, kind: KindSetting
         frozen,
         doubt=inf if sensor.frozen_s == "off" else DOUBT * health.still + DOUBT_TICKS,
         quiet=COLLAPSE * health.quiet if sensor.noise else 0.0,
+        stir=health.stir,
         jump=health.jump if sensor.jump else inf,
         still=health.still,
     )
@@ -193,7 +196,7 @@ class _Jumps:
     """What is thought of jumps: [R, C]."""
 
     sudden: Bool  # further than twice the furthest in health
-    shared: Bool  # another channel of late moved further than in health
+    shared: Bool  # another channel stirred of late
     doubted: Bool  # may be a spike
     off: Bool  # was none, and no other channel jumped
     spiking: Bool
@@ -232,6 +235,7 @@ class Sensors:
             self._frozen_C,
             self._doubt_C,
             self._quiet_C,
+            self._stir_C,
             self._jump_C,
             self._still_C,
         ) = columns
@@ -244,8 +248,8 @@ class Sensors:
             return Judged(nothing.astype(np.uint8), nothing, nothing)
         moves = self._moves(frames, scored(running))
         rest = self._rest(frames, moves)
-        noise, counted = self._noise(frames, moves)
-        jumps = self._jumps(frames, moves)
+        noise, counted = self._noise(frames, moves, rest)
+        jumps = self._jumps(frames, moves, noise)
         s, row, last = self._signals, frames.asset, ends(frames.asset)
         ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
         s.ever[row[last]] = ever[last]
@@ -254,7 +258,7 @@ class Sensors:
         beyond = (value < self._low_C) | (value > self._high_C)
         at_end = (value <= self._low_C) | (value >= self._high_C)
         frozen = rest > self._frozen_C
-        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C) & (rest <= self._still_C)
+        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
         verdict = np.zeros(value.shape, np.uint8)
         for what, where in (  # the last that holds counts
             (Verdict.UNCERTAIN, valid & (frames.quality == QUALITY_UNCERTAIN)),
@@ -315,10 +319,10 @@ class Sensors:
         s.rest[row[last]] = rest[last]
         return rest
 
-    def _noise(self, frames: Frames, moves: "_Moves") -> tuple[F64, I64]:
-        """The mean change from tick to tick, without jumps [R, C], and of how many it is."""
+    def _noise(self, frames: Frames, moves: "_Moves", rest: F64) -> tuple[F64, I64]:
+        """The mean change from tick to tick [R, C], without jumps and long rests; of how many."""
         s, row = self._signals, frames.asset
-        counts = moves.follows & (moves.change <= JUMP * self._jump_C)
+        counts = moves.follows & (moves.change <= JUMP * self._jump_C) & (rest <= self._still_C)
         counted = np.cumsum(counts, axis=0)
         opening = _opening(row)[:, 0]
         counted += s.changes[row] - (counted - counts)[opening]
@@ -335,12 +339,12 @@ class Sensors:
         s.changes[row[last]] = counted[last]
         return noise, counted
 
-    def _jumps(self, frames: Frames, moves: "_Moves") -> "_Jumps":
+    def _jumps(self, frames: Frames, moves: "_Moves", noise: F64) -> "_Jumps":
         """What became of jumps: a loop over the channels that have one, of late or in doubt."""
         s, row = self._signals, frames.asset
         shape = frames.value.shape
-        stirs = moves.follows & (moves.change > self._jump_C)
-        sudden = moves.follows & (moves.change > JUMP * self._jump_C)
+        stirs = moves.follows & (moves.change > self._stir_C)
+        sudden = moves.follows & (moves.change > np.fmax(JUMP * self._jump_C, NOISES * noise))
         jumps = _Jumps(sudden, *(np.zeros(shape, np.bool_) for _ in range(4)))
         busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
         if not (bool(stirs.any()) or bool(busy_AC[row].any())):

@@ -59,6 +59,7 @@ class Alarm:
     blame: Mapping[str, float]
     active: bool
     acknowledged: bool
+    tripped: bool  # its machine stopped soon after it was raised
     shelved_until: int | None  # ns since 1970 UTC, wall time; None: it is not shelved
     who: str  # the last person who did something to it, "" if nobody did
 
@@ -210,7 +211,9 @@ class Store:
         """
         rows = self.database.query(
             "SELECT alarm, asset, class, point, raised, changed, reason, value, threshold, blame,"
-            " active, acknowledged, shelved, who FROM alarm WHERE raised > :since"
+            " active, acknowledged, shelved, who, EXISTS (SELECT 1 FROM alarm_event AS event"
+            " WHERE event.alarm = alarm.alarm AND event.transition = 'tripped')"
+            " FROM alarm WHERE raised > :since"
             " AND (:asset IS NULL OR asset = :asset) AND (active OR NOT :active)"
             " AND (shelved OR NOT :shelved)"
             " AND substr(alarm, 1, length(:beginning)) = :beginning"
@@ -239,6 +242,7 @@ class Store:
                 acknowledged=bool(row[11]),
                 shelved_until=row[12] or None,
                 who=row[13],
+                tripped=bool(row[14]),
             )
             for row in rows
         ]
