@@ -29,7 +29,7 @@ from pyarrow import ArrowInvalid, csv
 from models.bundle import Bundle, Channel, weights_bytes
 from models.calibration import Calibration
 from models.contract import Stretch
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, members_of
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Trained, train
@@ -42,6 +42,7 @@ from monitor.core.scoring import Scorer
 
 # T rows of a recording, C channels, R rows of all recordings
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Figures = Mapping[str, float]
@@ -125,25 +126,39 @@ def learn(
     )
 
 
-def calibrated_together(trained: Sequence[Trained]) -> list[Bundle]:
-    """Bundles of machines of one build, each too short of history for a calibration of its own.
+def together(*members: Sequence[Trained]) -> list[Bundle]:
+    """Bundles for several machines of one build, from what was learnt of each or of all of them.
 
-    One calibration for all, from the cross-fitted scores of all of them; so with the members of
-    ensembles.
+    A member is one training a machine, or a single one for all; several members are an ensemble.
+    400 rows do not make a tail, so each member has one calibration, from the cross-fitted scores of
+    all machines, and so have the bundles.
     """
-    healthy = [np.concatenate(raw) for raw in zip(*(each.healthy for each in trained), strict=True)]
-    for each in trained:
-        if isinstance(each.bundle.detector, Ensemble):
-            each.bundle.detector.calibrate(healthy)
-    first = trained[0].bundle.detector
-    joint = first.join(healthy) if isinstance(first, Ensemble) else healthy[0]
-    calibration = Calibration.fit(joint)
+    raw = [_healthy(trained) for trained in members]
     bundles = []
-    for detector, card in ((each.bundle.detector, each.bundle.card) for each in trained):
+    for number in range(max(map(len, members))):
+        parts = [trained[min(number, len(trained) - 1)].bundle for trained in members]
+        card, detector = parts[-1].card, parts[0].detector
+        joint = raw[0]
+        if len(parts) > 1:
+            residual = [one for part in parts for one in members_of(part.detector)]
+            detector = Ensemble(residual, warmup_ticks=card.warmup_ticks)
+            detector.calibrate(raw)
+            joint = detector.join(raw)
         digest = hashlib.sha256(weights_bytes(detector)).hexdigest()
-        change = {"calibration": calibration, "weights_sha256": digest}
+        change = {"calibration": Calibration.fit(joint), "weights_sha256": digest}
         bundles.append(Bundle(card.model_copy(update=change), detector))
     return bundles
+
+
+def _healthy(trained: Sequence[Trained]) -> F32:
+    """The cross-fitted raw scores of all machines, in order of machine and tick."""
+    held_out = [one for each in trained for one in each.held_out]
+    counts = [~one.warming & (one.coverage > 0) for one in held_out]
+    tick = np.concatenate([one.tick[own] for one, own in zip(held_out, counts, strict=True)])
+    asset = np.repeat([one.asset for one in held_out], [int(own.sum()) for own in counts])
+    raw = np.concatenate([each.healthy[0] for each in trained])
+    ordered: F32 = raw[np.lexsort((tick, asset))]
+    return ordered
 
 
 def _told(fold: int, of: int, epoch: int, epochs: int, *losses: float) -> None:
