@@ -262,7 +262,7 @@ def measure(given: Given) -> Found:
             metrics, choices = figures(recordings, scores)
             found.setdefault(name, []).append(metrics)
             chosen[name] = sorted({choice: choices.count(choice) for choice in choices}.items())
-            if given.check and seed == given.seeds[0] and name not in of_each:
+            if given.check and seed == given.seeds[0] and name in {LEAD, *of_all}:
                 check(name, bundles[0], [recordings[0].rows], quick=given.quick)
     return Found(lead=LEAD, baselines=(*OF_EACH, WITHOUT_NETWORK), models=found, chosen=chosen)
 
