@@ -119,26 +119,31 @@ def learn(
     names: Sequence[str],
     settings: DetectorSettings,
     training: TrainingSettings | None = None,
+    *,
+    pretrained: Trained | None = None,
 ) -> Trained:
     """A bundle from healthy stretches: ``models.training.train``, whose progress is told."""
-    channels = [Channel(name=name, unit=None, aggregate="last") for name in names]
     return train(
-        stretches, channels, settings, training or TrainingSettings(device="cpu"), progress=_told
+        stretches,
+        [Channel(name=name, unit=None, aggregate="last") for name in names],
+        settings,
+        training or TrainingSettings(device="cpu"),
+        pretrained=None if pretrained is None else pretrained.bundle.detector,
+        progress=_told,
     )
 
 
 def together(*members: Sequence[Trained]) -> list[Bundle]:
-    """Bundles for several machines of one build, from what was learnt of each or of all of them.
+    """Bundles for several machines of one build, each too short of history for a tail of its own.
 
-    A member is one training a machine, or a single one for all; several members are an ensemble.
-    400 rows do not make a tail, so each member has one calibration, from the cross-fitted scores of
-    all machines, and so have the bundles.
+    A member is what was learnt of each machine; several members become ensembles. Each member has
+    one calibration, from the cross-fitted scores of all machines, and so have the bundles.
     """
     raw = [_healthy(trained) for trained in members]
     bundles = []
-    for number in range(max(map(len, members))):
-        parts = [trained[min(number, len(trained) - 1)].bundle for trained in members]
-        card, detector = parts[-1].card, parts[0].detector
+    for own in zip(*members, strict=True):
+        parts = [trained.bundle for trained in own]
+        card, detector = parts[0].card, parts[0].detector
         joint = raw[0]
         if len(parts) > 1:
             residual = [one for part in parts for one in members_of(part.detector)]

@@ -6,9 +6,9 @@ alarms. Threshold and return ratio, one pair for all recordings, are chosen leav
 recording is judged with the pair that does best for all the others. Where an alarm begins or
 ends is also a changepoint, scored by NAB windows of 60 s.
 
-The sensors of each recording are scaled by its first rows. Judges without a network learn from each
-recording by itself, networks from the first rows of all, and calibrations are made from those of
-all: all recordings are of one machine.
+All recordings are of one machine. The sensors of each are scaled by its first rows, and its judges
+learn from them alone; networks learn from the first rows of all recordings, and of those of all the
+calibrations are made.
 
     python benchmarks/skab.py --data FOLDER [--seeds 0 1 2] [--quick] [--check] [--json FILE]
 
@@ -220,17 +220,17 @@ def leave_one_out(counted: NDArray[np.int64]) -> list[int]:
 # ---- models -----------------------------------------------------------------------------------
 
 SPAN = 20  # ticks
-EWMA = EwmaSettings(spans=(SPAN,), warmup_ticks=0)
-PCA = PcaSettings(span=SPAN, warmup_ticks=0)
-OF_EACH: dict[str, DetectorSettings] = {"EWMA-Mahalanobis": EWMA, "PCA T2 and SPE": PCA}
-OF_ALL: dict[str, DetectorSettings] = {
+BASELINES: dict[str, DetectorSettings] = {
+    "EWMA-Mahalanobis": EwmaSettings(spans=(SPAN,), warmup_ticks=0),
+    "PCA T2 and SPE": PcaSettings(span=SPAN, warmup_ticks=0),
+}
+NETWORKS: dict[str, DetectorSettings] = {
     "masked GRU": MaskedGruSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
     "GRU": GruSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
     "LSTM": LstmSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
 }
-LEAD = "ensemble"
-IN_IT = ("EWMA-Mahalanobis", "PCA T2 and SPE", "masked GRU")
-WITHOUT_NETWORK = "ensemble without the network"
+LEAD, REST = "ensemble", "ensemble without its network"
+ENSEMBLES = {LEAD: ("masked GRU", *BASELINES), REST: tuple(BASELINES)}
 
 
 def measure(given: Given) -> Found:
@@ -238,23 +238,20 @@ def measure(given: Given) -> Found:
     recordings = read(given.data)
     if given.quick:
         recordings = recordings[:QUICK_FILES]
-    of_each = {
-        name: [_learnt([one], settings) for one in recordings] for name, settings in OF_EACH.items()
-    }
+    steady = {name: learnt(recordings, settings) for name, settings in BASELINES.items()}
     found: dict[str, list[Figures]] = {}
     chosen: dict[str, object] = {}
     for seed in given.seeds:
         training = TrainingSettings(seed=seed, epochs=2 if given.quick else 40, device="cpu")
-        of_all = {
-            name: [_learnt(recordings, settings, training)] for name, settings in OF_ALL.items()
-        }
-        learnt = {**of_each, **of_all}
-        models = {LEAD: IN_IT, **{name: (name,) for name in OF_ALL}}
-        if seed == given.seeds[0]:  # chance plays no part in the others
-            models |= {name: (name,) for name in OF_EACH} | {WITHOUT_NETWORK: IN_IT[:-1]}
-        for name, members in models.items():
-            bundles = together(*(learnt[member] for member in members))
-            bundles = bundles if len(bundles) > 1 else bundles * len(recordings)
+        trained = {**steady}
+        for name, settings in NETWORKS.items():
+            first = [part(one.rows, 0, LEARNT) for one in recordings]
+            network = learn(first, recordings[0].names, settings, training)
+            trained[name] = learnt(recordings, settings, network)
+        for name in (LEAD, REST, *trained):
+            if name in {REST, *steady} and name in found:
+                continue  # chance plays no part in it
+            bundles = together(*(trained[member] for member in ENSEMBLES.get(name, (name,))))
             scores = [
                 score(bundle, [one.rows])[0]
                 for bundle, one in zip(bundles, recordings, strict=True)
@@ -262,20 +259,23 @@ def measure(given: Given) -> Found:
             metrics, choices = figures(recordings, scores)
             found.setdefault(name, []).append(metrics)
             chosen[name] = sorted({choice: choices.count(choice) for choice in choices}.items())
-            if given.check and seed == given.seeds[0] and name in {LEAD, *of_all}:
+            if given.check and seed == given.seeds[0] and name in {LEAD, *NETWORKS}:
                 check(name, bundles[0], [recordings[0].rows], quick=given.quick)
-    return Found(lead=LEAD, baselines=(*OF_EACH, WITHOUT_NETWORK), models=found, chosen=chosen)
+    return Found(lead=LEAD, baselines=(*BASELINES, REST), models=found, chosen=chosen)
 
 
-def _learnt(
+def learnt(
     recordings: Sequence[Recording],
     settings: DetectorSettings,
-    training: TrainingSettings | None = None,
-) -> Trained:
-    """From the first rows of one recording, or of all."""
-    say(f"{settings.type}: {recordings[0].rows.asset}")
-    first = [part(recording.rows, 0, LEARNT) for recording in recordings]
-    return learn(first, recordings[0].names, settings, training)
+    network: Trained | None = None,
+) -> list[Trained]:
+    """From the first rows of each recording by itself; a network as it is given."""
+    found = []
+    for one in recordings:
+        say(f"{settings.type}: {one.rows.asset}")
+        first = [part(one.rows, 0, LEARNT)]
+        found.append(learn(first, one.names, settings, pretrained=network))
+    return found
 
 
 if __name__ == "__main__":
