@@ -149,7 +149,7 @@ def measure(given: Given) -> Found:
             bundle = learn([runs.healthy], runs.names, settings, training).bundle
             each.append(measured(bundle, runs))
         found[name] = each
-        if given.check and name in NETWORKS:
+        if given.check and (name == LEAD or (name in NETWORKS and not given.quick)):
             check(name, bundle, [runs.other, *runs.faults.values()], quick=given.quick)
     chosen = {name: settings.model_dump() for name, settings in NETWORKS.items()}
     return Found(lead=LEAD, baselines=tuple(BASELINES), models=found, chosen=chosen)
