@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.contract import State
+from models.drift import DriftingLevel
+from models.nearest import judge_of
 from models.residual import ResidualDetector
 from models.settings import EwmaSettings, PcaSettings
 from models.surprise import (
     F32,
     F64,
     LEAST_VARIANCE,
-    Mahalanobis,
     QuadraticJudge,
     shrunk_covariance,
 )
@@ -65,8 +66,10 @@ def ewma(settings: EwmaSettings, channels: int) -> ResidualDetector:
     """EWMA-Mahalanobis that has learnt nothing yet."""
     return ResidualDetector(
         channels=channels,
-        predictor=Level(),
-        judge=Mahalanobis(channels, settings.spans, settings.lags),
+        predictor=Level()
+        if settings.level_span is None
+        else DriftingLevel(channels, settings.level_span, settings.spread_span),
+        judge=judge_of(settings, channels),
         warmup_ticks=settings.warmup_ticks,
     )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.contract import Stretch
 from models.gradient import Run
-from models.residual import Judge, ResidualDetector
+from models.residual import Judge, ResidualDetector, trail
 from models.scaling import Scaling
 
 # T ticks, C channels, W numbers that a judge keeps of each row
@@ -157,5 +157,15 @@ def score(judge: Judge, records: Sequence[Record]) -> list[NDArray[np.float32]]:
                     torch.from_numpy(record.smoothed[pick]), torch.from_numpy(record.valid[pick])
                 )
                 raw[pick] = measured.numpy()
+            if judge.score_span > 1:
+                seen = torch.from_numpy(record.valid.any(1))
+                mean, _ = trail(
+                    torch.from_numpy(raw),
+                    seen,
+                    [1] * len(raw),
+                    torch.zeros(1),
+                    span=judge.score_span,
+                )
+                raw = mean.numpy()
             scores.append(raw)
     return scores

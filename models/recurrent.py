@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.contract import State
+from models.nearest import judge_of
 from models.residual import ResidualDetector
 from models.settings import RecurrentSettings
-from models.surprise import Mahalanobis
 
 # T ticks, N rows, C channels, I = 2C inputs, H hidden, P rows padded to whole groups of eight
 
@@ -359,7 +359,7 @@ def detector(settings: RecurrentSettings, forecaster: Forecaster) -> ResidualDet
     return ResidualDetector(
         channels=forecaster.channels,
         predictor=forecaster,
-        judge=Mahalanobis(forecaster.channels, settings.spans, settings.lags),
+        judge=judge_of(settings, forecaster.channels),
         warmup_ticks=settings.warmup_ticks,
     )
 

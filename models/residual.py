@@ -69,6 +69,7 @@ class Judge(Protocol):
     """Turns residuals into one raw score and each channel's share in it."""
 
     width: int  # W
+    score_span: int  # ticks that the raw score is a mean of; 1: each tick's own
     memory_ticks: int  # ticks after a reset until where it started no longer matters
 
     def smooth(
@@ -110,6 +111,7 @@ class Judge(Protocol):
         ...
 
 
+JUDGES = ("smoothed", "score")  # of the state: not the predictor's
 RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
 
 
@@ -128,8 +130,13 @@ class ResidualDetector(Detector):
 
     def initial(self, rows: int) -> State:
         """The state of ``rows`` assets that have seen nothing yet."""
-        smoothed = torch.zeros(rows, self.judge.width, device=self.device)
-        return {**self.predictor.initial(rows), "smoothed": smoothed}
+        state = {
+            **self.predictor.initial(rows),
+            "smoothed": torch.zeros(rows, self.judge.width, device=self.device),
+        }
+        if self.judge.score_span > 1:
+            state["score"] = torch.zeros(rows, device=self.device)
+        return state
 
     def advance(
         self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
@@ -138,7 +145,7 @@ class ResidualDetector(Detector):
 
         Expected and spread [R, C], smoothed residuals [R, W], and the new state.
         """
-        now = {name: part for name, part in state.items() if name != "smoothed"}
+        now = {name: part for name, part in state.items() if name not in JUDGES}
         ended: list[State] = []  # of rows whose last tick is past; what was first stood last
         forecasts: list[tuple[Tensor, Tensor]] = []
         pieces = self._pieces(counts)
@@ -162,8 +169,7 @@ class ResidualDetector(Detector):
             name: _joined([part, *(rows[name] for rows in reversed(ended))])
             for name, part in now.items()
         }
-        of_ticks = zip(torch.split_with_sizes(smoothed, counts), [*counts[1:], 0], strict=True)
-        after["smoothed"] = _joined([tick[going_on:] for tick, going_on in of_ticks][::-1])
+        after["smoothed"] = _last(torch.split_with_sizes(smoothed, counts), counts)
         return expected, spread, smoothed, after
 
     def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
@@ -195,6 +201,10 @@ class ResidualDetector(Detector):
         with torch.inference_mode():
             expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
             raw, blame = self.judge.measure(smoothed, valid_RC)
+            if self.judge.score_span > 1:
+                raw, after["score"] = trail(
+                    raw, valid_RC.any(1), counts, state["score"], span=self.judge.score_span
+                )
         return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
 
     def tensors(self) -> dict[str, Tensor]:
@@ -213,6 +223,33 @@ class ResidualDetector(Detector):
     def _move(self, device: str) -> None:
         self.predictor.to(device)
         self.judge.to(device)
+
+
+def trail(
+    raw_R: Tensor, seen_R: Tensor, counts: Sequence[int], before_N: Tensor, *, span: int
+) -> tuple[Tensor, Tensor]:
+    """Raw scores [R] as exponentially weighted means over so many ticks; what is kept of them [N].
+
+    Rows and ``counts`` as in Detector.sweep. A tick of which nothing was ``seen`` scores 0, and
+    leaves the mean as it was.
+    """
+    weight = 2.0 / (span + 1.0)
+    means = []
+    now = before_N
+    ticks = zip(
+        torch.split_with_sizes(raw_R, counts), torch.split_with_sizes(seen_R, counts), strict=True
+    )
+    for raw, seen in ticks:
+        kept = now[: len(raw)]
+        now = torch.where(seen, kept + weight * (raw - kept), kept)
+        means.append(now)
+    return torch.where(seen_R, _joined(means), 0.0), _last(means, counts)
+
+
+def _last(ticks: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """What the last tick of each row left: those that end first stand last."""
+    of_ticks = zip(ticks, [*counts[1:], 0], strict=True)
+    return _joined([tick[going_on:] for tick, going_on in of_ticks][::-1])
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -8,9 +8,9 @@ import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 if TYPE_CHECKING:
     from models.contract import Detector
@@ -70,6 +70,19 @@ class SmoothedSettings(MemberSettings, ABC):
         le=10,
         description="Ticks whose residuals are judged together; 1: each by itself. More know how "
         "channels follow each other in time, and cost that squared.",
+    )
+
+    judge: Literal["distance", "nearest"] = Field(
+        "distance",
+        description="What is strange: to be far from the healthy mean, or from every one of up to "
+        "512 healthy examples; the latter for machines whose healthy life is many shapes.",
+    )
+
+    score_span: int = Field(
+        1,
+        ge=1,
+        description="Ticks that the score itself is smoothed over; 1: not at all. More is later, "
+        "and steadier.",
     )
 
     @field_validator("spans")
@@ -153,6 +166,23 @@ class EwmaSettings(SmoothedSettings):
     """EWMA-Mahalanobis: the distance of the smoothed values from their healthy mean. No network."""
 
     type: Literal["ewma"] = "ewma"
+    level_span: int | None = Field(
+        None,
+        ge=2,
+        description="Ticks over which each channel's healthy level follows its values; left out: "
+        "it stays where it was in training.",
+    )
+    spread_span: int | None = Field(
+        None,
+        ge=2,
+        description="Ticks over which its healthy spread follows, too; left out: as in training.",
+    )
+
+    @model_validator(mode="after")
+    def _level_first(self) -> Self:
+        if self.spread_span is not None and self.level_span is None:
+            raise ValueError("spread_span: want level_span, too: a spread is one around a level")
+        return self
 
     def build(self, channels: int) -> "ResidualDetector":
         """A detector that has learnt nothing yet."""

@@ -50,11 +50,10 @@ TINY = 1e-9  # of the largest: a channel that a form feels less than this is rou
 PATTERNS_KEPT = 1024
 
 
-class QuadraticJudge(ABC):
-    """Smooths residuals and measures them by quadratic forms.
+class SmoothingJudge:
+    """Smooths residuals at several time scales, and keeps the last few ticks of that."""
 
-    What the forms are is the subclass's idea.
-    """
+    score_span = 1
 
     def __init__(self, channels: int, spans: tuple[int, ...], lags: int = 1) -> None:
         self.channels = channels
@@ -63,32 +62,8 @@ class QuadraticJudge(ABC):
         self.width = lags * self.copies * channels
         self.memory_ticks = (MEMORY_SPANS * max(spans) if max(spans) > 1 else 0) + lags - 1
         self.alpha: F64 = 2.0 / (np.asarray(spans, np.float64) + 1.0)  # [S]
-        self.reference = np.ones(self.copies)  # [S] the healthy distance of each scale
         self.device = "cpu"
         self._weight_K = self._weights()
-        self._kept: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
-
-    @abstractmethod
-    def forms(self, valid_C: NDArray[np.bool_]) -> F64:
-        """M of each scale, symmetric, with zero rows and columns where not valid.
-
-        [S, L * C, L * C], or [1, ...] where one does for all scales; lag by lag.
-        """
-
-    @abstractmethod
-    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
-        """Learn from healthy frames [M, L, S, C], [M, C] what forms() needs.
-
-        ``floor``: [C] scaled units.
-        """
-
-    @abstractmethod
-    def learnt(self) -> dict[str, F64]:
-        """The arrays that learn() set, by name; load_tensors() writes into copies of them."""
-
-    @abstractmethod
-    def relearn(self, arrays: Mapping[str, F64]) -> None:
-        """Take back what learnt() gave."""
 
     def smooth(
         self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
@@ -126,6 +101,50 @@ class QuadraticJudge(ABC):
             tick[:, numbers:] = kept[: len(tick), :-numbers]
             kept = tick
         return lagged
+
+    def to(self, device: str) -> None:
+        """Work on a torch device from now on."""
+        self.device = device
+        self._weight_K = self._weights()
+
+    def _weights(self) -> Tensor:
+        """Of what is new in each mean: float32 [K], K = S * C."""
+        weight = np.repeat(self.alpha.astype(np.float32), self.channels)
+        return torch.from_numpy(weight).to(self.device)
+
+
+class QuadraticJudge(SmoothingJudge, ABC):
+    """Smooths residuals and measures them by quadratic forms.
+
+    What the forms are is the subclass's idea.
+    """
+
+    def __init__(self, channels: int, spans: tuple[int, ...], lags: int = 1) -> None:
+        super().__init__(channels, spans, lags)
+        self.reference = np.ones(self.copies)  # [S] the healthy distance of each scale
+        self._kept: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @abstractmethod
+    def forms(self, valid_C: NDArray[np.bool_]) -> F64:
+        """M of each scale, symmetric, with zero rows and columns where not valid.
+
+        [S, L * C, L * C], or [1, ...] where one does for all scales; lag by lag.
+        """
+
+    @abstractmethod
+    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
+        """Learn from healthy frames [M, L, S, C], [M, C] what forms() needs.
+
+        ``floor``: [C] scaled units.
+        """
+
+    @abstractmethod
+    def learnt(self) -> dict[str, F64]:
+        """The arrays that learn() set, by name; load_tensors() writes into copies of them."""
+
+    @abstractmethod
+    def relearn(self, arrays: Mapping[str, F64]) -> None:
+        """Take back what learnt() gave."""
 
     def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N]: the largest distance, each in its own healthy distances.
@@ -177,14 +196,8 @@ class QuadraticJudge(ABC):
 
     def to(self, device: str) -> None:
         """Work on a torch device from now on."""
-        self.device = device
-        self._weight_K = self._weights()
+        super().to(device)
         self._kept.clear()
-
-    def _weights(self) -> Tensor:
-        """Of what is new in each mean: float32 [K], K = S * C."""
-        weight = np.repeat(self.alpha.astype(np.float32), self.channels)
-        return torch.from_numpy(weight).to(self.device)
 
     def _matrices(self, pattern: bytes) -> tuple[Tensor, Tensor, Tensor]:
         """M [S, L * C, L * C] made wide, in healthy distances, and what blame needs, float32.

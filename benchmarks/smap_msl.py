@@ -1,0 +1,178 @@
+"""How well do scores rank the anomalies of spacecraft telemetry (NASA's SMAP and MSL)?
+
+One model a channel, learnt from the channel's train array and scored on its test array by VUS-PR,
+whose tolerance is the dominant period of the test array: the TSB-AD benchmark's measure. Column 0
+is the measurement; the others, commands as 0 or 1, are left out. All arrays are scaled to -1..1,
+train and test apart, so a level says nothing: models that know a fixed level are at a loss here.
+
+    python benchmarks/smap_msl.py --data FOLDER [--seeds 0 1 2] [--quick] [--check] [--json FILE]
+
+FOLDER holds <CRAFT>_<channel>.npz with train [T, C], test [T, C] and label [T]. Where it has
+tsb_ad_reference.csv and tsb_ad_u_reference.csv (columns craft, channel), the means over the
+channels that TSB-AD has as multivariate and as univariate series are given apart.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from _detection import (
+    F64,
+    Figures,
+    Found,
+    Given,
+    LayoutError,
+    check,
+    learn,
+    main,
+    read_csv,
+    say,
+    score,
+    stretch,
+)
+from _vus import period, vus_pr
+from numpy.typing import NDArray
+
+from models.settings import (
+    DetectorSettings,
+    EnsembleSettings,
+    EwmaSettings,
+    GruSettings,
+    TrainingSettings,
+)
+
+TICK_MS = 60_000
+STILL = 1e-3  # of its level: by so much the first row of an array that never moves is moved
+LISTS = {
+    "vus_pr_multivariate": "tsb_ad_reference.csv",
+    "vus_pr_univariate": "tsb_ad_u_reference.csv",
+}
+QUICK = 2  # channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """One channel."""
+
+    name: str
+    train: F64  # [T]
+    test: F64  # [T]
+    label: NDArray[np.integer]  # [T] of the test array
+
+
+def read(folder: Path) -> list[Telemetry]:
+    """The channels of a folder that have anomalies, by name. Raises LayoutError."""
+    paths = sorted(folder.glob("*_*.npz"))
+    if not paths:
+        raise LayoutError(f"{folder}: no <CRAFT>_<channel>.npz")
+    channels = [_channel(path) for path in paths]
+    found = [each for each in channels if each.label.any() and not each.label.all()]
+    if not found:
+        raise LayoutError(f"{folder}: no channel of {len(channels)} has anomalous and other rows")
+    return found
+
+
+def _channel(path: Path) -> Telemetry:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            train, test = (arrays[name].astype(np.float64) for name in ("train", "test"))
+            label = arrays["label"].astype(np.int64)
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise LayoutError(f"{path}: want arrays train, test and label: {error}") from error
+    if train.ndim != 2 or test.ndim != 2 or label.shape != (len(test),):
+        shapes = ", ".join(str(list(each.shape)) for each in (train, test, label))
+        raise LayoutError(f"{path}: want train [T, C], test [T, C] and label [T], got {shapes}")
+    value = train[:, 0].copy()
+    if len(np.unique(value)) == 1:  # no model is made of what never moves
+        value[0] += STILL * (abs(value[0]) or 1.0)
+    return Telemetry(name=path.stem, train=value, test=test[:, 0], label=label)
+
+
+def lists(folder: Path) -> dict[str, set[str]]:
+    """The channels that a mean of its own is asked for, by metric; none where there is no list."""
+    found = {}
+    for metric, name in LISTS.items():
+        if (folder / name).exists():
+            columns = read_csv(folder / name)
+            rows = zip(columns["craft"].tolist(), columns["channel"].tolist(), strict=True)
+            found[metric] = {f"{craft}_{channel}" for craft, channel in rows}
+    return found
+
+
+def figures(vus: Mapping[str, float], wanted: Mapping[str, set[str]]) -> dict[str, float]:
+    """The metrics from each channel's VUS-PR; means over channels that are there."""
+    some = {
+        metric: [value for name, value in vus.items() if name in names]
+        for metric, names in wanted.items()
+    }
+    means = {metric: statistics.fmean(values) for metric, values in some.items() if values}
+    return means | {"vus_pr": statistics.fmean(vus.values())}
+
+
+SPANS = (1, 4, 16, 64)
+DRIFT = 64  # ticks: as slow as the slowest scale
+WARMUP = 2 * DRIFT  # what a drifting level started at is forgotten, but for 2 %
+NEAREST = EwmaSettings(
+    spans=SPANS, level_span=DRIFT, judge="nearest", score_span=16, warmup_ticks=WARMUP
+)
+GRU = GruSettings(hidden=32, spans=(1,), score_span=16, warmup_ticks=WARMUP)
+
+LEAD = "nearest example, drifting level"
+MODELS: dict[str, DetectorSettings] = {
+    LEAD: NEAREST,
+    "EWMA-Mahalanobis": EwmaSettings(spans=SPANS, warmup_ticks=WARMUP),
+    "nearest example, fixed level": NEAREST.model_copy(update={"level_span": None}),
+    "Mahalanobis, drifting level": NEAREST.model_copy(update={"judge": "distance"}),
+}
+BASELINES = ("EWMA-Mahalanobis",)
+NETWORKS: dict[str, DetectorSettings] = {
+    "GRU": GRU,
+    "GRU and nearest example": EnsembleSettings(members=(GRU, NEAREST), warmup_ticks=WARMUP),
+}
+
+
+def training(given: Given, seed: int) -> TrainingSettings:
+    """Short rows make many steps of few epochs; a channel has about 2,500 rows."""
+    return TrainingSettings(
+        seed=seed, epochs=2 if given.quick else 20, chunk_ticks=25, patience=5, device="cpu"
+    )
+
+
+def measured(
+    name: str, settings: DetectorSettings, channels: Sequence[Telemetry], given: Given, seed: int
+) -> dict[str, float]:
+    """VUS-PR of each channel."""
+    found = {}
+    for number, channel in enumerate(channels):
+        say(f"{name}, seed {seed}: {channel.name}, {number + 1} of {len(channels)}")
+        train = stretch(channel.name, channel.train[:, None], tick_ms=TICK_MS)
+        test = stretch(channel.name, channel.test[:, None], tick_ms=TICK_MS)
+        bundle = learn([train], ["value"], settings, training(given, seed)).bundle
+        raw = score(bundle, [test])[0].raw.astype(np.float64)
+        found[channel.name] = vus_pr(channel.label, raw, period(channel.test))
+        if given.check and number == 0:
+            check(name, bundle, [test], quick=given.quick)
+    return found
+
+
+def measure(given: Given) -> Found:
+    """Train and score every model."""
+    channels = read(given.data)
+    wanted = lists(given.data)
+    if given.quick:
+        channels = channels[:QUICK]
+    found: dict[str, Sequence[Figures]] = {}
+    for name, settings in (MODELS | NETWORKS).items():
+        seeds = given.seeds if name in NETWORKS else given.seeds[:1]
+        found[name] = [
+            figures(measured(name, settings, channels, given, seed), wanted) for seed in seeds
+        ]
+    chosen = {"lead": NEAREST.model_dump(mode="json"), "channels": len(channels)}
+    return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
+
+
+if __name__ == "__main__":
+    main("smap_msl", __doc__ or "", measure)
