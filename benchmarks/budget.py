@@ -36,8 +36,8 @@ BUDGET = 2.0  # alarms an asset and 30 days
 MACHINES = 3  # in the history
 ALLOWED = (0.3, 1.5, 3.5, 10.0, 40.0)  # alarms that the budget allows in the history
 FRESH = 20  # other machines, watched for
-FRESH_DAYS = 60
-SEEDS = 20
+FRESH_DAYS = 30
+SEEDS = 10
 UNLIKE = 0.1  # standard deviation of the logarithm of a machine's scale
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]

@@ -19,7 +19,7 @@ from monitor.core.plan import AlarmSettings
 
 # T frames, B blocks
 
-BLOCK = 32  # frames: what is looked at or passed over as a whole
+BLOCK = 16  # frames: what is looked at or passed over as a whole
 
 
 @dataclass(frozen=True)
