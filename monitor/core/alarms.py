@@ -72,37 +72,34 @@ def _limits(kind: KindSettings) -> list[_Limit]:
     return limits
 
 
-def conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
-    """One condition for each of the settings and each asset, assets together."""
-    return Conditions(
-        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
-        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
-    )
+class ProcessConditions(Conditions):
+    """The conditions of the process alarms of some assets: surprise against a threshold.
 
-
-def step_surprise(
-    points: Conditions,
-    alarm: AlarmSettings,
-    threshold: float,
-    *,
-    asset: Index,
-    tick: I64,
-    surprise: NDArray[np.float32],
-    counts: Bool,
-    fresh: Bool,
-) -> list[Change]:
-    """Which process alarms rows [R] of surprise raise and return; live, and where they are counted.
-
-    ``counts`` marks the rows that say something, ``fresh`` those after a gap.
+    The step of a live run, and of whatever counts what it would alarm.
     """
-    return points.step(
-        asset,
-        tick,
-        says=counts,
-        entered=counts & (surprise >= threshold),
-        left=counts & (surprise < threshold * alarm.clear_ratio),
-        fresh=fresh,
-    )
+
+    def __init__(self, alarm: AlarmSettings, threshold: float, assets: int) -> None:
+        super().__init__(
+            np.full(assets, round(alarm.on_delay_s * SECOND)),
+            np.full(assets, round(alarm.off_delay_s * SECOND)),
+        )
+        self._threshold, self._clear = threshold, threshold * alarm.clear_ratio
+
+    def judge(
+        self, asset: Index, tick: I64, surprise: NDArray[np.float32], *, counts: Bool, fresh: Bool
+    ) -> list[Change]:
+        """What rows [R] of surprise raise and return; only those that ``counts`` say something.
+
+        As for ``step``, to which it comes down.
+        """
+        return self.step(
+            asset,
+            tick,
+            says=counts,
+            entered=counts & (surprise >= self._threshold),
+            left=counts & (surprise < self._clear),
+            fresh=fresh,
+        )
 
 
 class Alarms:
@@ -117,9 +114,9 @@ class Alarms:
         self._site, self._assets, self._kind = site, tuple(assets), kind
         self._channels = tuple(kind.channels)
         self._threshold = threshold
-        self._surprise = conditions([kind.alarm], len(assets))
+        self._surprise = ProcessConditions(kind.alarm, threshold or math.inf, len(assets))
         self._limits = _limits(kind)
-        self._beyond = conditions([limit.settings for limit in self._limits], len(assets))
+        self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
             [c.limits is not None and c.limits.only_running for c in kind.channels.values()]
         )
@@ -225,15 +222,8 @@ class Alarms:
             return []
         alarm = self._kind.alarm
         counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
-        found = step_surprise(
-            self._surprise,
-            alarm,
-            self._threshold,
-            asset=frames.asset,
-            tick=frames.tick,
-            surprise=scores.surprise,
-            counts=counts,
-            fresh=frames.fresh,
+        found = self._surprise.judge(
+            frames.asset, frames.tick, scores.surprise, counts=counts, fresh=frames.fresh
         )
         events = []
         for change in found:
@@ -387,6 +377,14 @@ class Alarms:
 
     def _limit_names(self) -> list[tuple[str, str]]:
         return [(self._channels[limit.channel], limit.name) for limit in self._limits]
+
+
+def _conditions(settings: Sequence[AlarmSettings | LimitSettings], assets: int) -> Conditions:
+    """One condition for each of the settings and each asset, assets together."""
+    return Conditions(
+        np.repeat([round(delay.on_delay_s * SECOND) for delay in settings], assets),
+        np.repeat([round(delay.off_delay_s * SECOND) for delay in settings], assets),
+    )
 
 
 def _lasting(delay_s: float) -> str:

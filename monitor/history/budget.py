@@ -131,6 +131,14 @@ def wanted_days(per_asset_30_days: float) -> float:
     return bound(0) / per_asset_30_days * DAYS
 
 
+def same_delays(support: Support, alarm: AlarmSettings) -> bool:
+    """Whether its episodes were counted as these settings raise alarms.
+
+    What a card does not know of, for it came later, is what it is if nothing is said.
+    """
+    return delays_of(AlarmSettings()) | support.alarm == delays_of(alarm)
+
+
 def delays_of(alarm: AlarmSettings) -> dict[str, float]:
     """What of the alarm settings decides how many alarms a threshold makes."""
     return alarm.model_dump(exclude={"threshold"})

@@ -100,6 +100,17 @@ def test_other_delays_than_those_it_was_counted_with_are_said_and_not_applied(ma
     said = watchkeeper("budget", made.file, "--apply")
     assert said.code == 4
     assert "counted with other delays. Train it again." in said.err
+    assert "chosen for other delays; train it again" in watchkeeper("check", made.file).out
+
+
+def test_check_says_where_a_threshold_is_of_another_budget(made):
+    assert "alarm_budget" not in watchkeeper("check", made.file).out
+    made.settings["site"]["alarm_budget"] = {"per_asset_30_days": 2}
+    said = watchkeeper("check", made.save().file)
+    assert "leaves 2 alarms to each asset in 30 days" in said.out
+    assert "was chosen for 1; `watchkeeper budget --apply`" in said.out
+    made.settings["kinds"]["pump"]["alarm"]["threshold"] = 4
+    assert "alarm_budget" not in watchkeeper("check", made.save().file).out
 
 
 def test_a_threshold_by_hand_stands_whatever_the_budget(made):
