@@ -1,5 +1,6 @@
 """`watchkeeper budget`: what would have fired, before it may."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,12 +35,11 @@ def command(
     per_asset: Annotated[
         float | None,
         typer.Option(
-            min=0,
             help="Try so many alarms for each asset in 30 days, not those of the configuration.",
         ),
     ] = None,
     per_site: Annotated[
-        float | None, typer.Option(min=0, help="Try so many for the whole site in a week.")
+        float | None, typer.Option(help="Try so many for the whole site in a week.")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw it, too: thresholds, weeks and months, into this PNG.")
@@ -68,16 +68,17 @@ def command(
 
     config = load(file)
     start, end = console.instant(since, "--since"), console.instant(until, "--until")
-    budget = config.site.alarm_budget
     given = {"per_asset_30_days": per_asset, "per_site_week": per_site}
-    for name, value in given.items():
-        if value == 0:
+    for option, number in (("--per-asset", per_asset), ("--per-site", per_site)):
+        if number is not None and not 0 < number < math.inf:
             raise console.StopError(
-                f"--{name.replace('_', '-')}: got 0, want more: no history can promise that "
-                "nothing is ever raised.",
+                f"{option}: got {number:g}, want more than 0: no history can promise that nothing "
+                f"is ever raised.",
                 code=console.Exit.USAGE,
             )
-    budget = budget.model_copy(update={name: n for name, n in given.items() if n is not None})
+    budget = config.site.alarm_budget.model_copy(
+        update={name: number for name, number in given.items() if number is not None}
+    )
     with console.reading("scoring") as progress:
         reviewed = plant.review_history(
             config, clock=SystemClock(), since=start, until=end, progress=progress

@@ -12,14 +12,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import I64, U8
 from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes, common, ends, last_true
-from monitor.core.conditions import Change, Conditions, Peaks
+from monitor.core.conditions import Change, Conditions
+from monitor.core.crossings import ProcessConditions
 from monitor.core.frames import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import (
@@ -95,79 +96,6 @@ def _conditions(
     )
 
 
-class Crossing(NamedTuple):
-    """One process alarm that is raised or returns."""
-
-    change: Change
-    level: float  # that was reached, or fallen below
-    peak: float  # the highest surprise since the last one at rest
-
-
-class ProcessConditions:
-    """Which process alarms a surprise raises and returns; live, and where they are counted."""
-
-    def __init__(self, alarm: AlarmSettings, assets: int) -> None:
-        self._alarm = alarm
-        self._over = _conditions([alarm], assets)
-        self._peaks = Peaks(assets)
-
-    @property
-    def busy(self) -> Bool:
-        """Of which assets [A] more than a surprise over the threshold matters."""
-        return self._over.busy | self._peaks.busy
-
-    def step(
-        self,
-        threshold: float,
-        *,
-        asset: Index,
-        tick: I64,
-        surprise: NDArray[np.float32],
-        counts: Bool,
-        fresh: Bool,
-    ) -> list[Crossing]:
-        """What rows [R] bring, in order of tick within each asset.
-
-        ``counts`` marks the rows that say something, ``fresh`` those after a gap.
-        """
-        alarm = self._alarm
-        clear = threshold * alarm.clear_ratio
-        peak_R = self._peaks.step(asset, surprise, says=counts, rest=surprise < clear)
-        trace_R = alarm.return_ratio * peak_R  # what a fault may leave behind
-        over_R = np.maximum(threshold, trace_R / alarm.clear_ratio)
-        clear_R = np.maximum(clear, trace_R)
-        found = self._over.step(
-            asset,
-            tick,
-            says=counts,
-            entered=counts & (surprise >= over_R),
-            left=counts & (surprise < clear_R),
-            fresh=fresh,
-        )
-        return [
-            Crossing(
-                change,
-                float((over_R if change.active else clear_R)[change.row]),
-                float(peak_R[change.row]),
-            )
-            for change in found
-        ]
-
-    def settle(self, raised_A: I64) -> None:
-        """Let exactly these be active, since then [A]; NEVER is normal."""
-        self._over.settle(raised_A)
-
-    def snapshot(self) -> dict[str, Any]:
-        """What the next changes depend on."""
-        return {"surprise": self._over.snapshot(), "peaks": self._peaks.snapshot()}
-
-    def restore(self, tree: Mapping[str, Any], old_A: Index, new_A: Index) -> None:
-        """Take back what ``snapshot`` gave: asset ``old_A[i]`` of it is asset ``new_A[i]`` here."""
-        self._over.restore(tree["surprise"], old_A, new_A)
-        if "peaks" in tree:  # else an earlier version wrote it
-            self._peaks.restore(tree["peaks"], old_A, new_A)
-
-
 class Alarms:
     """The alarms of all assets of one kind.
 
@@ -180,7 +108,7 @@ class Alarms:
         self._site, self._assets, self._kind = site, tuple(assets), kind
         self._channels = tuple(kind.channels)
         self._threshold = threshold
-        self._process = ProcessConditions(kind.alarm, len(assets))
+        self._process = ProcessConditions(kind.alarm, threshold or math.inf, len(assets))
         self._limits = _limits(kind)
         self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
@@ -362,7 +290,6 @@ class Alarms:
         alarm = self._kind.alarm
         counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
         found = self._process.step(
-            self._threshold,
             asset=frames.asset,
             tick=frames.tick,
             surprise=scores.surprise,

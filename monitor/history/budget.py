@@ -33,11 +33,11 @@ TAIL_PEAKS = 100  # the highest ones: a tail is fitted to these
 LEAST_PEAKS = 30  # fewer make no tail
 LEAST_MISFIT = 0.05  # p-value below which a tail does not fit
 BEYOND_SEEN = 10.0  # how much rarer than once in the history a level may be
-ENOUGH_PEAKS = 2 * TAIL_PEAKS  # and for long histories:
-PEAKS_A_DAY = 1.0  # watched, so that budgets of up to 30 alarms can be counted
+ENOUGH_PEAKS = 2 * TAIL_PEAKS  # or, of a long history, so many times what the budget allows
+OTHER_BUDGETS = 3.0
 MOST_PEAKS = 2000
 FIRST_RANK = 8  # frames over the first start that is tried
-LEVELS = 64  # thresholds at which alarms are counted
+LEVELS = 48  # thresholds at which alarms are counted
 LEAST_THRESHOLD = 0.1  # surprise; at 0 every frame alarms
 
 DAYS = 30.0  # that a budget of an asset is for
@@ -76,13 +76,17 @@ def support_of(
 ) -> Support:
     """What these healthy scores can say of thresholds, for this budget and others."""
     watched_days = sum(trace.watched_s for trace in traces) / 86_400
-    peaks = _peaks(traces, alarm)
-    if not len(peaks):
-        counted: list[tuple[float, int]] = [(LEAST_THRESHOLD, 0)]
-    else:
+    allowed = OTHER_BUDGETS * per_asset_30_days / DAYS * watched_days
+    peaks = _peaks(traces, alarm, enough=min(max(ENOUGH_PEAKS, allowed), MOST_PEAKS))
+    counted = [(LEAST_THRESHOLD, 0)]
+    if len(peaks):
         ranks = np.unique(np.geomspace(1, len(peaks), LEVELS).round().astype(np.intp)) - 1
-        levels = np.unique(np.nextafter(peaks[ranks], np.float32(np.inf)))[::-1]
-        counted = [(float(level), count(traces, alarm, float(level))) for level in levels]
+        levels = np.unique(np.nextafter(peaks[ranks], np.float32(np.inf)))[::-1].tolist()
+        counted = [(levels[0], 0)]
+        for level in levels[1:]:
+            counted.append((level, count(traces, alarm, level)))
+            if counted[-1][1] > max(allowed, TAIL_PEAKS):
+                break
     used = min(len(peaks) - 1, TAIL_PEAKS)
     return Support(
         healthy_days=watched_days,
@@ -127,19 +131,25 @@ def wanted_days(per_asset_30_days: float) -> float:
     return bound(0) / per_asset_30_days * DAYS
 
 
+def same_delays(support: Support, alarm: AlarmSettings) -> bool:
+    """Whether its episodes were counted as these settings raise alarms.
+
+    What a card does not know of, for it came later, is what it is if nothing is said.
+    """
+    return delays_of(AlarmSettings()) | support.alarm == delays_of(alarm)
+
+
 def delays_of(alarm: AlarmSettings) -> dict[str, float]:
     """What of the alarm settings decides how many alarms a threshold makes."""
     return alarm.model_dump(exclude={"threshold"})
 
 
-def _peaks(traces: Sequence[Trace], alarm: AlarmSettings) -> NDArray[np.float32]:
+def _peaks(traces: Sequence[Trace], alarm: AlarmSettings, *, enough: float) -> NDArray[np.float32]:
     """The levels that episodes held, falling, float32 [M]; over a start low enough for many.
 
     An episode at the start is one peak, however often it would alarm further up: declustered, as
     peaks over a threshold must be (Coles, 5.3.2).
     """
-    watched_days = sum(trace.watched_s for trace in traces) / 86_400
-    enough = min(max(ENOUGH_PEAKS, PEAKS_A_DAY * watched_days), MOST_PEAKS)
     parts = [trace.surprise[trace.counts] for trace in traces]
     surprise = np.sort(np.concatenate([np.zeros(1, np.float32), *parts]))[::-1]
     best: list[tuple[Trace, list[Episode]]] = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from connectors.batch import I64
 from monitor.core.aggregate import Bool
-from monitor.core.alarms import ProcessConditions
+from monitor.core.crossings import ProcessConditions
 from monitor.core.plan import AlarmSettings
 
 # T frames, B blocks
@@ -117,7 +117,7 @@ def _changes(trace: Trace, alarm: AlarmSettings, threshold: float) -> Iterator[t
 
     Blocks in which nothing can begin are passed over, as the step would.
     """
-    point = ProcessConditions(alarm, 1)
+    point = ProcessConditions(alarm, threshold, 1)
     hot = np.flatnonzero(trace.highest >= threshold)
     block = 0
     while True:
@@ -132,7 +132,6 @@ def _changes(trace: Trace, alarm: AlarmSettings, threshold: float) -> Iterator[t
         if not len(tick):
             return
         for change, *_ in point.step(
-            threshold,
             asset=np.zeros(len(tick), np.intp),
             tick=tick,
             surprise=trace.surprise[pick],

@@ -14,7 +14,7 @@ from monitor.core.pipeline import threshold_of
 from monitor.core.plan import SECOND, BudgetSettings
 from monitor.history.budget import (
     DAYS,
-    delays_of,
+    same_delays,
     threshold_for,
     wanted_days,
 )
@@ -105,7 +105,7 @@ def _kind(
             "wanted_days": wanted_days(rate),
             "assets": support.assets,
             "allowed": rate / DAYS * support.healthy_days,
-            "same_delays": support.alarm == delays_of(kind.alarm),
+            "same_delays": same_delays(support, kind.alarm),
             "counted": [list(pair) for pair in support.counted],
             "tail": None if support.tail is None else support.tail.model_dump(exclude={"excess"}),
             "peaks": 0 if support.tail is None else len(support.tail.excess),

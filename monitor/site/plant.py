@@ -27,7 +27,7 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
-from monitor.history.budget import delays_of, support_of, threshold_for, traces_of
+from monitor.history.budget import same_delays, support_of, threshold_for, traces_of
 from monitor.history.learning import channels_of, stretches
 from monitor.history.reading import merged
 from monitor.history.review import Scored, collect
@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 use_one_thread()
 
 GROUP_BYTES = 4 << 20  # of results: what a backfill commits at once
+SAME_BUDGET = 0.05  # relative: a machine more or less is no other budget
 SPARSE = 3  # ticks from sample to sample: more is said
 
 
@@ -71,14 +72,32 @@ def bundles(config: Config) -> dict[str, Bundle]:
 
 
 def unfit(config: Config) -> tuple[str, ...]:
-    """What is wrong with the models that are there, in a sentence each: `run` will refuse them."""
+    """What is wrong with the models that are there, in a sentence each: `run` will refuse them.
+
+    Or what is odd: a threshold that is not of the alarm budget, or of other delays.
+    """
     wrong = []
     for name, kind in config.kinds.items():
         if kind.model is not None and Path(kind.model.bundle).exists():
             try:
-                _bundle(name, kind)
+                support = _bundle(name, kind).card.support
             except PlantError as error:
                 wrong.append(str(error))
+                continue
+            if support is None or kind.alarm.threshold != "auto":
+                continue
+            asked = config.site.alarm_budget.each(config.scored_assets)
+            if not same_delays(support, kind.alarm):
+                wrong.append(
+                    f"kinds.{name}.alarm: the model's threshold was chosen for other delays; train "
+                    f"it again"
+                )
+            elif abs(support.per_asset_30_days / asked - 1) > SAME_BUDGET:
+                wrong.append(
+                    f"site.alarm_budget: leaves {asked:.3g} alarms to each asset in 30 days, but "
+                    f"the threshold of kind {name} was chosen for {support.per_asset_30_days:.3g}; "
+                    f"`watchkeeper budget --apply` puts another one on its model's card"
+                )
     return tuple(wrong)
 
 
@@ -154,7 +173,7 @@ def apply_budget(config: Config, kind: str, per_asset_30_days: float) -> float:
     with _held(kind, path):
         bundle = _bundle(kind, settings)
         support = bundle.card.support
-        if support is None or support.alarm != delays_of(settings.alarm):
+        if support is None or not same_delays(support, settings.alarm):
             why = "was trained before budgets" if support is None else "counted with other delays"
             raise PlantError(f"kind {kind}: the model in {path} {why}. Train it again.")
         made = threshold_for(support, per_asset_30_days)

@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+from scipy.stats import norm, poisson
 
+from models.calibration import Calibration
+from models.tail import Tail
 from models.threshold import Support
 from models.training import HeldOut
 from monitor.core.plan import SECOND, AlarmSettings
 from monitor.history.budget import bound, support_of, threshold_for, traces_of, wanted_days
+from monitor.history.episodes import Trace, count
 
 START = 1_700_000_000 * SECOND
 DELAYED = AlarmSettings(on_delay_s=20, off_delay_s=30)
@@ -124,3 +131,100 @@ def test_a_history_without_an_episode_gives_no_threshold_of_nothing():
     assert found.counted == ((0.1, 0),)
     assert threshold_for(found, 1.0).value == pytest.approx(1.1)
     assert threshold_for(found, 1e9).value == 0.1
+
+
+@given(
+    counts=st.lists(st.integers(0, 200), min_size=1, max_size=12),
+    days=st.floats(0.001, 10_000),
+    peaks=st.none() | st.lists(st.floats(0.01, 3.0), min_size=30, max_size=40),
+    budgets=st.lists(st.floats(0.001, 1000), min_size=2, max_size=6),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_smaller_budget_never_has_a_lower_threshold_nor_a_surer_one(counts, days, peaks, budgets):
+    levels = [(6.0 - 0.4 * n, alarms) for n, alarms in enumerate([0, *counts])]
+    tail = None if peaks is None else Tail.fit(2.0 + np.array(peaks), 2.0)
+    of = support(levels, days=days, tail=tail)
+    found = [threshold_for(of, budget) for budget in sorted(budgets)]
+    values = [one.value for one in found]
+    assert values == sorted(values, reverse=True)
+    marks = [one.provisional for one in found]
+    assert marks == sorted(marks, reverse=True)
+
+
+def test_a_fit_is_never_below_what_was_counted_and_needs_one_alarm_allowed():
+    low = Tail.fit(1.0 + np.random.default_rng(0).exponential(0.2, 100), 1.0)
+    of = support(COUNTED, days=30 * 2.0, tail=low)
+    assert threshold_for(of, 1.0) == threshold_for(of, 0.51)
+    assert (threshold_for(of, 1.0).value, threshold_for(of, 1.0).provisional) == (5.0, False)
+    assert threshold_for(of, 0.49).provisional
+    high = Tail.fit(4.0 + np.random.default_rng(0).exponential(0.5, 100), 4.0)
+    of = support(COUNTED, days=30 * 2.0, tail=high)
+    fitted = threshold_for(of, 1.0)
+    assert fitted.value == high.upper(0.02, 0.95) > high.level(0.02)
+    assert not fitted.provisional
+
+
+def test_no_fit_speaks_further_than_ten_such_histories():
+    tail = Tail.fit(4.0 + np.random.default_rng(0).exponential(0.5, 100), 4.0)
+    of = support(COUNTED, days=3.0, tail=tail)
+    assert threshold_for(of, 1.0) == threshold_for(of, 0.001)
+    assert threshold_for(of, 1.0).provisional
+
+
+def test_a_tail_that_does_not_fit_is_not_used():
+    lumps = Tail.fit(4.0 + np.repeat([0.001, 2.0], 50), 4.0)
+    assert lumps.misfit < 0.05
+    assert threshold_for(support(COUNTED, days=60.0, tail=lumps), 1.0).value == 6.0
+
+
+# ---- on data that nobody has seen ----------------------------------------------------------------
+
+
+def exponential(chance, ticks):
+    """Scores of a machine, a minute apart, that follow each other."""
+    noise = chance.standard_normal(ticks) * np.sqrt(1 - 0.7**2)
+    return -norm.logsf(lfilter([1.0], [1.0, -0.7], noise))
+
+
+def heavy(chance, ticks):
+    return np.exp(0.4 * exponential(chance, ticks))
+
+
+def realised(draw, *, allowed, seed, fresh_days):
+    """The threshold from a history that the budget allows so many alarms in; what it raises."""
+    chance = np.random.default_rng(seed)
+    budget, machines = 40.0, 3
+    days = allowed / budget * 30 / machines
+    history = [draw(chance, round(days * 1440)) for _ in range(machines)]
+    calibration = Calibration.fit(np.concatenate(history))
+
+    def watched(raw):
+        tick = np.arange(len(raw), dtype=np.int64) * 60 * SECOND
+        return Trace("m", tick, calibration.apply(raw), np.ones(len(raw), np.bool_), 60 * SECOND)
+
+    alarm = AlarmSettings(on_delay_s=120, off_delay_s=300)
+    of = support_of([watched(raw) for raw in history], alarm, per_asset_30_days=budget)
+    chosen = threshold_for(of, budget)
+    fresh = [watched(draw(chance, fresh_days * 1440)) for _ in range(machines)]
+    return chosen, count(fresh, alarm, chosen.value)
+
+
+@pytest.mark.parametrize("draw", [exponential, heavy])
+def test_fresh_machines_keep_to_the_budget_that_a_short_history_was_counted_for(draw):
+    expected = 40.0 / 30 * 3 * 10
+    runs = [realised(draw, allowed=5.0, seed=seed, fresh_days=10) for seed in range(5)]
+    assert not any(chosen.provisional for chosen, _ in runs)
+    assert sum(alarms <= poisson.ppf(0.95, expected) for _, alarms in runs) >= 4
+
+
+@pytest.mark.parametrize("draw", [exponential, heavy])
+def test_fresh_machines_use_their_budget_where_the_history_is_long(draw):
+    expected = 40.0 / 30 * 3 * 3
+    low, high = poisson.ppf([0.025, 0.975], expected)
+    runs = [realised(draw, allowed=50.0, seed=seed, fresh_days=3) for seed in range(4)]
+    assert sum(low <= alarms <= high for _, alarms in runs) >= 3, [n for _, n in runs]
+
+
+def test_a_history_that_is_too_short_says_so():
+    chosen, _ = realised(exponential, allowed=0.5, seed=0, fresh_days=1)
+    assert chosen.provisional
