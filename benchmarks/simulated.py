@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ BEGIN_MS = 20_454 * DAY_MS  # 2026-01-01
 PERIOD_MS = 60_000
 BUDGET = 1.0  # false alarms of an asset in 30 days
 SETTLED_DAYS = 2  # healthy, before the fault of a trial
+TRIAL_DAYS = 8.25  # of which the longest faults last five
+AT_ONCE = 26  # units that are scored side by side
 GRACE_H = 0.5  # after the end of a fault, in which an alarm is still its own
 BATCH_DAYS = 4
 LOST = 0.1  # of the samples, when degraded
@@ -94,11 +96,11 @@ FULL = Size(
 )
 QUICK = Size(
     kinds=("pump", "tank"),
-    learnt=3,
-    learnt_days=4,
+    learnt=2,
+    learnt_days=3,
     epochs=2,
-    healthy=3,
-    healthy_days=4,
+    healthy=2,
+    healthy_days=3,
     trials=1,
     sample=1.0,
 )
@@ -278,27 +280,40 @@ def rolling(value_TC: F64, counts_T: Bool) -> F64:
     return z
 
 
-def rolled(
-    frames: Sequence[Scores], units: Sequence[Unit], alarm: AlarmSettings, threshold: float | None
-) -> tuple[dict[str, list[Event]], list[tuple[NDArray[np.int64], F64, Bool]]]:
-    """Its alarms by asset, where there is a threshold, and each asset's ticks, z [T] and counts."""
-    all_of_it = Scores.join(list(frames))
-    order = np.argsort(all_of_it.asset, kind="stable")
-    bounds = np.searchsorted(all_of_it.asset[order], np.arange(len(units) + 1))
-    events, traces = {}, []
-    for number, unit in enumerate(units):
-        rows = order[bounds[number] : bounds[number + 1]]
-        counts = ~np.isin(all_of_it.state[rows], (ScoreState.OFF, ScoreState.BLIND))
-        z_TC = rolling(all_of_it.value[rows].astype(np.float64), counts)
-        trace = all_of_it.tick[rows], z_TC.max(axis=1), counts
-        traces.append(trace)
-        if threshold is not None:
-            names = np.array(all_of_it.channels)
-            events[unit.name] = [
-                Event(start, end, "process", "z", tuple(names[np.argsort(-z_TC[row])]))
-                for row, start, end in spells(*trace, alarm, threshold)
-            ]
-    return events, traces
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the rolling z-score makes of one asset."""
+
+    tick: NDArray[np.int64]  # [T] ns since 1970 UTC
+    z: F64  # [T, C]
+    counts: Bool  # [T] the machine runs
+
+
+def traces_of(frames: Sequence[Scores], units: Sequence[Unit]) -> Iterator[Trace]:
+    """Of each asset, in order."""
+    whole = Scores.join(list(frames))
+    order = np.argsort(whole.asset, kind="stable")
+    bounds = np.searchsorted(whole.asset[order], np.arange(len(units) + 1))
+    for start, end in pairwise(bounds):
+        rows = order[start:end]
+        counts = ~np.isin(whole.state[rows], (ScoreState.OFF, ScoreState.BLIND))
+        yield Trace(whole.tick[rows], rolling(whole.value[rows].astype(np.float64), counts), counts)
+
+
+def of_rolling(
+    frames: Sequence[Scores], units: Sequence[Unit], alarm: AlarmSettings, limit: float
+) -> dict[str, list[Event]]:
+    """Its alarms, by asset."""
+    names = np.array(frames[0].channels)
+    return {
+        unit.name: [
+            Event(start, end, "process", "z", tuple(names[np.argsort(-trace.z[row])]))
+            for row, start, end in spells(
+                trace.tick, trace.z.max(axis=1), trace.counts, alarm, limit
+            )
+        ]
+        for unit, trace in zip(units, traces_of(frames, units), strict=True)
+    }
 
 
 def spells(
@@ -322,15 +337,20 @@ def spells(
     return [(*one, end) for one, end in zip_longest(begins, ends)]
 
 
-def threshold_of_rolling(
-    traces: Sequence[tuple[NDArray[np.int64], F64, Bool]], alarm: AlarmSettings
-) -> float:
+def limit_of_rolling(bundle: Bundle, kind: str, settings: KindSettings, size: Size) -> float:
     """The lowest one at which the units that were learnt from keep the budget."""
-    months = sum(counts.sum() for _, _, counts in traces) * PERIOD_MS / DAY_MS / 30
+    units = [
+        Unit(kind, f"{kind}_{number}", seed=SEED, period_ms=PERIOD_MS)
+        for number in range(1, size.learnt + 1)
+    ]
+    alive = [None] * len(units)
+    _, frames = watch(bundle, kind, settings, units, alive, days=size.learnt_days, lost=0.0)
+    found = [(one.tick, one.z.max(axis=1), one.counts) for one in traces_of(frames, units)]
+    months = sum(counts.sum() for _, _, counts in found) * PERIOD_MS / DAY_MS / 30
     low, high = 1.0, 1000.0
     for _ in range(30):
         middle = float(np.sqrt(low * high))
-        alarms = sum(len(spells(*trace, alarm, middle)) for trace in traces)
+        alarms = sum(len(spells(*one, settings.alarm, middle)) for one in found)
         low, high = (middle, high) if alarms > BUDGET * months else (low, middle)
     return high
 
@@ -338,9 +358,9 @@ def threshold_of_rolling(
 # ---- what is tried -----------------------------------------------------------------------------
 
 
-def trials_of(kind: str, size: Size) -> dict[int, list[Trial]]:
-    """Units with one fault each, by how many ms it lasts."""
-    found = defaultdict(list)
+def trials_of(kind: str, size: Size) -> list[Trial]:
+    """Units with one fault each."""
+    found = []
     channels = list(KINDS[kind].instruments)
     for name, what in FAULTS.items():
         if what.family is Family.PROCESS and name not in KINDS[kind].faults:
@@ -358,7 +378,7 @@ def trials_of(kind: str, size: Size) -> dict[int, list[Trial]]:
                 else None,
             )
             unit = Unit(kind, f"{name}_{number}", seed=SEED, faults=[fault], period_ms=PERIOD_MS)
-            found[what.lasts_ms].append(Trial(unit, fault))
+            found.append(Trial(unit, fault))
     return found
 
 
@@ -375,58 +395,49 @@ def dead_of(trial: Trial) -> int:
     return others[int(chosen * len(others))]
 
 
+def groups_of(kind: str, size: Size, healthy: int) -> list[tuple[float, list[Trial]]]:
+    """What is watched side by side, and for how many days: the healthy, then those with faults."""
+    trials = [
+        Trial(Unit(kind, f"healthy_{number}", seed=SEED, period_ms=PERIOD_MS))
+        for number in range(healthy)
+    ]
+    parts = [trials[at : at + AT_ONCE] for at in range(0, healthy, AT_ONCE)]
+    return [*((size.healthy_days, part) for part in parts), (TRIAL_DAYS, trials_of(kind, size))]
+
+
 def measure(
     size: Size, models: Sequence[str], folder: Path
 ) -> tuple[dict[str, Tally], dict[str, Tally]]:
-    """By model: all of it, and all of it degraded."""
+    """By model: all of it, and all of it degraded.
+
+    The first model leads: it sees all healthy units, and the rolling z-score its frames.
+    """
     whole: dict[str, Tally] = {name: Tally() for name in (*models, ROLLING)}
     degraded: dict[str, Tally] = {name: Tally() for name in (*models, ROLLING)}
     for kind in size.kinds:
-        limit = None
+        some = max(round(size.healthy * size.sample), 1)
+        limit = 0.0
         for model in models:
-            before = time.monotonic()
+            leads = model == models[0]
             bundle, settings = learn(kind, model, size, folder / kind)
-            say("")
-            print(f"{kind}: {model} learnt in {time.monotonic() - before:.0f} s", file=sys.stderr)
-            is_first = model == models[0]
-            if is_first:
-                what = [
-                    Unit(kind, f"{kind}_{n}", seed=SEED, period_ms=PERIOD_MS)
-                    for n in range(1, size.learnt + 1)
-                ]
-                _, frames = watch(
-                    bundle, kind, settings, what, [None] * len(what),
-                    days=size.learnt_days, lost=0.0,
-                )  # fmt: skip
-                _, traces = rolled(frames, what, settings.alarm, None)
-                limit = threshold_of_rolling(traces, settings.alarm)
-            for tallies, lost in ((whole, 0.0), (degraded, LOST)):
-                all_of_them = is_first and not lost
-                count = max(round(size.healthy * (1.0 if all_of_them else size.sample)), 1)
-                groups = [
-                    (
-                        size.healthy_days,
-                        [
-                            Trial(Unit(kind, f"healthy_{n}", seed=SEED, period_ms=PERIOD_MS))
-                            for n in range(first, min(first + 26, count))
-                        ],
-                    )
-                    for first in range(0, count, 26)
-                ]
-                groups += [
-                    (SETTLED_DAYS + 1 + lasts_ms / DAY_MS + GRACE_H / 24, trials)
-                    for lasts_ms, trials in trials_of(kind, size).items()
-                ]
-                for days, trials in groups:
+            if leads:
+                limit = limit_of_rolling(bundle, kind, settings, size)
+            for tallies, lost, healthy in (
+                (whole, 0.0, size.healthy if leads else some),
+                (degraded, LOST, some),
+            ):
+                for days, trials in groups_of(kind, size, healthy):
                     units = [trial.unit for trial in trials]
                     dead = [dead_of(trial) if lost else None for trial in trials]
                     events, frames = watch(
                         bundle, kind, settings, units, dead, days=days, lost=lost
                     )
                     keep(tallies[model], trials, raised(events), days)
-                    if is_first:
-                        events_of, _ = rolled(frames, units, settings.alarm, limit)
-                        keep(tallies[ROLLING], trials, events_of, days)
+                    if leads:
+                        rolled = of_rolling(frames, units, settings.alarm, limit)
+                        keep(tallies[ROLLING], trials, rolled, days)
+            say("")
+            print(f"{kind}: {model} done, {time.process_time():.0f} s of CPU", file=sys.stderr)
     return whole, degraded
 
 

@@ -117,8 +117,8 @@ def record(
         raise _usage(f"--every: got {every}, want a divisor of 15min, as 10s or 1min.")
     named = [fault.onset_ms for _, fault in faults]
     healthy_ms = begin_ms + min([int(HEALTHY * days * DAY_MS), *named])
-    if healthy_ms == begin_ms:
-        raise _usage("--fault: got one at the very begin; a model has nothing healthy to learn.")
+    if late := [machine for machine, fault in faults if fault.onset_ms >= days * DAY_MS]:
+        raise _usage(f"--fault: got one of {late[0]} that begins after the {days} days are over.")
     found = [(machine, fault.later(begin_ms)) for machine, fault in faults]
     if families is not None:
         try:

@@ -180,7 +180,8 @@ def command(
         def ready() -> None:
             console.say(
                 f"{console.count(simulation.assets, 'machine')}, "
-                f"{simulation.samples_a_second * speed:,.0f} samples/s. Watch them with `watchkeeper run {plant}`. Ctrl-C ends it.",
+                f"{simulation.samples_a_second * speed:,.0f} samples/s. Watch them with "
+                f"`watchkeeper run {plant}`. Ctrl-C ends it.",
                 stderr=True,
             )
 

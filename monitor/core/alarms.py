@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import I64, U8
-from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes, common, ends, last_true
+from connectors.batch import U8
+from monitor.core.aggregate import FOREVER, NEVER, changes, common, ends, last_true
 from monitor.core.conditions import Change, Conditions
 from monitor.core.crossings import ProcessConditions
 from monitor.core.frames import Frames

@@ -1,8 +1,8 @@
 """When surprise raises a process alarm, and when it returns: one rule, live and in counting.
 
-Between scores and alarms. An alarm is raised at the threshold, and returns below a share of it. Where
-``return_ratio`` is set it returns, too, when surprise has fallen to a share of its own peak: slow time
-scales ring on after a fault that has ended.
+Between scores and alarms. Raised at the threshold, it returns below a share of it. Where
+``return_ratio`` is set it returns, too, when surprise has fallen to a share of its own peak: slow
+time scales ring on after a fault that has ended.
 """
 
 from collections.abc import Mapping

@@ -33,6 +33,11 @@ from monitor.state.errors import StorageFullError
         (["--opcua", "4840", "--speed", "2", "--for", "1s"], "such a server shows the present"),
         (["--mqtt", "h:1", "--assets", 9000, "--form", "value"], "72000 messages of one instant"),
         (["--mqtt", "h:1", "--for", "soon"], "--for: got 'soon'"),
+        (["--mqtt", "h:1", "--recordings", "r"], "what for? --out FOLDER to send"),
+        (["--mqtt", "h:1", "--machines", "pump", "--faults", "all"], "for --recordings alone"),
+        (["--mqtt", "h:1", "--machines", "pump", "--form", "block"], "no blocks of fast samples"),
+        (["--mqtt", "h:1", "--changes-only"], "--changes-only is theirs"),
+        (["--mqtt", "h:1", "--fault", "pump_1/leak,at=1h"], "--machines pump:4 makes some"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(words, said, tmp_path):

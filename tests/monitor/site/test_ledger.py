@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from connectors.batch import BAD_NO_DATA, Notice, NoticeKind, Samples, Waveforms
 from monitor.site.problems import PlantError
 from monitor.site.simulate.compare import MILLISECOND, Sent, compare
+from monitor.site.simulate.faults import Fault
 from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import Form, Simulation
 from monitor.site.simulate.values import Values
@@ -23,6 +24,11 @@ BLOCKS = Simulation.of(
     seed=7, assets=2, channels=2, periods_ms=[100], form=Form.BLOCK, samples=8, mqtt=("h", 1)
 )
 FIRST = 10_000_000
+MACHINES = Simulation.of(
+    seed=7, assets=0, channels=0, periods_ms=[1000], share_opcua=0.5, mqtt=("h", 1),
+    machines={"pump": 2}, changes_only=True, begin_ms=FIRST * 1000,
+    faults=(("pump_2", Fault(name="dropout", onset_ms=0, end_ms=60_000, channel="flow")),),
+)  # fmt: skip
 
 
 def names_of(simulation):
@@ -54,7 +60,7 @@ def all_of(simulation, ticks):
             for asset in lane.asset_names
         ]
         count = lane.assets * lane.channels
-        for tick, values in zip(ticks, Values(simulation).of(number, ticks), strict=True):
+        for tick, shown in zip(ticks, Values(simulation).of(number, ticks), strict=True):
             columns = {
                 "source": source_of(lane),
                 "tag": np.array(tag_AC, np.int32).ravel(),
@@ -63,11 +69,12 @@ def all_of(simulation, ticks):
             }
             if lane.form is Form.BLOCK:
                 rate, speed = np.full(count, 80.0), np.full(count, np.nan, np.float32)
-                block = values.reshape(count, lane.samples)
+                block = shown.reshape(count, lane.samples)
                 batches.append(Waveforms(**columns, rate=rate, speed=speed, block=block))
             else:
                 flags = np.zeros(count, np.uint8)
-                batches.append(Samples(**columns, value=values.ravel(), flags=flags))
+                value = np.nan_to_num(shown.ravel())  # a 0 where nothing was sent
+                batches.append(Samples(**columns, value=value, flags=flags))
     return sent, batches
 
 
@@ -118,6 +125,30 @@ def test_exactly_what_is_missing_is_found_and_told_from_what_the_service_says_is
     assert found.received == found.stored + repeated
     assert (found.differing, found.unknown, found.early) == (0, 0, 0)
     assert found.holds is (lost == 0)
+
+
+def test_what_machines_did_not_report_was_never_sent_and_is_not_missed():
+    ticks = list(range(FIRST, FIRST + 60))
+    sent, batches = all_of(MACHINES, ticks)
+    values = Values(MACHINES)
+    there = [
+        values.sent(number, sent.ticks[number])[at].ravel()
+        for number in range(len(MACHINES.lanes))
+        for at in range(len(ticks))
+    ]
+    came = [without(*one) for one in zip(batches, (np.flatnonzero(~t) for t in there), strict=True)]
+    found = compare(sent, came, names_of(MACHINES), since=0)
+    assert found.holds
+    assert found.sent == found.acknowledged == found.stored == sum(map(len, came))
+    assert 0 < found.sent < 60 * 2 * 7
+    flow = list(names_of(MACHINES).values()).index("pump_2/flow")
+    assert not any((batch.tag == flow).any() for batch in came)
+    busy = next(n for n, batch in enumerate(came) if len(batch))
+    fewer = [*came[:busy], without(came[busy], {0}), *came[busy + 1 :]]
+    assert compare(sent, fewer, names_of(MACHINES), since=0).lost == 1
+    made_up = [*came[:busy], batches[busy + 1], *came[busy + 1 :]]
+    found = compare(sent, made_up, names_of(MACHINES), since=0)
+    assert found.differing == (~there[busy + 1]).sum() > 0
 
 
 def test_the_last_word_on_a_sample_counts():

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from asyncua import Client
+from asyncua import Client, ua
 from hypothesis import given
 from hypothesis import strategies as st
 from support.brokers import Recorder, mosquitto
@@ -20,12 +21,15 @@ from connectors.payloads.forms import Wanted
 from connectors.payloads.json import JsonDecoder
 from monitor.live.clock import SystemClock
 from monitor.site.config import load
+from monitor.site.plc import EPOCH
 from monitor.site.simulate import signals, watcher
 from monitor.site.simulate.compare import Sent, compare_folder
+from monitor.site.simulate.faults import Fault
 from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import NAMESPACE, Form, Simulation
 from monitor.site.simulate.publishing import WINDOW, messages
 from monitor.site.simulate.running import Run
+from monitor.site.simulate.serving import LedgerHistory
 from monitor.site.simulate.values import Values
 from monitor.state.errors import StateError
 
@@ -96,6 +100,96 @@ def test_machines_are_divided_among_protocols_and_rates_and_none_is_forgotten():
     assert names == [f"machine_{number:04d}" for number in range(1, 12)]
     assert found.samples_a_second == (6 * 10 + 5 * 1) * 2
     assert Simulation.from_json(found.to_json()) == found
+
+
+def machines(**given):
+    """Two pumps and a valve over both protocols, which report changes only; a pump leaks."""
+    leak = Fault(name="leak", onset_ms=60_000, end_ms=3_600_000)
+    return plant(
+        **{
+            "machines": {"pump": 2, "valve": 1},
+            "periods_ms": [1000],
+            "share_opcua": 0.5,
+            "opcua_port": 4840,
+            "changes_only": True,
+            "faults": (("pump_2", leak),),
+            "begin_ms": TICK * 100,
+            **given,
+        }
+    )
+
+
+def test_machines_are_numbered_by_kind_and_watched_with_their_units_and_run_states(tmp_path):
+    simulation = machines()
+    assert Simulation.from_json(simulation.to_json()) == simulation
+    names = [name for lane in simulation.lanes for name in lane.asset_names]
+    assert names == ["pump_1", "pump_2", "valve_1"]
+    config = load(watcher.write(simulation, tmp_path))
+    by_name = {lane.name: config.kinds[lane.name] for lane in simulation.lanes}
+    assert {kind.running is None for name, kind in by_name.items() if "valve" in name} == {True}
+    assert by_name["pump_mqtt_1000ms"].running.channel == "speed"
+    assert by_name["pump_mqtt_1000ms"].channels["flow"].unit == "m3/h"
+    assert by_name["pump_mqtt_1000ms"].channels["flow"].stale_s > 15 * 60
+
+
+@pytest.mark.parametrize("form", [Form.FLAT, Form.VALUE])
+def test_what_a_machine_does_not_report_is_in_no_message(form):
+    simulation = machines(form=form)
+    number = next(n for n, lane in enumerate(simulation.lanes) if lane.over_mqtt)
+    lane, values = simulation.lanes[number], Values(simulation)
+    for tick in range(TICK // 10, TICK // 10 + 20):
+        (shown,) = values.of(number, [tick])
+        told = [json.loads(text) for _, _, text in messages(simulation, lane, tick, shown)]
+        said = [value for one in told for name, value in one.items() if name != "ts"]
+        assert said == shown[np.isfinite(shown)].tolist()
+
+
+def test_faults_count_from_the_begin_that_the_ledger_keeps(tmp_path):
+    first = machines()
+    Ledger.make(tmp_path, first).close()
+    ledger = Ledger.make(tmp_path, replace(first, begin_ms=first.begin_ms + 5_000))
+    assert ledger.simulation.begin_ms == first.begin_ms
+    (unit,) = (unit for unit in Values(ledger.simulation).units if unit.faults)
+    assert (unit.name, unit.faults[0].onset_ms) == ("pump_2", first.begin_ms + 60_000)
+    ledger.close()
+
+
+async def test_the_history_of_a_machine_holds_what_it_reported(tmp_path):
+    simulation = machines(share_opcua=1)
+    ledger = Ledger.make(tmp_path, simulation)
+    ticks = np.arange(TICK // 10, TICK // 10 + 300)
+    number = next(n for n, lane in enumerate(simulation.lanes) if lane.kind == "valve")
+    ledger.send(number, ticks.tolist(), 0)
+    values = Values(simulation)
+    history = LedgerHistory(ledger, values)
+    found, more = await history.read_node_history(
+        ua.NodeId("valve_1.flow", 2), EPOCH, datetime(2100, 1, 1, tzinfo=UTC), 0
+    )
+    newest, _ = await history.read_node_history(
+        ua.NodeId("valve_1.flow", 2), None, datetime(2100, 1, 1, tzinfo=UTC), 3
+    )
+    shown = values.of(number, ticks)[:, 0, 2]
+    reported = np.isfinite(shown)
+    assert more is None
+    assert 3 < reported.sum() < 300
+    assert [one.Value.Value for one in found] == shown[reported].tolist()
+    assert [one.SourceTimestamp.timestamp() for one in found] == ticks[reported].tolist()
+    assert [one.Value.Value for one in newest] == shown[reported][:-4:-1].tolist()
+    ledger.close()
+
+
+@pytest.mark.broker
+async def test_a_broker_gets_what_machines_report_and_acknowledges_all_of_it(tmp_path):
+    with mosquitto(tmp_path) as broker:
+        simulation = machines(mqtt=(HERE, broker.port), share_opcua=0, opcua_port=None)
+        ledger = Ledger.make(tmp_path, simulation)
+        ended = await Run(ledger, SystemClock(), for_ms=120_000, speed=1_000).run(Flag())
+    sent = Sent.of(ledger)
+    values = Values(simulation)
+    there = [values.sent(number, ticks).sum() for number, ticks in enumerate(sent.ticks)]
+    assert ended.sent == ended.acknowledged == sum(there) < 120 * (7 + 7 + 6)
+    assert all(acknowledged.all() for acknowledged in sent.acknowledged)
+    ledger.close()
 
 
 def test_quantities_that_come_again_get_a_number():
