@@ -43,6 +43,7 @@ from monitor.core.sensors import WORD_OF, WORDS, Verdict, in_words
 
 # A assets, C channels, R frames, L limits of a kind
 
+ALONE = 0.9  # share in the blame: a drift of the sensor looks the same
 MOST_DIGITS = 6  # behind the point; smaller spreads are written with an exponent
 CLASSES = (
     AlarmClass.PROCESS,
@@ -337,7 +338,8 @@ class Alarms:
             unit=self._kind.channels[name].unit,
         )
         then = f"; then {', '.join(others)}" if others else ""
-        return f"; most of it from {first}{against}{then}"
+        lonely = "; no other disagrees: see to its sensor, too" if blame[name] >= ALONE else ""
+        return f"; most of it from {first}{against}{then}{lonely}"
 
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:

@@ -102,8 +102,8 @@ class SensorSettings(Settings):
     )
     noise: bool = Field(
         default=True,
-        description="Whether it is out of specification with a third of the least noise the model "
-        "has seen.",
+        description="Whether it is out of specification with less than 60 % of the least noise the "
+        "model has seen.",
     )
     jump: bool = Field(
         default=True,

@@ -38,9 +38,10 @@ REST = 3.0  # times the longest rest in health, and REST_TICKS more: frozen
 REST_TICKS = 10
 DOUBT = 1.5  # times the longest rest in health, and DOUBT_TICKS more: hidden, nothing said yet
 DOUBT_TICKS = 3
-COLLAPSE = 1 / 3  # of the lowest noise in health
+COLLAPSE = 0.6  # of the lowest noise in health; healthy units that nobody saw stay above 0.9
 JUMP = 2.0  # times the largest change in health while no other channel stirs: sudden
-NOISES = 8.0  # times the mean change of late, too: a machine in trouble is not as quiet as it was
+NOISES = 5.0  # times the noise of late, too: a machine in trouble is not as quiet as it was
+TRUST_TICKS = 60  # after a jump that others share no other is doubted: the machine is on the move
 SPIKE_TICKS = 3  # a jump that is back within so many ticks was a spike
 SPIKE_DECAY = 1 - 1 / 300  # a tick: a spike is half forgotten after 200
 FORGOTTEN = 1e-2  # of a spike
@@ -128,8 +129,9 @@ class _Signals:
     tick: I64  # number of the tick it was known in
     ever: Bool  # whether it was ever valid
     rest: F64  # ticks since it moved, as far as they count
-    noise: F64  # mean change from tick to tick
-    changes: I64  # how many changes it is made of
+    step: F64  # the change to it; NaN after a jump, or if it did not follow
+    noise: F64  # mean bend: of how far two changes are apart
+    bends: I64  # how many it is made of
     stirred: I64  # number of the tick of the last rare change
     doubt: I64  # ticks since a jump that may be a spike; 0: none
     anchor: F64  # value before that jump
@@ -137,6 +139,7 @@ class _Signals:
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
     since: I64  # number of the tick that it did
+    trust: I64  # number of the tick until which no jump is doubted
 
 
 _NAMES = tuple(field.name for field in fields(_Signals))
@@ -150,7 +153,7 @@ class Bounds:
     high: float
     frozen: float  # ticks
     doubt: float  # ticks
-    quiet: float  # mean change from tick to tick, in its unit
+    quiet: float  # mean bend, in its unit
     stir: float  # change in its unit that other channels may have to do with
     jump: float  # the largest change in health, in its unit
     still: float  # ticks: the most that one sample adds to a rest
@@ -217,8 +220,9 @@ class Sensors:
             tick=np.full(shape, NEVER),
             ever=np.zeros(shape, np.bool_),
             rest=np.zeros(shape),
+            step=np.full(shape, np.nan),
             noise=np.zeros(shape),
-            changes=np.zeros(shape, np.int64),
+            bends=np.zeros(shape, np.int64),
             stirred=np.full(shape, NEVER),
             doubt=np.zeros(shape, np.int64),
             anchor=np.zeros(shape),
@@ -226,6 +230,7 @@ class Sensors:
             spiking=np.zeros(shape, np.bool_),
             offset=np.zeros(shape),
             since=np.full(shape, NEVER),
+            trust=np.full(shape, NEVER),
         )
         bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
         columns = np.array([astuple(one) for one in bounds], np.float64).T
@@ -320,23 +325,26 @@ class Sensors:
         return rest
 
     def _noise(self, frames: Frames, moves: "_Moves", rest: F64) -> tuple[F64, I64]:
-        """The mean change from tick to tick [R, C], without jumps and long rests; of how many."""
+        """The mean bend [R, C], without jumps and long rests; of how many."""
         s, row = self._signals, frames.asset
-        counts = moves.follows & (moves.change <= JUMP * self._jump_C) & (rest <= self._still_C)
+        starts, last = np.flatnonzero(changes(row)), ends(row)
+        smooth = moves.follows & (moves.change <= JUMP * self._jump_C)
+        step = np.where(smooth, moves.shown - moves.before, np.nan)
+        before = np.concatenate([step[:1], step[:-1]])
+        before[starts] = s.step[row[starts]]
+        bend = np.abs(step - before)
+        counts = ~np.isnan(bend) & (rest <= self._still_C)
         counted = np.cumsum(counts, axis=0)
-        opening = _opening(row)[:, 0]
-        counted += s.changes[row] - (counted - counts)[opening]
+        counted += s.bends[row] - (counted - counts)[_opening(row)[:, 0]]
         weight = np.where(counts, np.where(counted == 1, 1.0, ALPHA), 0.0)
-        change = np.where(counts, moves.change, 0.0)
-        noise = np.empty_like(change)
-        starts = np.flatnonzero(changes(row))
+        bend = np.where(counts, bend, 0.0)
+        noise = np.empty_like(bend)
         lengths = np.diff(np.append(starts, len(row)))
         for tick in range(int(lengths.max())):  # of all assets side by side
             now = starts[lengths > tick] + tick
-            before = s.noise[row[now]]
-            noise[now] = s.noise[row[now]] = before + weight[now] * (change[now] - before)
-        last = ends(row)
-        s.changes[row[last]] = counted[last]
+            mean = s.noise[row[now]]
+            noise[now] = s.noise[row[now]] = mean + weight[now] * (bend[now] - mean)
+        s.step[row[last]], s.bends[row[last]] = step[last], counted[last]
         return noise, counted
 
     def _jumps(self, frames: Frames, moves: "_Moves", noise: F64) -> "_Jumps":
@@ -370,7 +378,8 @@ class Sensors:
         s, at = self._signals, (asset, channel)
         level = JUMP * self._jump_C[channel]
         doubt, anchor, spikes = int(s.doubt[at]), s.anchor[at], s.spikes[at]
-        spiking, offset, since = bool(s.spiking[at]), s.offset[at], s.since[at]
+        spiking, offset = bool(s.spiking[at]), s.offset[at]
+        since, trust = s.since[at], s.trust[at]
         for row in rows:
             known, jumped = moves.known[row, channel], jumps.sudden[row, channel]
             value, number = moves.shown[row, channel], moves.number[row, 0]
@@ -381,13 +390,13 @@ class Sensors:
                 doubt += 1
             elif doubt:
                 doubt = 0
-                if known and not jumps.shared[row, channel]:
+                if jumps.shared[row, channel]:
+                    trust = number + TRUST_TICKS
+                elif known:
                     offset, since = value - anchor, number
             elif offset and jumped:
-                offset += step
-                if abs(offset) <= max(level, abs(step) / 2):
-                    offset = 0.0
-            elif jumped:
+                offset = _left(offset + step, least=max(level, abs(step) / 2))
+            elif jumped and number > trust:
                 doubt, anchor = 1, moves.before[row, channel]
             if number - since > OFFSET_S * SECOND // self._tick:
                 offset = 0.0
@@ -397,7 +406,8 @@ class Sensors:
             jumps.off[row, channel] = offset != 0
             jumps.spiking[row, channel] = spiking
         s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
-        s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
+        s.spiking[at], s.offset[at] = spiking, offset
+        s.since[at], s.trust[at] = since, trust
 
     # ---- snapshot -------------------------------------------------------------------------------
 
@@ -411,6 +421,11 @@ class Sensors:
         """Take back what ``snapshot`` gave: assets and channels ``old`` of it are ``new`` here."""
         for name in _NAMES:
             getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
+
+
+def _left(offset: float, *, least: float) -> float:
+    """What is left of an offset; nothing where it is less than this."""
+    return offset if abs(offset) > least else 0.0
 
 
 def _opening(row: Index) -> Index:

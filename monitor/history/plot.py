@@ -59,7 +59,11 @@ STATES = {
 INVALID = "#8e3fa8"
 RESOLUTION = {Width.MINUTE: "a row a minute", Width.HOUR: "a row an hour"}
 BAND = 0.28  # how strong the band between the lowest and the highest is
-ALARMS = {AlarmClass.PROCESS: STRANGE, AlarmClass.LIMIT: "#c9720c"}
+ALARMS = {
+    AlarmClass.PROCESS: STRANGE,
+    AlarmClass.LIMIT: "#c9720c",
+    AlarmClass.INSTRUMENT: "#7a5195",
+}
 BLAME = LinearSegmentedColormap.from_list("blame", ["#ffffff", "#f0b27a", STRANGE, "#5c0f12"])
 
 

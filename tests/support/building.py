@@ -12,6 +12,7 @@ from monitor.core.plan import (
     AlarmSettings,
     Asset,
     ChannelSettings,
+    InstrumentSettings,
     KindSettings,
     LimitSettings,
     Plan,
@@ -48,6 +49,7 @@ def rich_kind(**settings: object) -> KindSettings:
         },
         "running": RunningSettings(channel="speed", above=100, startup_s=2, coastdown_s=2),
         "alarm": AlarmSettings(on_delay_s=1, off_delay_s=2, min_coverage=0.3),
+        "instrument": InstrumentSettings(on_delay_s=2, off_delay_s=3),
     }
     return kind(**(given | settings))
 

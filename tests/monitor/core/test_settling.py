@@ -7,7 +7,8 @@ from support.building import BAD, SECOND, START, kind, plan, samples, stepped
 from connectors.batch import Notice, NoticeKind
 from monitor.core.frames import Frames
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import ChannelSettings, LimitSettings
+from monitor.core.plan import ChannelSettings, LimitSettings, SensorSettings
+from monitor.core.records import AlarmClass
 from monitor.core.settling import Settling
 
 OF = kind(channels={"x": ChannelSettings(stale_s=5, settle_s=3), "y": ChannelSettings()})
@@ -74,10 +75,12 @@ def test_it_does_not_depend_on_how_the_frames_are_cut(cut):
 
 def test_a_sensor_that_was_frozen_and_jumps_when_it_is_back_surprises_nobody(bundles):
     def surprise(settle_s):
-        seen = {name: ChannelSettings(stale_s=5, settle_s=settle_s) for name in ("x", "y", "z")}
+        sensor = SensorSettings(frozen_s="off", noise=False, jump=False)
+        given = {"stale_s": 5, "settle_s": settle_s, "sensor": sensor}
+        seen = {name: ChannelSettings(**given) for name in ("x", "y", "z")}
         seen |= {
-            "y_std": ChannelSettings(tag="y", aggregate="std"),
-            "z_top": ChannelSettings(tag="z"),
+            "y_std": ChannelSettings(tag="y", aggregate="std", sensor=sensor),
+            "z_top": ChannelSettings(tag="z", sensor=sensor),
         }
         channels = {name: seen[name] for name in ("x", "y", "y_std", "z", "z_top")}
         pipeline = Pipeline(plan(kind(channels=channels)), {"k": bundles["ewma"]})
@@ -101,7 +104,6 @@ def test_a_plain_limit_sees_a_sensor_as_soon_as_it_is_back():
     limited = ChannelSettings(stale_s=5, limits=LimitSettings(high=100))
     pipeline = Pipeline(plan(kind(channels={"x": limited, "y": ChannelSettings()})), {})
     away = [(0, second, 0.0, BAD) for second in range(2, 20)]
-    (event,) = stepped(
-        pipeline, samples((0, 1, 1.0), *away, (0, 20, 500.0), (0, 20.5, 500.0))
-    ).alarms
+    results = stepped(pipeline, samples((0, 1, 1.0), *away, (0, 20, 500.0), (0, 20.5, 500.0)))
+    (event,) = [one for one in results.alarms if one.alarm_class is AlarmClass.LIMIT]
     assert (event.tick - START) // SECOND == 20
