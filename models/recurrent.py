@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.contract import Detector, State
+from models.fitting import Dropout
 from models.settings import RecurrentSettings
 from models.surprise import Mahalanobis
 
@@ -47,6 +48,7 @@ class Network(nn.Module):
         with torch.random.fork_rng(devices=[]):  # the global generator is not ours to move
             self.cell = kind(2 * channels, hidden)
             self.head = nn.Linear(hidden, 2 * channels)
+        self.dropout = Dropout()
         self.register_buffer("floor", torch.full((channels,), LEAST_FLOOR))
         self.start(torch.Generator().manual_seed(0))
 
@@ -57,6 +59,13 @@ class Network(nn.Module):
             for parameter in self.parameters():
                 drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
                 parameter.copy_(drawn)
+
+    def set_spread(self, spread_C: Tensor) -> None:
+        """Forecast this spread [C] at all times, scaled units: for a fit that learns none."""
+        channels = len(spread_C)
+        with torch.no_grad():
+            self.head.weight[channels:] = 0.0
+            self.head.bias[channels:] = spread_C.log()
 
     def forward(
         self, value_TNC: Tensor, valid_TNC: Tensor, state: tuple[Tensor, ...]
@@ -75,7 +84,7 @@ class Network(nn.Module):
         else:
             seen_TNH, after = self.cell(inputs_TNI, before)
         known_TNH = torch.cat([before[0], seen_TNH[:-1]])  # a tick is forecast before it is seen
-        mean_TNC, log_spread_TNC = self.head(known_TNH).chunk(2, 2)
+        mean_TNC, log_spread_TNC = self.head(self.dropout(known_TNH)).chunk(2, 2)
         log_spread_TNC = torch.maximum(log_spread_TNC, self.floor.log())
         return mean_TNC, log_spread_TNC, tuple(part.squeeze(0) for part in after)
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
 from models.bundle import Bundle, BundleError
 from models.gradient import Fitted
 from models.runtime import use_one_thread
+from models.search import Trial, best, search, trials_of
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Progress, train
+from models.workers import workers
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
@@ -101,6 +104,7 @@ class Learnt:
     healthy_s: float  # of held-out healthy frames behind the threshold
     machines: int  # that were learnt from; one alone is held out block by block of its time
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
+    trials: tuple[Trial, ...]  # of a search, in their order; none where there was none
 
 
 def learn(
@@ -110,8 +114,12 @@ def learn(
     clock: Clock,
     progress: Progress,
     should_stop: Callable[[], bool],
+    trials: int = 0,
 ) -> Learnt:
     """Train the model of one kind on the history its settings name, and save it.
+
+    With ``trials``, so many settings are tried first, and the best of them are used. Of processes
+    that train together, the first alone writes.
 
     Raises PlantError where the kind has nothing to be trained with or the history will not do,
     OSError where the model could not be saved, LockedError while another process trains it, and
@@ -121,6 +129,17 @@ def learn(
     if settings.training is None or settings.model is None:
         raise PlantError(f"kind {kind}: wants `training` and `model.bundle` to be trained.")
     path = Path(settings.model.bundle)
+    learnt = partial(
+        _learn,
+        config,
+        kind,
+        clock=clock,
+        progress=progress,
+        should_stop=should_stop,
+        trials=trials,
+    )
+    if not workers().first:
+        return learnt()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
         pass  # whether a model can be saved here is better known before hours of training
@@ -129,7 +148,7 @@ def learn(
         by_another=f"kind {kind}: {{process}} is training {path}. Wait until it has ended, or stop "
         f"it first: it keeps a checkpoint, and the next training goes on from there.",
     ):
-        return _learn(config, kind, clock=clock, progress=progress, should_stop=should_stop)
+        return learnt()
 
 
 def _learn(
@@ -139,6 +158,7 @@ def _learn(
     clock: Clock,
     progress: Progress,
     should_stop: Callable[[], bool],
+    trials: int,
 ) -> Learnt:
     """The same, with the folder that it needs there and nobody else at it."""
     settings = config.kinds[kind]
@@ -147,6 +167,7 @@ def _learn(
     model, fit = settings.training.model, settings.training.fit
     assert isinstance(model, DetectorSettings)  # noqa: S101 - the tree was validated as such
     assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
+    tried: list[Trial] = []
     path = Path(settings.model.bundle)
     names = settings.training.assets or [
         asset for asset, given in config.assets.items() if given.kind == kind
@@ -184,21 +205,27 @@ def _learn(
     frames, samples = sum(len(run) for run in runs), sum(found.taken for found in read.values())
     _warn_of_short_ticks(kind, plan, frames=frames, samples=samples)
     checkpoint = path.with_name(path.name + ".checkpoint")
+    going_on: Any = {
+        "progress": progress,
+        "checkpoint": checkpoint,
+        "should_stop": should_stop,
+    }
     try:
-        trained = train(
-            runs,
-            channels_of(settings),
-            model,
-            fit,
-            progress=progress,
-            checkpoint=checkpoint,
-            should_stop=should_stop,
-        )
+        if trials:
+            space = settings.training.search
+            tried = search(
+                runs, channels_of(settings), model, fit, space, trials=trials, **going_on
+            )
+            chosen = best(tried)
+            model, fit = chosen.model, chosen.training
+        trained = train(runs, channels_of(settings), model, fit, **going_on)
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
     threshold = choose_threshold(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
-    trained.bundle.with_threshold(threshold.value, provisional=True).save(path)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    if workers().first:
+        trained.bundle.with_threshold(threshold.value, provisional=True).save(path)
+        for folder in (checkpoint, trials_of(checkpoint)):
+            shutil.rmtree(folder, ignore_errors=True)
     return Learnt(
         kind=kind,
         path=path,
@@ -209,6 +236,7 @@ def _learn(
         healthy_s=threshold.healthy_s,
         machines=len({run.asset for run in runs}),
         fits=trained.fits,
+        trials=tuple(tried),
     )
 
 
