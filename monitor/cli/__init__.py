@@ -18,6 +18,7 @@ from monitor.cli import (
     example,
     ledger,
     plot,
+    quality,
     reload,
     run,
     simulate,
@@ -25,7 +26,20 @@ from monitor.cli import (
     train,
 )
 
-COMMANDS = (demo, check, example, train, run, reload, backfill, status, plot, simulate, ledger)
+COMMANDS = (
+    demo,
+    check,
+    example,
+    quality,
+    train,
+    run,
+    reload,
+    backfill,
+    status,
+    plot,
+    simulate,
+    ledger,
+)
 GROUPS = (alarms,)
 
 _EXIT_CODES = "\n\n".join(  # blank lines, or the help makes one paragraph of it

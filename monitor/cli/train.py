@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monitor.cli import console
+from monitor.cli import console, quality
 
 if TYPE_CHECKING:
     from models.search import Trial
@@ -52,6 +52,7 @@ def command(
     """
     from models.training import Interrupted  # noqa: PLC0415 - commands import when they run
     from models.workers import joined  # noqa: PLC0415 - as above
+    from monitor.history.signals import Severity  # noqa: PLC0415 - as above
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.plant import learn  # noqa: PLC0415 - as above
@@ -98,6 +99,7 @@ def command(
                     "healthy_s": learnt.healthy_s,
                     "provisional": True,
                     "machines": learnt.machines,
+                    "quality": {severity: learnt.quality.count(severity) for severity in Severity},
                     "trials": [_trial(trial) for trial in learnt.trials],
                     "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
                     "warnings": [*learnt.rejections, *_warnings(learnt)],
@@ -113,6 +115,11 @@ def _say(learnt: "Learnt") -> None:
         f"{learnt.kind} on {learnt.frames:,} frames of {learnt.samples:,} samples, "
         f"in {learnt.path}.",
     )
+    if learnt.quality.findings:
+        console.say(
+            f"    quality of that history: {quality.summary(learnt.quality)}; "
+            f"`watchkeeper quality` shows each, and what to do about it"
+        )
     _say_trials(learnt.trials)
     for number, fit in enumerate(learnt.fits, start=1):
         kept = ", the one that is kept" if number == len(learnt.fits) else ""

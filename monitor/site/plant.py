@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,17 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
-from monitor.history.learning import channels_of, choose_threshold, stretches
+from monitor.history.learning import channels_of, choose_threshold
+from monitor.history.quality import Report
 from monitor.history.reading import merged
 from monitor.live.clock import Clock
 from monitor.live.reload import Look
 from monitor.live.service import Service
 from monitor.live.setup import Setup, SinkSetup, SourceSetup, assignments
 from monitor.live.tidying import Retention
-from monitor.site.advice import rejections
 from monitor.site.config import Config
-from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
+from monitor.site.healthy import healthy
+from monitor.site.problems import ModelMissingError, PlantError
 from monitor.site.settings import Kind
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
@@ -49,7 +50,6 @@ logger = logging.getLogger(__name__)
 use_one_thread()
 
 GROUP_BYTES = 4 << 20  # of results: what a backfill commits at once
-SPARSE = 3  # ticks from sample to sample: more is said
 
 
 def bundles(config: Config) -> dict[str, Bundle]:
@@ -99,6 +99,7 @@ class Learnt:
     path: Path
     samples: int
     rejections: tuple[str, ...]  # of which sources some were, how many and why
+    quality: Report  # what is odd about the history it was made from
     frames: int
     threshold: float
     healthy_s: float  # of held-out healthy frames behind the threshold
@@ -169,56 +170,22 @@ def _learn(
     assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
     tried: list[Trial] = []
     path = Path(settings.model.bundle)
-    names = settings.training.assets or [
-        asset for asset, given in config.assets.items() if given.kind == kind
-    ]
-    tag_ids, asset_ids = numbered(config)
-    whole = config.plan(tag_ids, asset_ids)
-    plan = replace(
-        whole,
-        kinds={kind: whole.kinds[kind]},
-        assets=tuple(asset for asset in whole.assets if asset.name in names),
-    )
-    sources = {source for asset in plan.assets for _, source in asset.tags.values()}
-    since, until = settings.training.since, settings.training.until
-    batches = merged(
-        [config.make_history(source, tag_ids) for source in config.sources if source in sources],
-        since=None if since is None else _ns(since),
-        until=None if until is None else _ns(until),
-    )
-    runs, read = stretches(plan, batches, received=clock.now())
-    told = {
-        source: rejections(source, found.rejected, found.examples, received=found.received)
-        for source, found in read.items()
-        if found.rejected.total()
-    }
-    if useless := [told[source] for source in told if not read[source].taken]:
-        raise MismatchedError(f"kind {kind}: {'. '.join(useless)}.")
-    if not any(found.taken for found in read.values()):
-        span = " to ".join(
-            "..." if moment is None else moment.isoformat(sep=" ") for moment in (since, until)
-        )
-        raise MismatchedError(
-            f"kind {kind}: no sample in the history of {', '.join(names)} from {span}; look at "
-            f"training.since and training.until, and at the files."
-        )
-    frames, samples = sum(len(run) for run in runs), sum(found.taken for found in read.values())
-    _warn_of_short_ticks(kind, plan, frames=frames, samples=samples)
+    found = healthy(config, kind, clock=clock)
+    quality = found.quality()
     checkpoint = path.with_name(path.name + ".checkpoint")
     going_on: Any = {
         "progress": progress,
         "checkpoint": checkpoint,
         "should_stop": should_stop,
     }
+    channels = channels_of(settings)
     try:
         if trials:
             space = settings.training.search
-            tried = search(
-                runs, channels_of(settings), model, fit, space, trials=trials, **going_on
-            )
+            tried = search(found.stretches, channels, model, fit, space, trials=trials, **going_on)
             chosen = best(tried)
             model, fit = chosen.model, chosen.training
-        trained = train(runs, channels_of(settings), model, fit, **going_on)
+        trained = train(found.stretches, channels, model, fit, **going_on)
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
     threshold = choose_threshold(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
@@ -229,28 +196,16 @@ def _learn(
     return Learnt(
         kind=kind,
         path=path,
-        samples=samples,
-        rejections=tuple(told.values()),
-        frames=frames,
+        samples=found.samples,
+        rejections=found.rejections,
+        quality=quality,
+        frames=found.frames,
         threshold=threshold.value,
         healthy_s=threshold.healthy_s,
-        machines=len({run.asset for run in runs}),
+        machines=len(quality.assets),
         fits=trained.fits,
         trials=tuple(tried),
     )
-
-
-def _warn_of_short_ticks(kind: str, plan: Plan, *, frames: int, samples: int) -> None:
-    """Frames far nearer to each other than samples cost time, and show nothing new."""
-    tick_s = plan.kinds[kind].tick_ms / 1000
-    apart_s = tick_s * frames * len(plan.assets[0].tags) / samples
-    if apart_s > SPARSE * tick_s:
-        logger.warning(
-            "kind %s: a frame each %g s, but a sample of each tag only each %.3g s or so. If they "
-            "come at a regular distance, set kinds.%s.tick_ms to it: training and scoring take as "
-            "much less time.",
-            *(kind, tick_s, apart_s, kind),
-        )
 
 
 def service(
@@ -428,20 +383,7 @@ def _registered(config: Config, database: Database) -> tuple[Mapping[str, int], 
         return names.tag_ids(tx, config.tag_names()), names.asset_ids(tx, config.asset_names())
 
 
-def _ns(moment: datetime) -> int:
-    """Nanoseconds since 1970 UTC, exactly: a float holds only every 256th."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-
-
 def _sources(config: Config) -> list[str]:
     """The sources that some tag comes from, in the order of the file."""
     used = {bound.source for asset in config.assets for bound in config.tags_of(asset)}
     return [name for name in config.sources if name in used]
-
-
-def numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
-    """Numbers of tags and assets for names that nobody keeps."""
-    return (
-        {name: number for number, name in enumerate(config.tag_names())},
-        {name: number for number, name in enumerate(config.asset_names())},
-    )
