@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from connectors.batch import BAD, GOOD, Notice, NoticeKind, Samples
 from models.bundle import Bundle, Channel
-from models.contract import RESIDUAL_LIMIT, Detector, Stretch
+from models.contract import Stretch
 from models.recurrent import Forecaster
+from models.residual import RESIDUAL_LIMIT, ResidualDetector
 from models.runtime import use_one_thread
 from models.settings import GruSettings, TrainingSettings
 from models.surprise import Mahalanobis
@@ -190,7 +191,7 @@ class Machine:
 class Network:
     """The forecaster's weights in torch's own GRUCell and Linear."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: ResidualDetector) -> None:
         forecaster = detector.predictor
         assert isinstance(forecaster, Forecaster)
         learnt = forecaster.network.state_dict()
@@ -401,7 +402,7 @@ class Reading(NamedTuple):
 class Ours:
     """Gather, the product's step, scatter."""
 
-    def __init__(self, detector: Detector, rows: int, *, judged: bool) -> None:
+    def __init__(self, detector: ResidualDetector, rows: int, *, judged: bool) -> None:
         self.detector, self.judged = detector, judged
         self.held = detector.initial(rows)
 
@@ -428,7 +429,7 @@ class Ours:
 class Eager:
     """Gather, GRUCell, head and the judge's arithmetic in plain torch, scatter."""
 
-    def __init__(self, detector: Detector, rows: int, *, judged: bool) -> None:
+    def __init__(self, detector: ResidualDetector, rows: int, *, judged: bool) -> None:
         judge = detector.judge
         assert isinstance(judge, Mahalanobis)
         self.network, self.judged = Network(detector), judged

@@ -5,7 +5,6 @@ found by looking, not by a list. ``ModelSettings`` is the union of them all, tol
 """
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
@@ -17,14 +16,7 @@ from models.settings import DetectorSettings
 @functools.cache
 def discover() -> dict[str, type[DetectorSettings]]:
     """The settings class of every kind of detector, by its type."""
-    found = {
-        candidate.model_fields["type"].default: candidate
-        for candidate in vars(settings).values()
-        if isinstance(candidate, type)
-        and issubclass(candidate, DetectorSettings)
-        and not inspect.isabstract(candidate)
-    }
-    return dict(sorted(found.items()))
+    return settings.kinds(vars(settings))
 
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.contract import Detector, State
+from models.contract import State
+from models.residual import ResidualDetector
 from models.settings import EwmaSettings, PcaSettings
 from models.surprise import (
+    F32,
     F64,
     LEAST_VARIANCE,
     Mahalanobis,
@@ -33,6 +35,7 @@ class Level:
     """
 
     warmup_ticks = 0
+    forecasts = False
 
     def initial(self, rows: int) -> State:  # noqa: ARG002 (nothing is kept for any row)
         """No state."""
@@ -58,19 +61,19 @@ class Level:
         """Nothing to move."""
 
 
-def ewma(settings: EwmaSettings, channels: int) -> Detector:
+def ewma(settings: EwmaSettings, channels: int) -> ResidualDetector:
     """EWMA-Mahalanobis that has learnt nothing yet."""
-    return Detector(
+    return ResidualDetector(
         channels=channels,
         predictor=Level(),
-        judge=Mahalanobis(channels, settings.spans),
+        judge=Mahalanobis(channels, settings.spans, settings.lags),
         warmup_ticks=settings.warmup_ticks,
     )
 
 
-def pca(settings: PcaSettings, channels: int) -> Detector:
+def pca(settings: PcaSettings, channels: int) -> ResidualDetector:
     """PCA T2/SPE that has learnt nothing yet."""
-    return Detector(
+    return ResidualDetector(
         channels=channels,
         predictor=Level(),
         judge=Subspace(channels, settings.span, settings.explained),
@@ -100,15 +103,13 @@ class Subspace(QuadraticJudge):
         fill[:, valid_C] = self.covariance[:, valid_C] @ np.linalg.inv(self.covariance[pick])
         return np.stack([fill.T @ form @ fill for form in (within, beyond)])
 
-    def learn(self, smoothed: F64, valid: NDArray[np.bool_], floor: F64) -> None:
+    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """The covariance of the healthy values."""
         alpha = float(self.alpha[0])
-        kept = (1.0 - alpha) ** 2
         self.covariance = shrunk_covariance(
-            smoothed[:, 0],
+            smoothed[:, 0, 0].astype(np.float64),
             valid,
             least=np.clip(np.square(floor), LEAST_VARIANCE, 1.0) * (alpha / (2.0 - alpha)),
-            independent=len(smoothed) * (1.0 - kept) / (1.0 + kept),
         )
 
     def learnt(self) -> dict[str, F64]:

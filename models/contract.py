@@ -1,16 +1,18 @@
 """What a model promises.
 
-A detector steps one tick at a time on rows that know nothing of each other.
+A detector steps one tick at a time on rows that know nothing of each other, and says how strange
+each tick is and which channels make it so. The same step scores live and in backfill, so both give
+the same bits. Tensors in, tensors out.
 
-A detector is two parts. A *predictor* says what it expects of each channel and how sure it is; a
-*judge* turns what came instead into one number and each channel's share in it. The same step scores
-live and in backfill, so both give the same bits. Tensors in, tensors out.
+Most are a `ResidualDetector` (models/residual.py): a predictor and a judge. An `Ensemble`
+(models/ensemble.py) is made of several. Anything that keeps to this contract can stand in a bundle;
+training knows how to make those two.
 """
 
-import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,8 +21,7 @@ from torch import Tensor
 
 from models.runtime import use_whole_floats
 
-# N rows (one asset each), C channels, T ticks, R rows of many ticks, S smoothed copies of the
-# residual
+# N rows (one asset each), C channels, T ticks, R rows of many ticks
 
 State = dict[str, Tensor]  # each tensor [N, ...]: row n belongs to asset n and to nobody else
 
@@ -60,178 +61,23 @@ class Stretch:
         return len(self.tick)
 
 
-class Predictor(Protocol):
-    """Says what it expects of each channel, from the ticks before."""
+class Detector(ABC):
+    """Turns ticks into evidence. Not for two threads at once: it may keep work space between calls.
 
-    warmup_ticks: int  # ticks after a reset before its word counts
-
-    def initial(self, rows: int) -> State:
-        """The state of ``rows`` assets that have seen nothing yet."""
-        ...
-
-    def step(
-        self, value_NC: Tensor, valid_NC: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, State]:
-        """Expected value and spread, float32 [N, C] each, made before the tick is seen.
-
-        The new state comes third.
-
-        A row's result depends on that row alone, to the bit: not on N, the order, or the other
-        rows.
-        """
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything learnt, by name."""
-        ...
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what tensors() gave: the same names and shapes, checked by the detector."""
-        ...
-
-    def to(self, device: str) -> None:
-        """Move everything learnt to a torch device."""
-        ...
-
-
-@runtime_checkable
-class SequencePredictor(Predictor, Protocol):
-    """One that can take many ticks of the same rows at once: what a GPU needs to be fast."""
-
-    def sequence(
-        self, value_TNC: Tensor, valid_TNC: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, State]:
-        """What stepping through the ticks gives, but for rounding: [T, N, C], and the state."""
-        ...
-
-
-class Judge(Protocol):
-    """Turns residuals into one raw score and each channel's share in it."""
-
-    copies: int  # S
-    memory_ticks: int  # ticks after a reset until where it started no longer matters
-
-    def smooth(
-        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
-    ) -> Tensor:
-        """The smoothed residuals after each tick, float32 [R, S * C]: all that is remembered.
-
-        ``smoothed`` [N, S * C] is before the first; rows and ``counts`` as in Detector.sweep.
-        """
-        ...
-
-    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw score [N] and blame [N, C]. A row's result depends on that row alone, to the bit."""
-        ...
-
-    def fit(
-        self,
-        smoothed: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        *,
-        floor: NDArray[np.float64],
-    ) -> None:
-        """Learn what healthy looks like from [M, S * C] and [M, C].
-
-        ``floor`` [C]: resolution, scaled units.
-        """
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything learnt, by name."""
-        ...
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what tensors() gave: the same names and shapes, checked by the detector."""
-        ...
-
-    def to(self, device: str) -> None:
-        """Move everything learnt to a torch device."""
-        ...
-
-
-RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
-
-
-class Detector:
-    """One predictor and one judge, as one thing that steps.
-
-    Not for two threads at once: a predictor may keep work space between calls.
+    ``warmup_ticks``: ticks after a reset before a score counts.
     """
 
-    def __init__(
-        self, *, channels: int, predictor: Predictor, judge: Judge, warmup_ticks: int | None = None
-    ) -> None:
-        self.channels = channels
-        self.predictor = predictor
-        self.judge = judge
-        self.warmup_ticks = (
-            predictor.warmup_ticks + judge.memory_ticks if warmup_ticks is None else warmup_ticks
-        )
-        self.device = "cpu"
+    device = "cpu"
 
+    def __init__(self, *, channels: int, warmup_ticks: int) -> None:
+        self.channels = channels
+        self.warmup_ticks = warmup_ticks
+
+    @abstractmethod
     def initial(self, rows: int) -> State:
         """The state of ``rows`` assets that have seen nothing yet."""
-        smoothed = torch.zeros(rows, self.judge.copies * self.channels, device=self.device)
-        return {**self.predictor.initial(rows), "smoothed": smoothed}
 
-    def advance(
-        self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
-    ) -> tuple[Tensor, Tensor, Tensor, State]:
-        """The part of a sweep in which a tick depends on the one before.
-
-        Expected and spread [R, C], smoothed residuals [R, S * C], and the new state.
-        """
-        now = {name: part for name, part in state.items() if name != "smoothed"}
-        ended: list[State] = []  # of rows whose last tick is past; what was first stood last
-        forecasts: list[tuple[Tensor, Tensor]] = []
-        pieces = self._pieces(counts)
-        sizes = [ticks * count for ticks, count in pieces]
-        values = torch.split_with_sizes(value_RC, sizes)
-        valids = torch.split_with_sizes(valid_RC, sizes)
-        before = counts[0]
-        for value, valid, (ticks, count) in zip(values, valids, pieces, strict=True):
-            if count < before:
-                ended.append({name: part[count:] for name, part in now.items()})
-                now = {name: part[:count] for name, part in now.items()}
-            before = count
-            expected, spread, now = self._forecast(value, valid, ticks, now)
-            forecasts.append((expected, spread))
-        expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
-        residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-        residual = torch.where(valid_RC, residual, 0.0)
-        smoothed = self.judge.smooth(residual, valid_RC, counts, state["smoothed"])
-
-        after = {
-            name: _joined([part, *(rows[name] for rows in reversed(ended))])
-            for name, part in now.items()
-        }
-        of_ticks = zip(torch.split_with_sizes(smoothed, counts), [*counts[1:], 0], strict=True)
-        after["smoothed"] = _joined([tick[going_on:] for tick, going_on in of_ticks][::-1])
-        return expected, spread, smoothed, after
-
-    def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
-        """What the predictor takes at once: so many ticks of so many rows.
-
-        One tick: only so are a row's bits its own. On a GPU, where they never are, and where a tick
-        costs its launches whatever it holds: all ticks of the same rows.
-        """
-        if self.device == "cpu" or not isinstance(self.predictor, SequencePredictor):
-            return [(1, count) for count in counts]
-        return [(len(list(ticks)), count) for count, ticks in itertools.groupby(counts)]
-
-    def _forecast(
-        self, value: Tensor, valid: Tensor, ticks: int, state: State
-    ) -> tuple[Tensor, Tensor, State]:
-        """Expected and spread of so many ticks of the same rows, tick by tick; the new state."""
-        if ticks > 1 and isinstance(self.predictor, SequencePredictor):
-            shape = (ticks, len(value) // ticks, self.channels)
-            expected, spread, after = self.predictor.sequence(
-                value.view(shape), valid.view(shape), state
-            )
-            return expected.flatten(0, 1), spread.flatten(0, 1), after
-        return self.predictor.step(value, valid, state)
-
+    @abstractmethod
     def sweep(
         self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
     ) -> tuple[Evidence, State]:
@@ -242,19 +88,18 @@ class Detector:
         row's last tick left; the one given is left as it was. A row's result depends on that row
         alone, to the bit.
         """
-        with torch.inference_mode():
-            expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
-            raw, blame = self.judge.measure(smoothed, valid_RC)
-        return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
 
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, on the CPU, as it is kept in weights.safetensors."""
-        parts = {"predictor": self.predictor.tensors(), "judge": self.judge.tensors()}
-        return {
-            f"{part}.{name}": tensor.detach().cpu().contiguous()
-            for part, tensors in parts.items()
-            for name, tensor in tensors.items()
-        }
+
+    @abstractmethod
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what tensors() gave; names and shapes are right."""
+
+    @abstractmethod
+    def _move(self, device: str) -> None:
+        """Move everything learnt to a torch device."""
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what tensors() gave.
@@ -275,26 +120,21 @@ class Detector:
                 wrong.append(f"{name} holds a number that is not finite")
         if wrong:
             raise ValueError("; ".join(wrong))
-        for part, holder in (("predictor", self.predictor), ("judge", self.judge)):
-            prefix = f"{part}."
-            holder.load_tensors(
-                {
-                    name.removeprefix(prefix): tensor
-                    for name, tensor in tensors.items()
-                    if name.startswith(prefix)
-                }
-            )
+        self._take(tensors)
 
-    def to(self, device: str) -> "Detector":
+    def to(self, device: str) -> Self:
         """Move everything learnt to a torch device; gives itself. On a GPU, floats stay whole."""
         if device != "cpu":
             use_whole_floats()
-        self.predictor.to(device)
-        self.judge.to(device)
+        self._move(device)
         self.device = device
         return self
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """The rows of all parts, one after the other."""
-    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose name begins so, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

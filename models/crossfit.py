@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.contract import Detector, Judge, Stretch
+from models.contract import Stretch
 from models.gradient import Run
+from models.residual import Judge, ResidualDetector
 from models.scaling import Scaling
 
-# T ticks, C channels, S smoothed copies
+# T ticks, C channels, W numbers that a judge keeps of each row
 
 FOLDS = 4
 BLOCK = 4096  # rows measured at once
@@ -45,7 +46,7 @@ class Record:
     """What a judge needs of one piece."""
 
     piece: Piece
-    smoothed: NDArray[np.float32]  # [T, S * C]
+    smoothed: NDArray[np.float32]  # [T, W]
     valid: NDArray[np.bool_]  # [T, C]
     counts: NDArray[np.bool_]  # [T] past the warm-up, with something valid
 
@@ -101,20 +102,22 @@ def scaled_run(stretch: Stretch, scaling: Scaling) -> Run:
 
 
 def record(
-    detector: Detector,
+    detector: ResidualDetector,
     pieces: Sequence[Piece],
     scaling: Scaling,
+    *,
     known: NDArray[np.bool_],
+    warmup_ticks: int,
     between_ticks: Callable[[], None],
 ) -> list[Record]:
     """Step through all pieces side by side, as scoring does.
 
-    Channels not ``known`` [C] to the model are masked.
+    Channels not ``known`` [C] to the model are masked. The first ``warmup_ticks`` do not count.
     """
     by_length = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].stretch))
     runs = [scaled_run(pieces[n].stretch, scaling) for n in by_length]
     valid = [run.valid & known for run in runs]
-    width = detector.judge.copies * detector.channels
+    width = detector.judge.width
     smoothed = [np.empty((len(run), width), np.float32) for run in runs]
     state = detector.initial(len(runs))
     longest = max(map(len, runs), default=0)
@@ -137,7 +140,7 @@ def record(
     records: dict[int, Record] = {}
     for n, seen, means in zip(by_length, valid, smoothed, strict=True):
         counts: NDArray[np.bool_] = np.asarray(seen.any(1))
-        counts[: max(detector.warmup_ticks, pieces[n].lead)] = False
+        counts[: max(warmup_ticks, pieces[n].lead)] = False
         records[n] = Record(pieces[n], means, seen, counts)
     return [records[n] for n in range(len(pieces))]
 

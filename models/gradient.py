@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from models.contract import under
 from models.fitting import Dropout, losses, optimizer, penalty, rate
 from models.recurrent import WARMUP_TICKS, Forecaster
 from models.settings import TrainingSettings
@@ -48,6 +49,7 @@ class Fitted:
     validation_loss: float
     mean_loss: float  # validation loss of whoever only knows the mean and spread of each channel
     stopped_early: bool  # it had got no better for a while; else: at the limit, still improving
+    kept: bool = False  # its weights are in the bundle; else: it was for cross-fitted scores alone
 
     @property
     def beats_mean(self) -> bool:
@@ -231,10 +233,10 @@ class GradientFit:
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float | int]) -> None:
         """Take up what capture() gave."""
-        self.network.load_state_dict(_under("now.", tensors))
-        self.best = _under("best.", tensors)
+        self.network.load_state_dict(under("now.", tensors))
+        self.best = under("best.", tensors)
         state = self.optimizer.state_dict()
-        for name, tensor in _under("optimizer.", tensors).items():
+        for name, tensor in under("optimizer.", tensors).items():
             index, key = name.split(".", 1)
             state["state"].setdefault(int(index), {})[key] = tensor.clone()
         self.optimizer.load_state_dict(state)
@@ -404,11 +406,3 @@ def _rows(runs: Sequence[Run], settings: TrainingSettings) -> list[Run]:
     length = max(ROW_CHUNKS * settings.chunk_ticks, filled)
     rows = [run.part(at, at + length) for run in runs for at in range(0, len(run), length)]
     return [row for row in rows if len(row) > WARMUP_TICKS]
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }

@@ -18,8 +18,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.contract import Detector, State
+from models.contract import State
 from models.fitting import Dropout
+from models.residual import ResidualDetector
 from models.settings import RecurrentSettings
 from models.surprise import Mahalanobis
 
@@ -129,6 +130,7 @@ class Forecaster(ABC):
 
     network: Network
     warmup_ticks = WARMUP_TICKS
+    forecasts = True
     states: tuple[str, ...]
     _gates: int  # of H columns each in the main product
     _start: float  # a state that has seen nothing, in the step's own form
@@ -327,12 +329,12 @@ class LstmForecaster(Forecaster):
         return mean, log_spread
 
 
-def detector(settings: RecurrentSettings, forecaster: Forecaster) -> Detector:
+def detector(settings: RecurrentSettings, forecaster: Forecaster) -> ResidualDetector:
     """A forecaster that has learnt nothing yet, with its judge."""
-    return Detector(
+    return ResidualDetector(
         channels=forecaster.channels,
         predictor=forecaster,
-        judge=Mahalanobis(forecaster.channels, settings.spans),
+        judge=Mahalanobis(forecaster.channels, settings.spans, settings.lags),
         warmup_ticks=settings.warmup_ticks,
     )
 

@@ -34,7 +34,12 @@ class Trial:
     changed: Mapping[str, float | int]  # setting -> value, of those that were searched
     model: DetectorSettings
     training: TrainingSettings
-    fitted: Fitted
+    fits: tuple[Fitted, ...]  # of each network that would be kept
+
+    @property
+    def validation_loss(self) -> float:
+        """What trials are compared by: the mean over the networks."""
+        return sum(fit.validation_loss for fit in self.fits) / len(self.fits)
 
 
 def search(
@@ -75,7 +80,7 @@ def search(
                 should_stop=should_stop,
             )
             _write(kept, done)
-        found.append(Trial(changed=changed, model=model, training=training, fitted=done[key]))
+        found.append(Trial(changed=changed, model=model, training=training, fits=done[key]))
     return found
 
 
@@ -86,7 +91,7 @@ def trials_of(checkpoint: Path) -> Path:
 
 def best(trials: Sequence[Trial]) -> Trial:
     """The lowest validation loss; of equals the first."""
-    return min(trials, key=lambda trial: trial.fitted.validation_loss)
+    return min(trials, key=lambda trial: trial.validation_loss)
 
 
 def drawn(
@@ -124,20 +129,20 @@ def _with(settings: S, changed: Mapping[str, Any]) -> S:
     return type(settings).model_validate(settings.model_dump() | own)
 
 
-def _read(path: Path | None) -> dict[str, Fitted]:
+def _read(path: Path | None) -> dict[str, tuple[Fitted, ...]]:
     """Trials that are done, by fingerprint; none where there is nothing that can be read."""
     if path is None or not path.exists():
         return {}
     try:
         kept = json.loads((path / TRIALS).read_bytes())
-        return {key: Fitted(**fitted) for key, fitted in kept.items()}
+        return {key: tuple(Fitted(**fit) for fit in fits) for key, fits in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: no trials of a search: {error}. Remove it to start anew."
         ) from error
 
 
-def _write(path: Path | None, done: Mapping[str, Fitted]) -> None:
+def _write(path: Path | None, done: Mapping[str, tuple[Fitted, ...]]) -> None:
     if path is not None and workers().first:
-        kept = {key: asdict(fitted) for key, fitted in done.items()}
+        kept = {key: [asdict(fit) for fit in fits] for key, fits in done.items()}
         write_folder(path, {TRIALS: json.dumps(kept, indent=1, allow_nan=False).encode()})

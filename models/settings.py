@@ -4,14 +4,18 @@ A kind of detector is a subclass of DetectorSettings with its own ``type: Litera
 module: found by looking, not by a list. What it builds is imported when it is built.
 """
 
+import inspect
 import itertools
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 if TYPE_CHECKING:
     from models.contract import Detector
+    from models.ensemble import Ensemble
+    from models.residual import ResidualDetector
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -35,13 +39,41 @@ class DetectorSettings(BaseModel, ABC):
         """A detector that has learnt nothing yet."""
 
 
-class SmoothedSettings(DetectorSettings, ABC):
+def kinds(names: Mapping[str, Any]) -> dict[str, type[DetectorSettings]]:
+    """The settings class of every kind of detector among these names, by its type."""
+    found = {
+        candidate.model_fields["type"].default: candidate
+        for candidate in names.values()
+        if isinstance(candidate, type)
+        and issubclass(candidate, DetectorSettings)
+        and not inspect.isabstract(candidate)
+    }
+    return dict(sorted(found.items()))
+
+
+class MemberSettings(DetectorSettings, ABC):
+    """Settings of a detector with a predictor and a judge: one that may be an ensemble's member."""
+
+    @abstractmethod
+    def build(self, channels: int) -> "ResidualDetector":
+        """A detector that has learnt nothing yet."""
+
+
+class SmoothedSettings(MemberSettings, ABC):
     """Settings of every detector that smooths its residuals."""
 
     spans: tuple[int, ...] = Field(
         (1, 4, 16, 64),
         min_length=1,
         description="Time scales of the score, in ticks; 1: no smoothing.",
+    )
+
+    lags: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="Ticks whose residuals are judged together; 1: each by itself. More know how "
+        "channels follow each other in time, and cost that squared.",
     )
 
     @field_validator("spans")
@@ -65,7 +97,7 @@ class GruSettings(RecurrentSettings):
 
     type: Literal["gru"] = "gru"
 
-    def build(self, channels: int) -> "Detector":
+    def build(self, channels: int) -> "ResidualDetector":
         """A detector that has learnt nothing yet."""
         from models.recurrent import GruForecaster, detector  # noqa: PLC0415 - imports torch
 
@@ -77,7 +109,7 @@ class LstmSettings(RecurrentSettings):
 
     type: Literal["lstm"] = "lstm"
 
-    def build(self, channels: int) -> "Detector":
+    def build(self, channels: int) -> "ResidualDetector":
         """A detector that has learnt nothing yet."""
         from models.recurrent import LstmForecaster, detector  # noqa: PLC0415 - imports torch
 
@@ -89,14 +121,14 @@ class EwmaSettings(SmoothedSettings):
 
     type: Literal["ewma"] = "ewma"
 
-    def build(self, channels: int) -> "Detector":
+    def build(self, channels: int) -> "ResidualDetector":
         """A detector that has learnt nothing yet."""
         from models.baselines import ewma  # noqa: PLC0415 - imports torch
 
         return ewma(self, channels)
 
 
-class PcaSettings(DetectorSettings):
+class PcaSettings(MemberSettings):
     """PCA T2/SPE: the distance within the plane of the healthy values, and from it. No network."""
 
     type: Literal["pca"] = "pca"
@@ -110,11 +142,44 @@ class PcaSettings(DetectorSettings):
         1, ge=1, description="Values are smoothed over this many ticks; 1: not at all."
     )
 
-    def build(self, channels: int) -> "Detector":
+    def build(self, channels: int) -> "ResidualDetector":
         """A detector that has learnt nothing yet."""
         from models.baselines import pca  # noqa: PLC0415 - imports torch
 
         return pca(self, channels)
+
+
+if TYPE_CHECKING:
+    AnyMember = MemberSettings
+else:
+    _MEMBERS = tuple(kind for kind in kinds(vars()).values() if issubclass(kind, MemberSettings))
+    AnyMember = Annotated[Union[_MEMBERS], Field(discriminator="type")]  # noqa: UP007 - made at run time
+
+
+class EnsembleSettings(DetectorSettings):
+    """Several detectors as one: the mean of how surprised each of them is."""
+
+    type: Literal["ensemble"] = "ensemble"
+    members: tuple[AnyMember, ...] = Field(
+        (GruSettings(), EwmaSettings()),
+        description="The detectors, two or more, each with its type; the first that forecasts says "
+        "what is expected.",
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _several(cls, members: tuple[AnyMember, ...]) -> tuple[AnyMember, ...]:
+        if len(members) < 2:
+            raise ValueError(f"want two members or more, got {len(members)}")
+        return members
+
+    def build(self, channels: int) -> "Ensemble":
+        """A detector that has learnt nothing yet."""
+        from models.ensemble import Ensemble  # noqa: PLC0415 - imports torch
+
+        return Ensemble(
+            [member.build(channels) for member in self.members], warmup_ticks=self.warmup_ticks
+        )
 
 
 class TrainingSettings(BaseModel):

@@ -7,12 +7,18 @@ before its distance is taken, so that a small lasting shift adds up while noise 
 Lowry, Woodall, Champ and Rigdon, Technometrics 34, 1992). The means start at zero, the healthy
 mean: an asset that just came up is never strange for it.
 
-A distance is ``z' M z`` with a matrix M for each scale. Without channel j it would fall by ``(M
-z)_j^2 / M_jj``, exactly: that is the blame (leave-one-out of a Gaussian; the reconstruction-based
-contribution of Alcala and Qin, Automatica 45, 2009). Where channels are not valid, M is that of the
-rest alone: one M for each pattern of validity, kept once made.
+A judge with lags judges the last L smoothed vectors as one, so that it knows how a channel follows
+itself and the others in time (dynamic PCA's idea: Ku, Storer and Georgakis, Chemometrics 30, 1995).
+All it keeps of a row is those L vectors, the newest first.
+
+A distance is ``z' M z`` with a matrix M for each scale. Without channel j, at all its lags, it
+would fall by ``w' M_jj^-1 w`` with w the channel's part of M z, exactly: that is the blame
+(leave-one-out of a Gaussian; the reconstruction-based contribution of Alcala and Qin, Automatica
+45, 2009). Where channels are not valid now, M is that of the rest alone: one M for each pattern of
+validity, kept once made.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# N rows, R rows of many ticks, C channels, S smoothed copies (one a time scale), M healthy frames
+# N rows, R rows of many ticks, C channels, S smoothed copies (one a time scale), L lags (1: now
+# alone), K = S * C numbers of one tick, M healthy frames
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 ROWS = 8  # torch float32 products give a row the same bits in any batch that is a multiple of this
@@ -34,6 +42,9 @@ REFERENCE_QUANTILE = 0.99  # a scale's own healthy distance: near where alarms a
 LEAST_SHRINKAGE = (
     0.02  # bounds the condition number to about 50 C: float32 then keeps 3 digits and more
 )
+SHRINKAGES = np.array([LEAST_SHRINKAGE, 0.05, 0.1, 0.2, 0.5, 1.0])  # that are tried
+HELD_BLOCKS = 4  # of time, left out one after the other
+REFERENCE_FRAMES = 16_384  # that a scale's healthy distance is made from
 LEAST_VARIANCE = 0.01  # of what white noise of the stated spread would leave after smoothing
 TINY = 1e-9  # of the largest: a channel that a form feels less than this is rounding
 PATTERNS_KEPT = 1024
@@ -45,10 +56,12 @@ class QuadraticJudge(ABC):
     What the forms are is the subclass's idea.
     """
 
-    def __init__(self, channels: int, spans: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, spans: tuple[int, ...], lags: int = 1) -> None:
         self.channels = channels
         self.copies = len(spans)
-        self.memory_ticks = MEMORY_SPANS * max(spans) if max(spans) > 1 else 0
+        self.lags = lags
+        self.width = lags * self.copies * channels
+        self.memory_ticks = (MEMORY_SPANS * max(spans) if max(spans) > 1 else 0) + lags - 1
         self.alpha: F64 = 2.0 / (np.asarray(spans, np.float64) + 1.0)  # [S]
         self.reference = np.ones(self.copies)  # [S] the healthy distance of each scale
         self.device = "cpu"
@@ -57,11 +70,14 @@ class QuadraticJudge(ABC):
 
     @abstractmethod
     def forms(self, valid_C: NDArray[np.bool_]) -> F64:
-        """M of each scale [S, C, C], symmetric, with zero rows and columns where not valid."""
+        """M of each scale, symmetric, with zero rows and columns where not valid.
+
+        [S, L * C, L * C], or [1, ...] where one does for all scales; lag by lag.
+        """
 
     @abstractmethod
-    def learn(self, smoothed: F64, valid: NDArray[np.bool_], floor: F64) -> None:
-        """Learn from healthy frames [M, S, C], [M, C] what forms() needs.
+    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
+        """Learn from healthy frames [M, L, S, C], [M, C] what forms() needs.
 
         ``floor``: [C] scaled units.
         """
@@ -77,7 +93,7 @@ class QuadraticJudge(ABC):
     def smooth(
         self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
     ) -> Tensor:
-        """The means after each tick, [R, S * C]; a channel that is not valid keeps its own.
+        """The means after each tick, [R, L * K]; a channel that is not valid keeps its own.
 
         On a CPU only products, sums and differences: correctly rounded, hence the same bits for any
         number of rows.
@@ -86,19 +102,30 @@ class QuadraticJudge(ABC):
         weight_RK = torch.cat(everywhere, 1).mul_(self._weight_K)
         residual_RK = torch.cat([residual_RC] * self.copies, 1)
         means_RK = torch.empty_like(weight_RK)
+        now = smoothed[:, : means_RK.shape[1]]
         for residual, weight, means in zip(
             torch.split_with_sizes(residual_RK, counts),
             torch.split_with_sizes(weight_RK, counts),
             torch.split_with_sizes(means_RK, counts),
             strict=True,
         ):
-            before = smoothed[: len(means)]
+            before = now[: len(means)]
             if self.device == "cpu":
                 torch.sub(residual, before, out=means).mul_(weight).add_(before)
             else:  # one launch for three
                 torch.lerp(before, residual, weight, out=means)
-            smoothed = means
-        return means_RK
+            now = means
+        return means_RK if self.lags == 1 else self._lagged(means_RK, counts, smoothed)
+
+    def _lagged(self, means_RK: Tensor, counts: Sequence[int], kept: Tensor) -> Tensor:
+        """The means of each tick, and of the L - 1 before it."""
+        numbers = means_RK.shape[1]
+        lagged = means_RK.new_empty(len(means_RK), self.width)
+        lagged[:, :numbers] = means_RK
+        for tick in torch.split_with_sizes(lagged, counts):
+            tick[:, numbers:] = kept[: len(tick), :-numbers]
+            kept = tick
+        return lagged
 
     def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N]: the largest distance, each in its own healthy distances.
@@ -116,16 +143,24 @@ class QuadraticJudge(ABC):
             blame[rows] = some_blame
         return raw, blame
 
-    def fit(self, smoothed: NDArray[np.float32], valid: NDArray[np.bool_], *, floor: F64) -> None:
-        """Learn the forms from healthy frames [M, S * C], [M, C].
+    def fit(self, smoothed: F32, valid: NDArray[np.bool_], *, floor: F64) -> None:
+        """Learn the forms from healthy frames [M, L * K], [M, C].
 
-        Then each scale's healthy distance.
+        Then each scale's healthy distance, of blocks of time that the forms did not learn from:
+        what they did learn from lies too near, the more so the larger the forms.
         """
-        frames = smoothed.astype(np.float64).reshape(-1, self.copies, self.channels)
-        self.learn(frames, valid, floor)
+        frames = smoothed.reshape(-1, self.lags, self.copies, self.channels)
         self.reference = np.ones(self.copies)
-        self._kept.clear()
-        self.reference = self._healthy_distances(smoothed, valid)
+        distances = []
+        for block in blocks(len(frames)):
+            others = np.delete(np.arange(len(frames)), block)
+            self.learn(frames[others], valid[others], floor)
+            self._kept.clear()
+            some = slice(block.start, block.stop, max(len(frames) // REFERENCE_FRAMES, 1))
+            distances.append(self._distances(smoothed[some], valid[some]))
+        self.learn(frames, valid, floor)
+        reference = np.quantile(np.concatenate(distances), REFERENCE_QUANTILE, axis=0)
+        self.reference = np.where(reference > 0, reference, 1.0)
         self._kept.clear()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -152,9 +187,10 @@ class QuadraticJudge(ABC):
         return torch.from_numpy(weight).to(self.device)
 
     def _matrices(self, pattern: bytes) -> tuple[Tensor, Tensor, Tensor]:
-        """M [S, C, C] made wide, and 1 / its diagonal [S, C] (0 where not valid), float32.
+        """M [S, L * C, L * C] made wide, in healthy distances, and what blame needs, float32.
 
-        In healthy distances. Then the blame [C] of a row that is exactly as expected.
+        That is F [S, L, L, C] with ``F' F`` the inverse of each channel's own part of M (0 where it
+        is not felt), and the blame [C] of a row that is exactly as expected.
         """
         if pattern not in self._kept:
             if len(self._kept) >= PATTERNS_KEPT:
@@ -162,80 +198,99 @@ class QuadraticJudge(ABC):
             bits = np.frombuffer(pattern, np.uint8)
             valid_C = np.unpackbits(bits, count=self.channels).astype(np.bool_)
             forms = self.forms(valid_C) / np.square(self.reference)[:, None, None]
-            diagonal = np.diagonal(forms, axis1=1, axis2=2)
-            felt = diagonal > TINY * diagonal.max(initial=0.0)
-            inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=felt)
-            even = np.where(inverse[0] > 0, 1.0 / max(int(np.count_nonzero(inverse[0])), 1), 0.0)
+            shape = (self.copies, self.lags, self.channels, self.lags, self.channels)
+            own = np.einsum("slcmc->sclm", forms.reshape(shape))  # [S, C, L, L]
+            felt = own[:, :, 0, 0] > TINY * own[:, :, 0, 0].max(initial=0.0)
+            factor = np.zeros_like(own)
+            factor[felt] = np.linalg.inv(np.linalg.cholesky(own[felt]))
+            even = np.where(felt[0], 1.0 / max(int(np.count_nonzero(felt[0])), 1), 0.0)
             self._kept[pattern] = (
                 torch.from_numpy(_wide(forms).astype(np.float32)).to(self.device),
-                torch.from_numpy(inverse.astype(np.float32)).to(self.device),
+                torch.from_numpy(factor.transpose(0, 2, 3, 1).astype(np.float32)).to(self.device),
                 torch.from_numpy(even.astype(np.float32)).to(self.device),
             )
         return self._kept[pattern]
 
     def _measure(
-        self, smoothed: Tensor, forms: Tensor, inverse: Tensor, even_C: Tensor
+        self, smoothed: Tensor, forms: Tensor, factor: Tensor, even_C: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Rows of one pattern, padded to whole groups of eight."""
         rows = len(smoothed)
         padded = math.ceil(rows / ROWS) * ROWS
-        z_SNC = smoothed.new_zeros(self.copies, padded, self.channels)
-        z_SNC[:, :rows] = smoothed.view(rows, self.copies, self.channels).transpose(0, 1)
-        pull_SNC = torch.bmm(z_SNC, forms)[:, :, : self.channels]
-        square_SN = (z_SNC * pull_SNC).sum(2).clamp_(min=0.0)
+        lagged = self.lags * self.channels
+        z_SNLC = smoothed.new_zeros(self.copies, padded, self.lags, self.channels)
+        given = smoothed.view(rows, self.lags, self.copies, self.channels)
+        z_SNLC[:, :rows] = given.permute(2, 0, 1, 3)
+        z_SNX = z_SNLC.view(self.copies, padded, lagged)
+        pull_SNX = torch.bmm(z_SNX, forms)[:, :, :lagged]
+        square_SN = (z_SNX * pull_SNX).sum(2).clamp_(min=0.0)
         largest_N, winner_N = square_SN.max(0)
-        index = winner_N.view(1, padded, 1).expand(1, padded, self.channels)
-        share_NC = pull_SNC.gather(0, index).squeeze(0).square_()
-        share_NC.mul_(inverse.index_select(0, winner_N))
+        index = winner_N.view(1, padded, 1).expand(1, padded, lagged)
+        pull_NLC = pull_SNX.gather(0, index).view(padded, self.lags, self.channels)
+        factor_NLLC = factor.index_select(0, winner_N)
+        share_NC = smoothed.new_zeros(padded, self.channels)
+        for lag in range(self.lags):  # F is lower triangular
+            part_NC = factor_NLLC[:, lag, 0] * pull_NLC[:, 0]
+            for before in range(1, lag + 1):
+                part_NC.addcmul_(factor_NLLC[:, lag, before], pull_NLC[:, before])
+            share_NC.addcmul_(part_NC, part_NC)
         total_N1 = share_NC.sum(1, keepdim=True)
         blame_NC = torch.where(total_N1 > 0, share_NC / total_N1, even_C)
         return largest_N.sqrt()[:rows], blame_NC[:rows]
 
-    def _healthy_distances(self, smoothed: NDArray[np.float32], valid: NDArray[np.bool_]) -> F64:
-        """The reference quantile of each scale's distance [S]; 1 where a scale never left zero."""
+    def _distances(self, smoothed: F32, valid: NDArray[np.bool_]) -> F64:
+        """Of each frame at each scale [M, S]."""
+        lagged = self.lags * self.channels
         squares = np.empty((len(smoothed), self.copies))
         for pattern, rows in _by_pattern(torch.from_numpy(valid)):
             forms = self._matrices(pattern)[0]
-            matrices = forms[:, :, : self.channels].cpu().numpy().astype(np.float64)
+            matrices = forms[:, :, :lagged].cpu().numpy().astype(np.float64)
             picked = rows.numpy() if isinstance(rows, Tensor) else np.arange(len(smoothed))
             for start in range(0, len(picked), BLOCK):
                 block = picked[start : start + BLOCK]
-                z = smoothed[block].astype(np.float64).reshape(-1, self.copies, self.channels)
+                z = smoothed[block].astype(np.float64)
+                z = z.reshape(-1, self.lags, self.copies, self.channels)
+                z = z.swapaxes(1, 2).reshape(-1, self.copies, lagged)
                 squares[block] = np.einsum("nsc,scd,nsd->ns", z, matrices, z, optimize=True)
-        reference = np.quantile(np.sqrt(np.maximum(squares, 0.0)), REFERENCE_QUANTILE, axis=0)
-        return np.where(reference > 0, reference, 1.0)
+        return np.sqrt(np.maximum(squares, 0.0))
 
 
 class Mahalanobis(QuadraticJudge):
-    """The Mahalanobis distance of the smoothed residual vector from zero, at each scale."""
+    """The Mahalanobis distance of the smoothed residual vector from zero, at each scale.
 
-    def __init__(self, channels: int, spans: tuple[int, ...]) -> None:
-        super().__init__(channels, spans)
-        self.covariance: F64 = np.tile(np.eye(channels), (self.copies, 1, 1))  # [S, C, C]
+    Without lags, each scale has a covariance of its own. With lags, that of the finest scale holds
+    for all: it knows how the residual hangs together in time, and slow scales have few independent
+    frames to estimate so large a matrix from.
+    """
+
+    def __init__(self, channels: int, spans: tuple[int, ...], lags: int = 1) -> None:
+        super().__init__(channels, spans, lags)
+        alone = np.eye(lags * channels)
+        self.covariance: F64 = np.tile(alone, (self.copies if lags == 1 else 1, 1, 1))
 
     def forms(self, valid_C: NDArray[np.bool_]) -> F64:
         """The precision of the valid channels alone: the others are integrated out, exactly."""
         forms = np.zeros_like(self.covariance)
-        pick = np.ix_(valid_C, valid_C)
-        for scale, covariance in enumerate(self.covariance):
-            forms[scale][pick] = np.linalg.inv(covariance[pick])
+        valid = np.tile(valid_C, self.lags)
+        pick = np.ix_(valid, valid)
+        for form, covariance in zip(forms, self.covariance, strict=True):
+            form[pick] = np.linalg.inv(covariance[pick])
         return forms
 
-    def learn(self, smoothed: F64, valid: NDArray[np.bool_], floor: F64) -> None:
+    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """Second moments about zero (an offset between units is healthy, too), shrunk.
 
         With a noise floor.
         """
-        least = np.clip(np.square(floor), LEAST_VARIANCE, 1.0)
-        for scale, alpha in enumerate(self.alpha):
+        least = np.tile(np.clip(np.square(floor), LEAST_VARIANCE, 1.0), self.lags)
+        seen = np.tile(valid, self.lags)
+        for scale in range(len(self.covariance)):
+            alpha = float(self.alpha[scale])
             white = alpha / (
                 2.0 - alpha
             )  # variance that smoothing leaves of white noise of variance 1
-            kept = (1.0 - alpha) ** 2
-            independent = len(smoothed) * (1.0 - kept) / (1.0 + kept)  # frames, for their memory
-            self.covariance[scale] = shrunk_covariance(
-                smoothed[:, scale], valid, least=least * white, independent=independent
-            )
+            frames = smoothed[:, :, scale].reshape(len(smoothed), -1).astype(np.float64)
+            self.covariance[scale] = shrunk_covariance(frames, seen, least=least * white)
 
     def learnt(self) -> dict[str, F64]:
         """The covariance of each scale."""
@@ -246,35 +301,54 @@ class Mahalanobis(QuadraticJudge):
         self.covariance = arrays["covariance"]
 
 
-def shrunk_covariance(
-    frames: F64, valid: NDArray[np.bool_], *, least: F64, independent: float
-) -> F64:
+def shrunk_covariance(frames: F64, valid: NDArray[np.bool_], *, least: F64) -> F64:
     """Second moments [C, C] of frames [M, C] about zero, correlations shrunk towards none.
 
-    The intensity is Ledoit and Wolf's idea in the form of Schaefer and Strimmer (Stat. Appl. Genet.
-    Mol. Biol. 4, 2005), never below LEAST_SHRINKAGE. Pairs are counted where both channels are
-    valid. ``least`` [C] is the smallest variance believed; ``independent`` the count of frames less
-    their memory.
+    By so much as makes blocks of time that were left out most likely (as Gaussians about zero):
+    frames near in time say much the same, so no error can be estimated from single ones. Pairs are
+    counted where both channels are valid. ``least`` [C] is the smallest variance believed.
     """
     seen = valid.astype(np.float64)
     z = np.where(valid, frames, 0.0)
-    pairs = np.maximum(seen.T @ seen, 1.0)
-    moments = z.T @ z / pairs
-    deviation = np.sqrt(np.maximum(np.diagonal(moments), least))
-    u = z / deviation
-    correlation = u.T @ u / pairs
-    noise = np.maximum(np.square(u).T @ np.square(u) / pairs - np.square(correlation), 0.0)
-    apart = ~np.eye(len(deviation), dtype=np.bool_)
-    signal = float(np.square(correlation[apart]).sum())
-    estimate = float(noise[apart].sum()) / max(independent, 1.0) / signal if signal > 0 else 1.0
-    shrinkage = min(max(estimate, LEAST_SHRINKAGE), 1.0)
-    correlation = np.where(apart, (1.0 - shrinkage) * correlation, 1.0)
-    # pairs counted apart need not make a covariance: lift what fell below what shrinkage guarantees
+    parts = [(z[block].T @ z[block], seen[block].T @ seen[block]) for block in blocks(len(z))]
+    sums, pairs = (np.sum(column, axis=0) for column in zip(*parts, strict=True))
+    likelihood = np.zeros(len(SHRINKAGES))
+    for own_sums, own_pairs in parts:
+        correlation, deviation = _correlation(sums - own_sums, pairs - own_pairs, least)
+        values, vectors = np.linalg.eigh(correlation)
+        left_out = own_sums / np.maximum(own_pairs, 1.0) / deviation[:, None] / deviation
+        along = np.einsum("ck,cd,dk->k", vectors, left_out, vectors, optimize=True)
+        lifted = np.maximum(_shrunk(values[:, None], SHRINKAGES), LEAST_SHRINKAGE)
+        fit = along[:, None] / lifted + np.log(lifted)
+        likelihood -= 0.5 * float(own_pairs.diagonal().mean()) * fit.sum(0)
+    correlation, deviation = _correlation(sums, pairs, least)
     values, vectors = np.linalg.eigh(correlation)
-    lifted = (vectors * np.maximum(values, LEAST_SHRINKAGE)) @ vectors.T
-    lifted = 0.5 * (lifted + lifted.T)
-    covariance: F64 = lifted * deviation[:, None] * deviation
+    # pairs counted apart need not make a covariance: lift what fell below what shrinkage guarantees
+    values = np.maximum(_shrunk(values, SHRINKAGES[likelihood.argmax()]), LEAST_SHRINKAGE)
+    lifted = (vectors * values) @ vectors.T
+    covariance: F64 = 0.5 * (lifted + lifted.T) * deviation[:, None] * deviation
     return covariance
+
+
+def _correlation(sums: F64, pairs: F64, least: F64) -> tuple[F64, F64]:
+    """Correlations [C, C] and deviations [C] of sums of products over so many pairs."""
+    moments = sums / np.maximum(pairs, 1.0)
+    deviation = np.sqrt(np.maximum(np.diagonal(moments), least))
+    correlation = moments / deviation[:, None] / deviation
+    np.fill_diagonal(correlation, 1.0)
+    return correlation, deviation
+
+
+def _shrunk(values: F64, shrinkage: F64) -> F64:
+    """Eigenvalues of (1 - s) R + s I from those of R: the vectors are the same."""
+    shrunk: F64 = (1.0 - shrinkage) * values + shrinkage
+    return shrunk
+
+
+def blocks(count: int) -> list[slice]:
+    """So many frames cut into blocks of time; fewer where there are too few."""
+    edges = [count * k // HELD_BLOCKS for k in range(HELD_BLOCKS + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
 
 def _wide(forms: F64) -> F64:

@@ -5,7 +5,8 @@ Folds across units, residuals of the held-out, calibration, the final model.
 Every score that calibration and thresholds are made from comes from a model that never saw that
 unit: differences between units are larger than noise, and a model knows its own training data too
 well. With one unit only, blocks of time are held out instead. The judge is cross-fitted too: each
-fold's scores come from what the other folds hold.
+fold's scores come from what the other folds hold. The members of an ensemble are trained one after
+the other on the same folds, and each gets a calibration of its own from its cross-fitted scores.
 """
 
 import hashlib
@@ -34,10 +35,12 @@ from models.bundle import (
     write_folder,
 )
 from models.calibration import LEAST_FRAMES, Calibration
-from models.contract import Detector, Judge, Stretch
+from models.contract import Stretch, under
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
+from models.ensemble import Ensemble, members_of
 from models.gradient import Fitted, GradientFit, StoppedError
 from models.recurrent import Forecaster
+from models.residual import Judge, ResidualDetector
 from models.scaling import Scaling
 from models.settings import DetectorSettings, TrainingSettings
 from models.workers import workers
@@ -53,7 +56,7 @@ __all__ = [
     "try_out",
 ]
 
-# T ticks, C channels, S smoothed copies
+# T ticks, C channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,7 @@ class Trained:
 
     bundle: Bundle
     held_out: tuple[HeldOut, ...]
-    fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
+    fits: tuple[Fitted, ...]  # of each fold, then of what is kept; none without a network
 
 
 def train(
@@ -141,22 +144,34 @@ def train(
         should_stop=should_stop,
     )
     folds = folds_of(ordered, probe.warmup_ticks)
-    work.of = len(folds) + 1
-    records = [work.record(index, fold) for index, fold in enumerate(folds)]
+    judges = [member.judge for member in members_of(probe)]
+    work.of = len(judges) * (len(folds) + 1)
     scaling = Scaling.fit(ordered)
-    scores = _cross_scores(probe, records, scaling)
-    everything = [record for own in records for record in own]
-    counted = [raw[record.counts] for record, raw in zip(everything, scores, strict=True)]
-    calibration = Calibration.fit(np.concatenate(counted))
+    records: list[list[Record]] = []  # of each member, of all folds
+    scores: list[list[NDArray[np.float32]]] = []  # raw [T], as the records
+    for number, judge in enumerate(judges):
+        of_folds = [
+            work.record(number, number * len(folds) + index, fold)
+            for index, fold in enumerate(folds)
+        ]
+        records.append([record for own in of_folds for record in own])
+        scores.append(_cross_scores(judge, of_folds, scaling))
+    detector = model_settings.build(len(channels)).to(work.device)
+    joint = scores[0]
+    if isinstance(detector, Ensemble):
+        detector.calibrate([_counted(records[0], own) for own in scores])
+        joint = [detector.join(members) for members in zip(*scores, strict=True)]
+    calibration = Calibration.fit(_counted(records[0], joint))
     held_out = tuple(
         _held_out(record, calibration.apply(raw))
-        for record, raw in zip(everything, scores, strict=True)
+        for record, raw in zip(records[0], joint, strict=True)
     )
-    detector = work.learn(len(folds), ordered, scaling)
+    for number, (member, judge) in enumerate(zip(members_of(detector), judges, strict=True)):
+        work.learn(member, len(judges) * len(folds) + number, ordered, scaling, kept=True)
+        _fit(judge, records[number], scaling)
+        member.judge.load_tensors(judge.tensors())
     fits = tuple(work.fits[index] for index in sorted(work.fits))
     validation_loss = {"validation_loss": fits[-1].validation_loss} if fits else {}
-    final = _judge(probe, everything, scaling)
-    detector.judge.load_tensors(final.tensors())
     card = Card(
         kind=model_settings.type,
         settings=model_settings.model_dump(mode="json", exclude={"type"}),
@@ -188,8 +203,8 @@ def try_out(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Fitted:
-    """How the model that train() would keep is fitted, with nothing of the rest: for a search.
+) -> tuple[Fitted, ...]:
+    """How the networks that train() would keep are fitted, with nothing of the rest: for a search.
 
     ``number`` of so many trials; the other arguments are train's, and so is what it raises;
     ValueError also for a model without a network. The checkpoint goes when it is done.
@@ -208,9 +223,11 @@ def try_out(
         checkpoint=checkpoint,
         should_stop=should_stop,
     )
-    index = len(folds_of(ordered, probe.warmup_ticks))
-    work.learn(index, ordered, Scaling.fit(ordered))
-    if index not in work.fits:
+    members = members_of(probe.to(work.device))
+    first = len(members) * len(folds_of(ordered, probe.warmup_ticks))
+    for index, member in enumerate(members, start=first):
+        work.learn(member, index, ordered, Scaling.fit(ordered), kept=True)
+    if not work.fits:
         raise ValueError(
             f"a search compares validation losses: a {model_settings.type} model has none, for it "
             "has no network. Leave --search out."
@@ -218,7 +235,7 @@ def try_out(
     if checkpoint is not None and work.workers.first:
         shutil.rmtree(checkpoint, ignore_errors=True)
     work.workers.wait()
-    return work.fits[index]
+    return tuple(work.fits[index] for index in sorted(work.fits))
 
 
 class _Work:
@@ -250,24 +267,39 @@ class _Work:
         self.under_way: tuple[dict[str, Tensor], dict[str, float | int]] | None = None
         self._resume()
 
-    def record(self, index: int, fold: Fold) -> list[Record]:
-        """Learn from a fold's own part, and step through what it holds out."""
+    def record(self, number: int, index: int, fold: Fold) -> list[Record]:
+        """Let a member learn from a fold's own part, and step through what it holds out."""
         scaling = Scaling.fit(fold.learning)
         known = np.any([stretch.valid.any(0) for stretch in fold.learning], axis=0)
-        detector = self.learn(index, fold.learning, scaling)
-        return record(detector, fold.held, scaling, known, self._stop_between_ticks)
-
-    def learn(self, index: int, stretches: Sequence[Stretch], scaling: Scaling) -> Detector:
-        """A detector with its predictor trained, on the device; how that went is in ``fits``."""
         detector = self.model_settings.build(self.channels).to(self.device)
-        predictor = detector.predictor
+        member = members_of(detector)[number]
+        self.learn(member, index, fold.learning, scaling)
+        return record(
+            member,
+            fold.held,
+            scaling,
+            known=known,
+            warmup_ticks=detector.warmup_ticks,
+            between_ticks=self._stop_between_ticks,
+        )
+
+    def learn(
+        self,
+        member: ResidualDetector,
+        index: int,
+        stretches: Sequence[Stretch],
+        scaling: Scaling,
+        *,
+        kept: bool = False,
+    ) -> None:
+        """Train the predictor of one on the device; how that went is in ``fits``."""
+        predictor = member.predictor
         if not isinstance(predictor, Forecaster):
-            return detector
+            return
         prefix = f"{index}."
         if index in self.fits:
-            own = {name: x for name, x in self.done.items() if name.startswith(prefix)}
-            predictor.load_tensors({name.removeprefix(prefix): x for name, x in own.items()})
-            return detector
+            predictor.load_tensors(under(prefix, self.done))
+            return
         predictor.set_floor(torch.from_numpy(scaling.floor))
         runs = [scaled_run(stretch, scaling) for stretch in stretches]
         fit = GradientFit(predictor, runs, self.settings, fold=index)
@@ -294,11 +326,10 @@ class _Work:
                         gradient_norm=fit.gradient_norm,
                     )
                 )
-        self.fits[index] = fit.finish()
+        self.fits[index] = replace(fit.finish(), kept=kept)
         self.done |= {
             prefix + name: x.detach().cpu().clone() for name, x in predictor.tensors().items()
         }
-        return detector
 
     def _stop_between_ticks(self) -> None:
         if self.should_stop():
@@ -414,29 +445,34 @@ def _check(stretches: Sequence[Stretch], channels: Sequence[Channel], warmup_tic
     return int(steps[0]) // 1_000_000
 
 
-def _judge(probe: Detector, records: Sequence[Record], scaling: Scaling) -> Judge:
-    """The probe's judge, fitted anew to these records."""
+def _fit(judge: Judge, records: Sequence[Record], scaling: Scaling) -> None:
+    """Fit a judge anew to these records."""
     smoothed = np.concatenate([record.smoothed[record.counts] for record in records])
     if len(smoothed) == 0:
         raise ValueError(
-            "training: no held-out frame is past the model's warm-up of "
-            f"{probe.warmup_ticks} ticks. "
+            "training: no held-out frame is past the model's warm-up. "
             "Give longer runs of more than one asset, or choose shorter spans."
         )
     valid = np.concatenate([record.valid[record.counts] for record in records])
-    probe.judge.fit(smoothed, valid, floor=scaling.floor)
-    return probe.judge
+    judge.fit(smoothed, valid, floor=scaling.floor)
 
 
 def _cross_scores(
-    probe: Detector, records: Sequence[Sequence[Record]], scaling: Scaling
+    judge: Judge, records: Sequence[Sequence[Record]], scaling: Scaling
 ) -> list[NDArray[np.float32]]:
-    """Raw scores [T] of every record, each fold's by a judge fitted to the other folds."""
+    """Raw scores [T] of every record, each fold's by the judge fitted to the other folds."""
     scores: list[NDArray[np.float32]] = []
     for index, own in enumerate(records):
-        others = [record for k, fold in enumerate(records) if k != index for record in fold]
-        scores += score(_judge(probe, others, scaling), own)
+        _fit(judge, [one for k, fold in enumerate(records) if k != index for one in fold], scaling)
+        scores += score(judge, own)
     return scores
+
+
+def _counted(
+    records: Sequence[Record], scores: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The scores of the frames that count."""
+    return np.concatenate([raw[record.counts] for record, raw in zip(records, scores, strict=True)])
 
 
 def _held_out(record: Record, surprise: NDArray[np.float32]) -> HeldOut:

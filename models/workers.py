@@ -51,7 +51,7 @@ class Workers:
         """The network whose gradients are the mean over all processes."""
         if not distributed.is_initialized():
             return network
-        return DistributedDataParallel(network, forward_sync_buffers=False)
+        return DistributedDataParallel(network)
 
 
 def workers() -> Workers:

@@ -122,7 +122,7 @@ def _say(learnt: "Learnt") -> None:
         )
     _say_trials(learnt.trials)
     for number, fit in enumerate(learnt.fits, start=1):
-        kept = ", the one that is kept" if number == len(learnt.fits) else ""
+        kept = ", the one that is kept" if fit.kept else ""
         why = "stopped early" if fit.stopped_early else "stopped at the epoch limit"
         console.say(
             f"    model {number} of {len(learnt.fits)}{kept}: "
@@ -143,12 +143,10 @@ def _say(learnt: "Learnt") -> None:
 
 
 def _trial(trial: "Trial") -> dict[str, Any]:
-    fitted = trial.fitted
     return {
         "changed": dict(trial.changed),
-        "epochs": fitted.epochs,
-        "training_loss": fitted.training_loss,
-        "validation_loss": fitted.validation_loss,
+        "epochs": [fit.epochs for fit in trial.fits],
+        "validation_loss": trial.validation_loss,
     }
 
 
@@ -158,11 +156,11 @@ def _say_trials(trials: "Sequence[Trial]") -> None:
         return
     names = list(trials[-1].changed)
     rows = [["", "validation", "epochs", *names]]
-    for trial in sorted(trials, key=lambda trial: trial.fitted.validation_loss):
+    for trial in sorted(trials, key=lambda trial: trial.validation_loss):
         given = trial.model.model_dump() | trial.training.model_dump()
         values = [f"{given[name]:g}" for name in names]
-        mark, fitted = "" if trial.changed else "as given", trial.fitted
-        rows.append([mark, f"{fitted.validation_loss:.4f}", str(fitted.epochs), *values])
+        mark, epochs = "" if trial.changed else "as given", max(fit.epochs for fit in trial.fits)
+        rows.append([mark, f"{trial.validation_loss:.4f}", str(epochs), *values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     console.say(f"    {console.count(len(trials), 'trial')}, the best is kept:")
     for row in rows:

@@ -162,7 +162,7 @@ def findings(error: ValidationError, root: Node, settings: type[BaseModel]) -> l
             found.append(Finding(path[:-1], _own_words(details), at_key=True))
         elif kind in ("value_error", "assertion_error"):
             found.append(_validators(path, details, root))
-        elif kind in ("type_missing", "type_unknown"):
+        elif kind in ("type_missing", "type_unknown", "union_tag_not_found", "union_tag_invalid"):
             found.append(_type(path, details, node))
         else:
             wanted.setdefault(there, []).append(_want(details))
@@ -213,11 +213,14 @@ def _unknown(path: Path, root: Node, settings: type[BaseModel]) -> tuple[Finding
 
 
 def _type(path: Path, details: "ErrorDetails", node: Node) -> Finding:
-    known = details["ctx"]["known"]
-    if details["type"] == "type_missing":
-        return Finding(path, f"'type' is missing; want one of {', '.join(known)}", at_key=True)
+    ctx = details["ctx"]  # ours, or pydantic's own of a union told apart by type
+    known = ctx.get("known") or re.findall("'(.*?)'", ctx.get("expected_tags", ""))
+    if "type" not in node.below:
+        wanted = f"; want one of {', '.join(known)}" if known else ""
+        return Finding(path, f"'type' is missing{wanted}", at_key=True)
     given = node.below["type"]
-    message = f"no {details['ctx']['what']} has the type {_shown('type', given)}."
+    who = f"no {ctx['what']}" if "what" in ctx else f"none of the {path[-2]}"
+    message = f"{who} has the type {_shown('type', given)}."
     hint = did_you_mean(given.text, known)
     if "Did you mean" in hint:
         hint += f" There are {', '.join(known)}."

@@ -15,13 +15,19 @@ from support.machines import CHANNELS, QUICK, column, fleet, healthy
 import models
 from models.bundle import Bundle
 from models.contract import Judgement, State
-from models.settings import DetectorSettings, RecurrentSettings, TrainingSettings
+from models.settings import (
+    DetectorSettings,
+    EnsembleSettings,
+    RecurrentSettings,
+    TrainingSettings,
+)
 from models.training import train
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SMALL = {"hidden": 8, "spans": (1, 4, 16)}
+LAGGED = ("ewma", "lstm")  # with lags; the others without
 TICKS = 1000
 PLANTED = 2  # the channel that faults are planted on
 
@@ -29,13 +35,16 @@ PLANTED = 2  # the channel that faults are planted on
 def small(kind: str) -> DetectorSettings:
     """The settings of a kind, made small where it has a size."""
     settings = models.discover()[kind]
-    return settings(**{key: x for key, x in SMALL.items() if key in settings.model_fields})
+    if settings is EnsembleSettings:
+        return EnsembleSettings(members=(small("gru"), small("ewma"), small("pca")))
+    given = SMALL | ({"lags": 3} if kind in LAGGED else {})
+    return settings(**{key: x for key, x in given.items() if key in settings.model_fields})
 
 
 def kinds() -> Iterator[ParameterSet]:
     """Every kind there is; those that are trained by gradients take their time."""
     for name, settings in models.discover().items():
-        slow = issubclass(settings, RecurrentSettings)
+        slow = issubclass(settings, RecurrentSettings | EnsembleSettings)
         yield pytest.param(name, marks=[pytest.mark.slow, pytest.mark.timeout(90)] if slow else [])
 
 
@@ -90,8 +99,8 @@ def patchy(ticks: int, rows: int) -> tuple[F64, Mask]:
     return np.where(valid, value, np.nan), valid
 
 
-def test_all_four_kinds_are_found() -> None:
-    assert {"gru", "lstm", "ewma", "pca"} <= set(models.discover())
+def test_all_kinds_are_found() -> None:
+    assert {"gru", "lstm", "ewma", "pca", "ensemble"} <= set(models.discover())
 
 
 def test_a_configuration_names_a_model_by_its_type(kind: str) -> None:

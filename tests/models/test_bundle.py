@@ -77,7 +77,10 @@ def without_calibration(folder: Path) -> None:
         (lambda f: (f / "card.json").write_bytes(b"\xff\xfe\x00"), "no JSON"),
         (lambda f: change_card(f, schema_version=2), "got 2. Upgrade the program"),
         (lambda f: change_card(f, schema_version=0), "got 0. Train the model again"),
-        (lambda f: change_card(f, kind="oracle"), "This version knows ewma, gru, lstm, pca"),
+        (
+            lambda f: change_card(f, kind="oracle"),
+            "This version knows ensemble, ewma, gru, lstm, pca",
+        ),
         (lambda f: change_card(f, settings={"spans": [4, 1]}), "rising whole numbers"),
         (lambda f: change_card(f, colour="red"), "colour: Extra inputs"),
         (without_calibration, "calibration: Field required"),

@@ -3,7 +3,6 @@ import torch
 from torch import Tensor, nn
 
 from models import recurrent
-from models.contract import Detector
 from models.recurrent import (
     Forecaster,
 )
@@ -158,7 +157,7 @@ def test_no_forecast_is_surer_than_the_sensor_resolves(settings: type[RecurrentS
 
 @pytest.mark.parametrize("settings", KINDS)
 def test_weights_of_another_size_are_named(settings: type[RecurrentSettings]) -> None:
-    small: Detector = settings(hidden=4).build(2)
+    small = settings(hidden=4).build(2)
     tensors = settings(hidden=8).build(2).tensors()
     del tensors["judge.reference"]
     tensors["predictor.extra"] = torch.zeros(1)

@@ -27,15 +27,15 @@ def test_the_first_trial_is_of_the_settings_as_they_are_given(found: list[Trial]
     first = found[0]
 
     assert (first.changed, first.model, first.training) == ({}, LSTM, QUICK)
-    assert first.fitted == train(RUNS, CHANNELS, LSTM, QUICK).fits[-1]
+    assert first.fits == train(RUNS, CHANNELS, LSTM, QUICK).fits[-1:]
 
 
 def test_the_best_trial_trained_gives_the_loss_that_it_was_chosen_for(found: list[Trial]) -> None:
     chosen = best(found)
     trained = train(RUNS, CHANNELS, chosen.model, chosen.training)
 
-    assert chosen.fitted.validation_loss == min(t.fitted.validation_loss for t in found)
-    assert trained.fits[-1] == chosen.fitted
+    assert chosen.validation_loss == min(trial.validation_loss for trial in found)
+    assert trained.fits[-1:] == chosen.fits
     assert trained.bundle.card.training == chosen.training.model_dump(mode="json")
     assert trained.bundle.card.settings["hidden"] == chosen.model.hidden
 

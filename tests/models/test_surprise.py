@@ -17,9 +17,9 @@ def residuals(count: int, seed: int = 0) -> NDArray[np.float32]:
     return coupled.astype(np.float32)
 
 
-def fitted(*, spans: tuple[int, ...] = (1,)) -> Mahalanobis:
-    judge = Mahalanobis(C, spans)
-    smoothed, state = [], torch.zeros(1, len(spans) * C)
+def fitted(*, spans: tuple[int, ...] = (1,), lags: int = 1) -> Mahalanobis:
+    judge = Mahalanobis(C, spans, lags)
+    smoothed, state = [], torch.zeros(1, judge.width)
     everything = torch.ones(1, C, dtype=torch.bool)
     for row in torch.from_numpy(residuals(2000)):
         state = judge.smooth(row[None], everything, [1], state)
@@ -44,9 +44,10 @@ def test_the_raw_score_is_the_mahalanobis_distance_in_healthy_ones() -> None:
     assert np.isclose(np.quantile(raw, 0.99), 1.0, atol=0.25)
 
 
-def test_blame_is_by_how_much_the_squared_distance_falls_without_the_channel() -> None:
-    judge = fitted()
-    z = torch.from_numpy(residuals(5, 2))
+@pytest.mark.parametrize("lags", [1, 3])
+def test_blame_is_by_how_much_the_squared_distance_falls_without_the_channel(lags: int) -> None:
+    judge = fitted(lags=lags)
+    z = torch.from_numpy(residuals(5 * lags, 2)).view(5, judge.width)
     raw, blame = judge.measure(z, valid(*["xxxx"] * 5))
     falls = []
     for channel in range(C):
@@ -72,9 +73,9 @@ def test_channels_that_are_not_valid_are_integrated_out_exactly() -> None:
 
 
 def test_rows_of_many_patterns_have_the_bits_they_have_alone() -> None:
-    judge = fitted(spans=(1, 4))
+    judge = fitted(spans=(1, 4), lags=3)
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(200, 2 * C, generator=generator)
+    z = torch.randn(200, judge.width, generator=generator)
     seen = torch.rand(200, C, generator=generator) > 0.4
     raw, blame = judge.measure(z, seen)
 
@@ -127,9 +128,7 @@ def test_a_channel_that_never_moved_is_believed_to_its_resolution() -> None:
     frames[:, 3] = 0.0
     least = np.array([0.01, 0.01, 0.01, 1.0])
 
-    covariance = shrunk_covariance(
-        frames, np.ones((500, C), np.bool_), least=least, independent=500
-    )
+    covariance = shrunk_covariance(frames, np.ones((500, C), np.bool_), least=least)
 
     assert covariance[3, 3] == pytest.approx(1.0)
 
@@ -138,7 +137,7 @@ def test_shrinkage_grows_as_frames_become_few() -> None:
     def correlation(count: int) -> float:
         frames = residuals(count).astype(np.float64)
         covariance = shrunk_covariance(
-            frames, np.ones((count, C), np.bool_), least=np.full(C, 0.01), independent=count
+            frames, np.ones((count, C), np.bool_), least=np.full(C, 0.01)
         )
         raw = np.sqrt(np.square(frames).mean(0))
         empirical = float((frames[:, 0] * frames[:, 1]).mean() / (raw[0] * raw[1]))
@@ -154,18 +153,22 @@ def test_channels_never_seen_together_still_make_a_covariance() -> None:
     seen[::2, 0] = False
     seen[1::2, 1] = False
 
-    covariance = shrunk_covariance(frames, seen, least=np.full(C, 0.01), independent=300)
+    covariance = shrunk_covariance(frames, seen, least=np.full(C, 0.01))
 
     assert np.linalg.eigvalsh(covariance).min() > 0
 
 
-@pytest.mark.parametrize("channels", [1, 3, 9, 11, 24, 52])
-def test_rows_have_the_same_bits_among_any_number_of_rows(channels: int) -> None:
-    judge = Mahalanobis(channels, (1, 4))
+@pytest.mark.parametrize(
+    ("channels", "lags"),
+    [(1, 1), (3, 1), (9, 1), (11, 1), (24, 1), (52, 1), (1, 9), (5, 2), (52, 3)],
+)
+def test_rows_have_the_same_bits_among_any_number_of_rows(channels: int, lags: int) -> None:
+    judge = Mahalanobis(channels, (1, 4), lags)
     generator = torch.Generator().manual_seed(channels)
-    mixing = torch.rand(channels, channels, generator=generator).double().numpy()
-    judge.covariance = np.stack([np.eye(channels) + mixing @ mixing.T] * 2)
-    z = torch.randn(300, 2 * channels, generator=generator)
+    size = len(judge.covariance[0])
+    mixing = torch.rand(size, size, generator=generator).double().numpy()
+    judge.covariance = np.stack([np.eye(size) + mixing @ mixing.T] * len(judge.covariance))
+    z = torch.randn(300, judge.width, generator=generator)
     everything = torch.ones(300, channels, dtype=torch.bool)
     raw, blame = judge.measure(z, everything)
 
@@ -173,3 +176,55 @@ def test_rows_have_the_same_bits_among_any_number_of_rows(channels: int) -> None
         some = judge.measure(z[300 - count :], everything[:count])
         assert torch.equal(some[0], raw[300 - count :])
         assert torch.equal(some[1], blame[300 - count :])
+
+
+def test_lags_are_the_means_of_the_ticks_before_newest_first() -> None:
+    judge = Mahalanobis(2, (1, 3), lags=3)
+    everything = torch.ones(9, 2, dtype=torch.bool)
+    residual = torch.arange(18.0).view(9, 2)
+    counts = [3, 3, 2, 1]  # rows end one after the other
+    state = judge.smooth(residual[:3], everything[:3], [3], torch.zeros(3, judge.width))
+
+    swept = judge.smooth(residual, everything, counts, state)
+
+    one_by_one, now = [], state
+    for rows in torch.split(torch.arange(9), counts):
+        now = judge.smooth(residual[rows], everything[rows], [len(rows)], now)
+        one_by_one.append(now)
+    assert torch.equal(swept, torch.cat(one_by_one))
+    first = torch.tensor([0.0, 1.0, 0.0, 0.5])  # of the first row: as it came, and smoothed
+    assert torch.equal(state[0], torch.cat([first, torch.zeros(8)]))
+    assert torch.equal(swept[3, 8:], first)
+    assert torch.equal(swept[3, 4:8], swept[0, :4])
+
+
+def test_lags_know_how_a_channel_follows_another_in_time() -> None:
+    def following(count: int, delay: int) -> NDArray[np.float32]:
+        load = np.random.default_rng(4).normal(size=count)
+        follower = np.roll(load, delay) + 0.1 * np.random.default_rng(5).normal(size=count)
+        return np.stack([load, follower], 1).astype(np.float32)
+
+    def raw(lags: int, delay: int) -> float:
+        judge = Mahalanobis(2, (1,), lags)
+        everything = torch.ones(2000, 2, dtype=torch.bool)
+
+        def kept(frames: NDArray[np.float32]) -> Tensor:
+            given = torch.from_numpy(frames)
+            return judge.smooth(given, everything, [1] * 2000, torch.zeros(1, judge.width))
+
+        judge.fit(kept(following(2000, 1)).numpy(), everything.numpy(), floor=np.full(2, 1e-3))
+        return float(judge.measure(kept(following(2000, delay)), everything)[0].median())
+
+    assert raw(2, 2) > 2.5 * raw(2, 1)
+    assert raw(1, 2) < 1.1 * raw(1, 1)
+
+
+def test_a_healthy_distance_is_that_of_frames_the_judge_did_not_learn_from() -> None:
+    random = np.random.default_rng(3)
+    few, many = (random.normal(size=(count, 40)).astype(np.float32) for count in (60, 4000))
+    judge = Mahalanobis(40, (1,))
+
+    judge.fit(few, np.ones(few.shape, np.bool_), floor=np.full(40, 1e-3))
+
+    raw, _ = judge.measure(torch.from_numpy(many), torch.ones(many.shape, dtype=torch.bool))
+    assert np.quantile(raw, 0.99) == pytest.approx(1.0, abs=0.1)

@@ -204,7 +204,9 @@ def test_each_fold_is_judged_by_what_the_others_held() -> None:
         for scale in (1.0, 10.0)
     )
 
-    scores = _cross_scores(EwmaSettings(spans=(1,)).build(4), [quiet, loud], Scaling.fit([run]))
+    scores = _cross_scores(
+        EwmaSettings(spans=(1,)).build(4).judge, [quiet, loud], Scaling.fit([run])
+    )
 
     assert np.median(scores[1] / scores[0]) == pytest.approx(100.0, rel=0.01)
 

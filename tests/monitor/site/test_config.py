@@ -447,6 +447,29 @@ SAID = {
         ("tick_ms: 1000", "tick_ms: 1000\n    training: {model: {type: gru, hidden: 3}}"),
         "18:43: kinds.pump.training.model.hidden: got 3, want a multiple of 4",
     ),
+    "an unknown member of an ensemble": (
+        (
+            "tick_ms: 1000",
+            (
+                "tick_ms: 1000\n"
+                "    training: {model: {type: ensemble, members: [{type: pca}, {type: grr}]}}"
+            ),
+        ),
+        (
+            "18:70: kinds.pump.training.model.members[1].type: none of the members has the type "
+            "'grr'. Did you mean 'gru'? There are "
+        ),
+    ),
+    "a member without a type": (
+        (
+            "tick_ms: 1000",
+            (
+                "tick_ms: 1000\n"
+                "    training: {model: {type: ensemble, members: [{type: pca}, {span: 3}]}}"
+            ),
+        ),
+        "18:63: kinds.pump.training.model.members[1]: 'type' is missing",
+    ),
     "an unknown model": (
         ("tick_ms: 1000", "tick_ms: 1000\n    training: {model: {type: grr}}"),
         (

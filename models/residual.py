@@ -1,0 +1,220 @@
+"""A predictor and a judge, as one thing that steps.
+
+The predictor says what it expects of each channel and how sure it is; the judge turns what came
+instead into one number and each channel's share in it.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.contract import Detector, Evidence, State, under
+
+# N rows (one asset each), C channels, T ticks, R rows of many ticks, W numbers that a judge keeps
+# of each row: its smoothed residuals
+
+
+class Predictor(Protocol):
+    """Says what it expects of each channel, from the ticks before."""
+
+    warmup_ticks: int  # ticks after a reset before its word counts
+    forecasts: bool  # False: it knows each channel's healthy mean, and no more
+
+    def initial(self, rows: int) -> State:
+        """The state of ``rows`` assets that have seen nothing yet."""
+        ...
+
+    def step(
+        self, value_NC: Tensor, valid_NC: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Expected value and spread, float32 [N, C] each, made before the tick is seen.
+
+        The new state comes third.
+
+        A row's result depends on that row alone, to the bit: not on N, the order, or the other
+        rows.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what tensors() gave: the same names and shapes, checked by the detector."""
+        ...
+
+    def to(self, device: str) -> None:
+        """Move everything learnt to a torch device."""
+        ...
+
+
+@runtime_checkable
+class SequencePredictor(Predictor, Protocol):
+    """One that can take many ticks of the same rows at once: what a GPU needs to be fast."""
+
+    def sequence(
+        self, value_TNC: Tensor, valid_TNC: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """What stepping through the ticks gives, but for rounding: [T, N, C], and the state."""
+        ...
+
+
+class Judge(Protocol):
+    """Turns residuals into one raw score and each channel's share in it."""
+
+    width: int  # W
+    memory_ticks: int  # ticks after a reset until where it started no longer matters
+
+    def smooth(
+        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
+    ) -> Tensor:
+        """The smoothed residuals after each tick, float32 [R, W]: all that is remembered.
+
+        ``smoothed`` [N, W] is before the first; rows and ``counts`` as in Detector.sweep.
+        """
+        ...
+
+    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw score [N] and blame [N, C]. A row's result depends on that row alone, to the bit."""
+        ...
+
+    def fit(
+        self,
+        smoothed: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        *,
+        floor: NDArray[np.float64],
+    ) -> None:
+        """Learn what healthy looks like from [M, W] and [M, C].
+
+        ``floor`` [C]: resolution, scaled units.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what tensors() gave: the same names and shapes, checked by the detector."""
+        ...
+
+    def to(self, device: str) -> None:
+        """Move everything learnt to a torch device."""
+        ...
+
+
+RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
+
+
+class ResidualDetector(Detector):
+    """One predictor and one judge, as one thing that steps."""
+
+    def __init__(
+        self, *, channels: int, predictor: Predictor, judge: Judge, warmup_ticks: int | None = None
+    ) -> None:
+        own = predictor.warmup_ticks + judge.memory_ticks
+        super().__init__(
+            channels=channels, warmup_ticks=own if warmup_ticks is None else warmup_ticks
+        )
+        self.predictor = predictor
+        self.judge = judge
+
+    def initial(self, rows: int) -> State:
+        """The state of ``rows`` assets that have seen nothing yet."""
+        smoothed = torch.zeros(rows, self.judge.width, device=self.device)
+        return {**self.predictor.initial(rows), "smoothed": smoothed}
+
+    def advance(
+        self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """The part of a sweep in which a tick depends on the one before.
+
+        Expected and spread [R, C], smoothed residuals [R, W], and the new state.
+        """
+        now = {name: part for name, part in state.items() if name != "smoothed"}
+        ended: list[State] = []  # of rows whose last tick is past; what was first stood last
+        forecasts: list[tuple[Tensor, Tensor]] = []
+        pieces = self._pieces(counts)
+        sizes = [ticks * count for ticks, count in pieces]
+        values = torch.split_with_sizes(value_RC, sizes)
+        valids = torch.split_with_sizes(valid_RC, sizes)
+        before = counts[0]
+        for value, valid, (ticks, count) in zip(values, valids, pieces, strict=True):
+            if count < before:
+                ended.append({name: part[count:] for name, part in now.items()})
+                now = {name: part[:count] for name, part in now.items()}
+            before = count
+            expected, spread, now = self._forecast(value, valid, ticks, now)
+            forecasts.append((expected, spread))
+        expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
+        residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        residual = torch.where(valid_RC, residual, 0.0)
+        smoothed = self.judge.smooth(residual, valid_RC, counts, state["smoothed"])
+
+        after = {
+            name: _joined([part, *(rows[name] for rows in reversed(ended))])
+            for name, part in now.items()
+        }
+        of_ticks = zip(torch.split_with_sizes(smoothed, counts), [*counts[1:], 0], strict=True)
+        after["smoothed"] = _joined([tick[going_on:] for tick, going_on in of_ticks][::-1])
+        return expected, spread, smoothed, after
+
+    def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
+        """What the predictor takes at once: so many ticks of so many rows.
+
+        One tick: only so are a row's bits its own. On a GPU, where they never are, and where a tick
+        costs its launches whatever it holds: all ticks of the same rows.
+        """
+        if self.device == "cpu" or not isinstance(self.predictor, SequencePredictor):
+            return [(1, count) for count in counts]
+        return [(len(list(ticks)), count) for count, ticks in itertools.groupby(counts)]
+
+    def _forecast(
+        self, value: Tensor, valid: Tensor, ticks: int, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Expected and spread of so many ticks of the same rows, tick by tick; the new state."""
+        if ticks > 1 and isinstance(self.predictor, SequencePredictor):
+            shape = (ticks, len(value) // ticks, self.channels)
+            expected, spread, after = self.predictor.sequence(
+                value.view(shape), valid.view(shape), state
+            )
+            return expected.flatten(0, 1), spread.flatten(0, 1), after
+        return self.predictor.step(value, valid, state)
+
+    def sweep(
+        self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
+    ) -> tuple[Evidence, State]:
+        """What each tick of each row is evidence of: see Detector."""
+        with torch.inference_mode():
+            expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
+            raw, blame = self.judge.measure(smoothed, valid_RC)
+        return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learnt, by name, on the CPU, as it is kept in weights.safetensors."""
+        parts = {"predictor": self.predictor.tensors(), "judge": self.judge.tensors()}
+        return {
+            f"{part}.{name}": tensor.detach().cpu().contiguous()
+            for part, tensors in parts.items()
+            for name, tensor in tensors.items()
+        }
+
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+        self.predictor.load_tensors(under("predictor.", tensors))
+        self.judge.load_tensors(under("judge.", tensors))
+
+    def _move(self, device: str) -> None:
+        self.predictor.to(device)
+        self.judge.to(device)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts, one after the other."""
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
