@@ -1,6 +1,7 @@
 """`watchkeeper quality`: is the history of a kind fit to learn from?"""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from monitor.history.quality import Finding, Report
 
 STYLES = {"severe": "bold red", "warning": "yellow", "note": "cyan"}
-MOST_NAMED = 3  # machines of one finding; JSON names all
+MOST_NAMED = 3  # machines, or channels; JSON names all
 
 
 def command(
@@ -82,13 +83,16 @@ def say(found: "Report") -> None:
         f"{console.count(len(found.assets), 'machine')}, {found.days:.3g} days of frames: "
         f"{summary(found)}.",
     )
-    where = [one.channel or "all" for one in found.findings]
-    wide = max(map(len, where), default=0)
-    long = max((len(one.issue) for one in found.findings), default=0)
-    for one, name in zip(found.findings, where, strict=True):
+    alike: dict[Finding, list[str]] = {}  # channels of which the very same is said
+    for one in found.findings:
+        alike.setdefault(replace(one, channel="", share=0.0), []).append(one.channel or "all")
+    rows = [(one, _named(channels)) for one, channels in alike.items()]
+    wide = max((len(channels) for _, channels in rows), default=0)
+    long = max((len(one.issue) for one, _ in rows), default=0)
+    for one, channels in rows:
         console.say(
             (f"    {one.severity:<7}  ", STYLES[one.severity]),
-            f"{name:<{wide}}  {one.issue:<{long}}  {_machines(one, found)}{one.words}",
+            f"{channels:<{wide}}  {one.issue:<{long}}  {_machines(one, found)}{one.words}",
         )
     for issue in dict.fromkeys(one.issue for one in found.findings):
         console.say("")
@@ -97,9 +101,13 @@ def say(found: "Report") -> None:
 
 
 def _machines(one: "Finding", found: "Report") -> str:
-    """Where it was found, the worst first; nothing where there is one machine or it is of all."""
-    if one.channel is None and len(one.assets) == len(found.assets):
+    """Where it was found, the worst first; nothing where that is all of them."""
+    if len(one.assets) == len(found.assets):
         return ""
-    named = ", ".join(one.assets[:MOST_NAMED])
-    more = len(one.assets) - MOST_NAMED
-    return f"{named}{f' and {more} more' if more > 0 else ''}: "
+    return f"{_named(one.assets)}: "
+
+
+def _named(names: "Sequence[str]") -> str:
+    """The first few, and how many more."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

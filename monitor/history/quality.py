@@ -62,6 +62,10 @@ ISSUES: Mapping[str, Advice] = MappingProxyType(
             "the model learns that standing still is healthy, and will not mind a frozen sensor",
             "leave that time out (training.since, training.until), and look at the sensor",
         ),
+        "coarse": Advice(
+            "what is smaller than a step of it is not seen, and each step looks sudden",
+            "bring it with more digits, or with a smaller range of the transmitter",
+        ),
         "counter": Advice(
             "every value to come lies outside what was learnt: an alarm without an end",
             "model: false; or bring its rate in place of its count",
@@ -119,6 +123,7 @@ CHECKS: Mapping[str, signals.Check] = MappingProxyType(
         "gaps": signals.gaps,
         "constant": signals.constant,
         "few levels": signals.few_levels,
+        "coarse": signals.coarse,
         "counter": signals.counter,
         "stuck": signals.stuck,
         "straight lines": signals.lines,

@@ -171,10 +171,24 @@ def counter(signal: Signal) -> Sign | None:
 
 def few_levels(signal: Signal) -> Sign | None:
     """A handful of values: a switch, a mode, a word in numbers."""
-    if len(signal.value) < LEAST or not 1 < len(signal.levels) <= LEVELS:
+    if len(signal.value) < LEAST or not 1 < len(signal.levels) <= LEVELS or _steps(signal):
         return None
     shown = ", ".join(f"{level:g}" for level in signal.levels)
     return Sign(Severity.WARNING, f"{len(signal.levels)} values only: {shown}", 1.0)
+
+
+def coarse(signal: Signal) -> Sign | None:
+    """A measured quantity that moves over few steps of its instrument."""
+    if len(signal.value) < LEAST or len(signal.levels) > LEVELS or not _steps(signal):
+        return None
+    words = f"{len(signal.levels)} steps of {signal.step:.3g} are all it moves over"
+    return Sign(Severity.NOTE, words, 1.0)
+
+
+def _steps(signal: Signal) -> bool:
+    """Whether it goes from a level to the next, as what is measured does, and a switch does not."""
+    moved = np.abs(signal.moves[signal.moves != 0])
+    return len(signal.levels) > 3 and bool(np.median(moved) <= 1.5 * signal.step)
 
 
 def lines(signal: Signal) -> Sign | None:
@@ -218,16 +232,18 @@ def spikes(signal: Signal) -> Sign | None:
     value, lengths = signal.holds
     if len(value) < 50:
         return None
-    around = np.median(sliding_window_view(np.pad(value, 2, mode="edge"), 5), axis=1)
-    off = np.abs(value - around)
+    near = sliding_window_view(np.pad(value, 2, mode="edge"), 5)
+    off = np.abs(value - np.median(near, axis=1))
+    # as far off as that, and back to where it was: the end of a steep slope is no spike
+    back = np.abs(near[:, :2, None] - near[:, None, 3:]).min((1, 2)) < 0.3 * off
     usual = max(  # what its own noise, its slopes and its resolution make of it
         float(np.quantile(off, 0.95)) / 2, float(np.median(np.abs(np.diff(value)))), signal.step
     )
-    wild = off > SPIKE * usual
+    wild = (off > SPIKE * usual) & back
     if not wild.any():
         return None
     share = float(lengths[wild].sum() / len(signal.value))
-    worst = float(off.max() / usual)
+    worst = float(off[wild].max() / usual)
     severity = Severity.WARNING if share > 1e-3 else Severity.NOTE
     count = int(wild.sum())
     words = f"{count} {'spike' if count == 1 else 'spikes'}, the largest {worst:.0f} deviations"

@@ -63,7 +63,8 @@ HEALTHY: dict[str, F64] = {
 # Name of the check -> a signal that has what it looks for
 ODD: dict[str, list[F64]] = {
     "constant": [np.full(N, 7.0)],
-    "few levels": [(np.sin(TICKS / 50) > 0) * 1.0, np.round(0.8 * wander()) + 0.0],
+    "few levels": [(np.sin(TICKS / 50) > 0) * 1.0, np.array([0.0, 3.0, 9.0, 2.0])[TICKS // 50 % 4]],
+    "coarse": [np.round(0.8 * wander()) + 0.0, np.round(0.5 * wander(memory=0.99)) * 0.33],
     "counter": [
         np.cumsum(np.abs(noise())),
         np.floor(np.cumsum(np.abs(noise())) / 3),
@@ -147,6 +148,14 @@ def test_how_a_value_is_held_is_told() -> None:
 
     assert regular.words == "unchanged in 90% of the frames: a new value each 10 s"
     assert "reported on change, mostly after 3 s" in random.words
+
+
+def test_the_end_of_a_steep_slope_is_no_spike_and_two_wild_values_are_one_each() -> None:
+    strokes = changed(50.0 * (TICKS % 200 < 100) + noise(), TICKS % 200 == 0, 80.0)
+    assert "spikes" not in looked_at(strokes)
+
+    wild = looked_at(changed(50 + noise(), [700, 701, 2900], [90.0, 91.0, 90.0]))["spikes"]
+    assert wild.words.startswith("3 spikes, the largest ")
 
 
 def test_two_modes_are_told_with_their_shares() -> None:
