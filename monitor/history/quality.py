@@ -213,9 +213,7 @@ def _of_machine(
         elif signal.analog:
             analog.append(number)
         yield from ((issue, channel, sign) for issue, sign in found.items())
-    value = np.concatenate([run.value for run in runs])[:, analog]
-    valid = np.concatenate([run.valid for run in runs])[:, analog]
-    alike = signals.twins(value, valid)
+    alike = signals.twins(runs, analog)
     for second in range(len(analog)):
         for first in np.flatnonzero(alike[second, :second] >= TWIN).tolist():
             words = f"as {channels[analog[first]]} (correlation {alike[second, first]:.4f})"

@@ -62,18 +62,11 @@ class Signal:
         """A column of one machine's stretches."""
         valid = np.concatenate([stretch.valid[:, channel] for stretch in stretches])
         value = np.concatenate([stretch.value[:, channel] for stretch in stretches])
-        begins = np.cumsum([0, *map(len, stretches[:-1])])
-        before = np.append(False, valid[:-1])
-        before[begins] = False
-        lengths = [
-            len(run)
-            for stretch in stretches
-            for run in np.split(
-                stretch.valid[:, channel], np.flatnonzero(np.diff(stretch.valid[:, channel])) + 1
-            )
-            if not run[0]
-        ]
-        return cls(value[valid], before[valid], len(valid), max(lengths, default=0), tick_s)
+        follows = following(stretches)
+        before = np.append(False, valid[:-1]) & follows
+        begins, lengths = runs(~follows | (valid != np.append(False, valid[:-1])))
+        missing = lengths[~valid[begins]]
+        return cls(value[valid], before[valid], len(valid), int(missing.max(initial=0)), tick_s)
 
     @cached_property
     def moves(self) -> F64:
@@ -109,12 +102,26 @@ class Signal:
     @cached_property
     def holds(self) -> tuple[F64, NDArray[np.intp]]:
         """Each value as it was held, and for how many frames: [K] each."""
-        begins = np.flatnonzero(np.append(True, (np.diff(self.value) != 0) | ~self.joins[1:]))
-        return self.value[begins], np.diff(np.append(begins, len(self.value)))
+        moved = np.append(True, np.diff(self.value) != 0)
+        begins, lengths = runs(moved | ~self.joins)
+        return self.value[begins], lengths
 
     def lasts(self, frames: float) -> str:
         """A count of frames as a length of time."""
         return duration(frames * self.tick_s)
+
+
+def following(stretches: Sequence[Stretch]) -> NDArray[np.bool_]:
+    """Of each frame of all stretches, whether the one before is of the same stretch."""
+    follows = np.ones(sum(map(len, stretches)), np.bool_)
+    follows[np.cumsum([0, *map(len, stretches[:-1])])] = False
+    return follows
+
+
+def runs(begins: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each run begins, and how long it is; the first flag counts as set."""
+    at = np.flatnonzero(np.append(True, begins[1:]))
+    return at, np.diff(np.append(at, len(begins)))
 
 
 def duration(seconds: float) -> str:
@@ -200,9 +207,9 @@ def lines(signal: Signal) -> Sign | None:
     slope = np.abs(np.diff(signal.value))
     fuzz = max(signal.fuzz, 1.01 * signal.step)  # both ends of a bend may be rounded
     straight = joined & (bend <= fuzz) & (slope > 4 * fuzz)
-    runs = np.split(straight, np.flatnonzero(np.diff(straight)) + 1)
-    inside = sum(len(run) + 2 for run in runs if run[0] and len(run) + 2 >= LINE)
-    share = min(inside / len(signal.value), 1.0)
+    begins, lengths = runs(np.append(True, np.diff(straight)))
+    long = lengths[straight[begins]] + 2  # of the frames, of which a bend takes three
+    share = min(float(long[long >= LINE].sum()) / len(signal.value), 1.0)
     if share < 0.3:
         return None
     return Sign(Severity.WARNING, f"straight lines {share:.0%} of the time", share)
@@ -302,12 +309,15 @@ def modes(signal: Signal) -> Sign | None:
 Check = Callable[[Signal], Sign | None]
 
 
-def twins(value: F64, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+def twins(stretches: Sequence[Stretch], channels: Sequence[int]) -> F64:
     """How nearly each two channels [C, C] are one: the smaller correlation of values and of moves.
 
     Over the frames in which both are valid; 0 where one of them never moves.
     """
-    moves, both = np.diff(value, axis=0), valid[1:] & valid[:-1]
+    value = np.concatenate([stretch.value[:, channels] for stretch in stretches])
+    valid = np.concatenate([stretch.valid[:, channels] for stretch in stretches])
+    moves = np.diff(value, axis=0)
+    both = valid[1:] & valid[:-1] & following(stretches)[1:, None]
     return np.minimum(np.abs(_correlation(value, valid)), np.abs(_correlation(moves, both)))
 
 

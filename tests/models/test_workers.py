@@ -19,7 +19,7 @@ from models.training import Interrupted, train
 from models.workers import Workers, joined, workers
 
 LSTM = LstmSettings(hidden=4, spans=(1, 4))
-SETTINGS = QUICK.model_copy(update={"dropout": 0.2, "l2": 1e-4})
+SETTINGS = QUICK.model_copy(update={"dropout": 0.2, "l2": 1e-4, "chunk_ticks": 25})
 HERE = Path(__file__).parent
 
 

@@ -180,10 +180,19 @@ def test_a_copy_is_a_twin_and_what_follows_the_same_load_is_not() -> None:
     valid[1000:3000, 0] = False
     value[1000:3000, 0] = np.nan
 
-    alike = twins(value, valid)
+    alike = twins([stretch(value, valid=valid)], range(4))
 
     assert alike[0, 2] == pytest.approx(1.0)
     assert alike[0, 1] < 0.9
     assert alike[0, 3] < 0.2
     assert np.array_equal(alike, alike.T)
-    assert twins(np.full((50, 2), 3.0), np.ones((50, 2), np.bool_)).max() == 0
+    assert twins([stretch(np.full((50, 2), 3.0))], range(2)).max() == 0
+
+
+def test_from_one_stretch_to_the_next_no_two_channels_move_together() -> None:
+    load = np.repeat(np.random.default_rng(0).normal(size=60), 50)[:, None] * [500.0, 900.0]
+    value = load + np.stack([noise(1)[:3000], noise(2)[:3000]], 1)
+    pieces = [stretch(value[at : at + 50], start=at) for at in range(0, 3000, 50)]
+
+    assert twins(pieces, range(2))[0, 1] < 0.2
+    assert twins([stretch(value)], range(2))[0, 1] > 0.99
