@@ -340,8 +340,8 @@ class GradientFit:
         return total / max(count, 1.0)
 
     def _nothing_seen(self, batch: Batch) -> tuple[Tensor, ...]:
-        shape = (batch.value.shape[1], self.forecaster.hidden)
-        return tuple(torch.zeros(shape, device=self.device) for _ in self.forecaster.states)
+        states = self.forecaster.initial(batch.value.shape[1])
+        return tuple(torch.zeros_like(state) for state in states.values())
 
     def _disturbed(self, chunk: Batch) -> tuple[Tensor, Tensor]:
         """The chunk as worse instruments would give it: what is to be forecast, and what is given.
@@ -364,11 +364,15 @@ class GradientFit:
         return torch.where(deadband > 0, torch.stack(held), chunk.value), given
 
     def _draw(self, depth: int, rows: int, width: int) -> Tensor:
-        """Uniform numbers for this process's rows: those one process alone would draw for them."""
+        """Uniform numbers for this process's rows: those one process alone would draw for them.
+
+        A network may have several rows for one of the batch, side by side.
+        """
         rank, count = self.workers.rank, self.workers.count
-        drawn = torch.rand(depth, self.abreast, width, generator=self.generator)
-        filled = functional.pad(drawn, (0, 0, 0, rows * count - self.abreast))
-        return filled[:, rank::count].to(self.device)
+        own = -(-self.abreast // count)
+        drawn = torch.rand(depth, self.abreast, rows // own * width, generator=self.generator)
+        filled = functional.pad(drawn, (0, 0, 0, own * count - self.abreast))
+        return filled[:, rank::count].reshape(depth, rows, width).to(self.device)
 
     def _loss(
         self, mean: Tensor, log_spread: Tensor, value: Tensor, chunk: Batch

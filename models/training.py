@@ -300,8 +300,12 @@ class _Work:
         if index in self.fits:
             predictor.load_tensors(under(prefix, self.done))
             return
-        predictor.set_floor(torch.from_numpy(scaling.floor))
         runs = [scaled_run(stretch, scaling) for stretch in stretches]
+        predictor.prepare(
+            [run.value for run in runs],
+            [run.valid for run in runs],
+            torch.from_numpy(scaling.floor),
+        )
         fit = GradientFit(predictor, runs, self.settings, fold=index)
         if self.under_way is not None:
             fit.restore(*self.under_way)

@@ -100,7 +100,9 @@ def patchy(ticks: int, rows: int) -> tuple[F64, Mask]:
 
 
 def test_all_kinds_are_found() -> None:
-    assert {"gru", "lstm", "ewma", "pca", "ensemble"} <= set(models.discover())
+    found = {"gru", "lstm", "masked_gru", "masked_lstm", "ewma", "pca", "ensemble"}
+
+    assert found <= set(models.discover())
 
 
 def test_a_configuration_names_a_model_by_its_type(kind: str) -> None:

@@ -79,7 +79,7 @@ def without_calibration(folder: Path) -> None:
         (lambda f: change_card(f, schema_version=0), "got 0. Train the model again"),
         (
             lambda f: change_card(f, kind="oracle"),
-            "This version knows ensemble, ewma, gru, lstm, pca",
+            "This version knows ensemble, ewma, gru, lstm, masked_gru, masked_lstm, pca",
         ),
         (lambda f: change_card(f, settings={"spans": [4, 1]}), "rising whole numbers"),
         (lambda f: change_card(f, colour="red"), "colour: Extra inputs"),
