@@ -46,6 +46,11 @@ ISSUES: Mapping[str, Advice] = MappingProxyType(
             "model of the others, which know this machine",
             "add the history of others of its kind, if there are any",
         ),
+        "nothing": Advice(
+            "the model learns nothing of this machine",
+            "look at its source, its tags and training.since; at running, if it never counts as "
+            "running; or leave it out of training.assets",
+        ),
         "interrupted": Advice(
             "after each gap the model warms up anew, and nothing is learnt of that time",
             "look at the source for what is missing; raise gap_ticks where gaps are short",
@@ -184,7 +189,8 @@ def report(plan: Plan, stretches: Sequence[Stretch], stamps: Mapping[int, Stamps
             signs += [(issue, tag, machine.name, sign) for issue, sign in _of_clock(seen)]
     frames = sum(map(len, stretches))
     days = frames * tick_s / DAY_S
-    findings = [*_of_history(own, frames, days), *_joined(signs)]
+    absent = [asset.name for asset in plan.assets if asset.name not in own]
+    findings = [*_of_history(own, absent, frames, days), *_joined(signs, len(own))]
     order = list(Severity)
     return Report(
         kind=name,
@@ -254,9 +260,18 @@ def _of_clock(stamps: Stamps | None) -> Iterator[tuple[str, Sign]]:
 
 
 def _of_history(
-    own: Mapping[str, Sequence[Stretch]], frames: int, days: float
+    own: Mapping[str, Sequence[Stretch]], absent: Sequence[str], frames: int, days: float
 ) -> Iterator[Finding]:
     """What is odd about all of it."""
+    if own and absent:
+        yield Finding(
+            issue="nothing",
+            severity=Severity.WARNING,
+            channel=None,
+            assets=tuple(absent),
+            words="no frame in which it ran",
+            share=1.0,
+        )
     ticks = [tick for runs in own.values() for run in runs for tick in (run.tick[0], run.tick[-1])]
     span = float(max(ticks) - min(ticks)) / SECOND / DAY_S if ticks else 0.0
     if days < WANTED_DAYS or span < WEEK:
@@ -281,8 +296,11 @@ def _of_history(
         )
 
 
-def _joined(signs: Sequence[tuple[str, str | None, str, Sign]]) -> list[Finding]:
-    """One finding for an issue of a channel, however many machines have it."""
+def _joined(signs: Sequence[tuple[str, str | None, str, Sign]], machines: int) -> list[Finding]:
+    """One finding for an issue of a channel, however many machines have it.
+
+    A channel that a few machines lack is not severe: for them it is masked.
+    """
     groups: dict[tuple[str, str | None], list[tuple[str, Sign]]] = defaultdict(list)
     for issue, channel, asset, sign in signs:
         groups[issue, channel].append((asset, sign))
@@ -290,10 +308,13 @@ def _joined(signs: Sequence[tuple[str, str | None, str, Sign]]) -> list[Finding]
     findings = []
     for (issue, channel), seen in groups.items():
         asset, worst = min(seen, key=lambda one: (order.index(one[1].severity), -one[1].share))
+        lacking = issue == "gaps" and 2 * len(seen) < machines
         findings.append(
             Finding(
                 issue=issue,
-                severity=worst.severity,
+                severity=max(worst.severity, Severity.WARNING, key=order.index)
+                if lacking
+                else worst.severity,
                 channel=channel,
                 assets=(asset, *(other for other, _ in seen if other != asset)),
                 words=worst.words,

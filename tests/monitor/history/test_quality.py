@@ -100,6 +100,23 @@ def test_a_single_machine_and_a_history_in_pieces_are_said():
     assert "interrupted" not in found(runs())
 
 
+def test_a_machine_of_which_nothing_came_is_named():
+    nothing = found(runs(2))["nothing"]
+    assert (nothing.severity, nothing.assets) == (Severity.WARNING, ("a2",))
+    assert "nothing" not in found(runs(3))
+
+
+def test_a_channel_that_one_machine_lacks_is_not_severe_and_one_that_all_lack_is():
+    def lacking(*assets):
+        odd = runs(5)
+        for one in odd:
+            one.valid[:, 1] = one.asset not in assets
+        return found(odd, count=5)["gaps"].severity
+
+    assert lacking("a1") is Severity.WARNING
+    assert lacking("a0", "a1", "a2") is Severity.SEVERE
+
+
 def test_clocks_are_told_of_the_tag_and_the_machine():
     stamps = {tag: Stamps(count=1000) for tag in range(9)}
     stamps[1] = Stamps(count=1000, repeated=300, backwards=2)
