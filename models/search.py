@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from scipy.stats import qmc
 
 from models.bundle import Channel, write_folder
 from models.contract import Stretch
@@ -97,8 +98,6 @@ def drawn(
     space: SearchSettings, model: DetectorSettings, trials: int, seed: int
 ) -> list[dict[str, float | int]]:
     """What each trial changes: nothing at first, then points of the space."""
-    from scipy.stats import qmc  # noqa: PLC0415 - takes a second, and few trainings search
-
     names = [
         name
         for name in SearchSettings.model_fields
