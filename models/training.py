@@ -35,7 +35,7 @@ from models.bundle import (
     write_folder,
 )
 from models.calibration import LEAST_FRAMES, Calibration
-from models.contract import Stretch, under
+from models.contract import Detector, Stretch, under
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
 from models.ensemble import Ensemble, members_of
 from models.gradient import Fitted, GradientFit, StoppedError
@@ -111,6 +111,7 @@ def train(
     model_settings: DetectorSettings,
     training_settings: TrainingSettings,
     *,
+    pretrained: Detector | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -122,22 +123,28 @@ def train(
         channels: The columns of the stretches, in order.
         model_settings: Which detector, and its settings.
         training_settings: How to train it.
+        pretrained: A detector of the same settings whose networks are taken as they are, as from
+        many units for one that has little history; scaling, judges and calibrations are its own.
         progress: Told after every epoch.
         checkpoint: A folder to save to when stopped, and to go on from where it exists. It is the
         caller's to remove, once the bundle is safe.
         should_stop: Asked often; true saves and raises Interrupted.
 
     Raises:
-        ValueError: The data cannot make a model, or the checkpoint is of another training.
+        ValueError: The data cannot make a model, the checkpoint is of another training, or the
+        pretrained detector is another one.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
     ordered = _ordered(stretches)
     probe = model_settings.build(len(channels))
     tick_ms = _check(ordered, channels, probe.warmup_ticks)
+    if pretrained is not None:
+        model_settings.build(len(channels)).load_tensors(pretrained.tensors())  # or it says why not
     work = _Work(
         model_settings,
         training_settings,
         channels=len(channels),
+        pretrained=() if pretrained is None else members_of(pretrained),
         fingerprint=fingerprint(ordered, channels, model_settings, training_settings),
         progress=progress,
         checkpoint=checkpoint,
@@ -167,7 +174,7 @@ def train(
         for record, raw in zip(records[0], joint, strict=True)
     )
     for number, (member, judge) in enumerate(zip(members_of(detector), judges, strict=True)):
-        work.learn(member, len(judges) * len(folds) + number, ordered, scaling, kept=True)
+        work.learn(member, number, len(judges) * len(folds) + number, ordered, scaling, kept=True)
         _fit(judge, records[number], scaling)
         member.judge.load_tensors(judge.tensors())
     fits = tuple(work.fits[index] for index in sorted(work.fits))
@@ -198,15 +205,15 @@ def try_out(
     model_settings: DetectorSettings,
     training_settings: TrainingSettings,
     *,
-    number: int,
-    of: int,
+    trial: int,
+    trials: int,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Fitted, ...]:
     """How the networks that train() would keep are fitted, with nothing of the rest: for a search.
 
-    ``number`` of so many trials; the other arguments are train's, and so is what it raises;
+    ``trial`` of so many; the other arguments are train's, and so is what it raises;
     ValueError also for a model without a network. The checkpoint goes when it is done.
     """
     ordered = _ordered(stretches)
@@ -216,20 +223,21 @@ def try_out(
         model_settings,
         training_settings,
         channels=len(channels),
+        pretrained=(),
         fingerprint=fingerprint(ordered, channels, model_settings, training_settings),
         progress=None
         if progress is None
-        else lambda epoch: progress(replace(epoch, what="trial", fit=number, fits=of)),
+        else lambda epoch: progress(replace(epoch, what="trial", fit=trial, fits=trials)),
         checkpoint=checkpoint,
         should_stop=should_stop,
     )
     members = members_of(probe.to(work.device))
     first = len(members) * len(folds_of(ordered, probe.warmup_ticks))
-    for index, member in enumerate(members, start=first):
-        work.learn(member, index, ordered, Scaling.fit(ordered), kept=True)
+    for number, member in enumerate(members):
+        work.learn(member, number, first + number, ordered, Scaling.fit(ordered), kept=True)
     if not work.fits:
         raise ValueError(
-            f"a search compares validation losses: a {model_settings.type} model has none, for it "
+            f"a search compares validation losses: a model of type {model_settings.type} has none, for it "
             "has no network. Leave --search out."
         )
     if checkpoint is not None and work.workers.first:
@@ -247,6 +255,7 @@ class _Work:
         settings: TrainingSettings,
         *,
         channels: int,
+        pretrained: Sequence[ResidualDetector],
         fingerprint: str,
         progress: Progress | None,
         checkpoint: Path | None,
@@ -255,6 +264,7 @@ class _Work:
         self.model_settings = model_settings
         self.settings = settings
         self.channels = channels
+        self.pretrained = pretrained
         self.device = resolve(settings.device)
         self.fingerprint = fingerprint
         self.progress = progress
@@ -273,7 +283,7 @@ class _Work:
         known = np.any([stretch.valid.any(0) for stretch in fold.learning], axis=0)
         detector = self.model_settings.build(self.channels).to(self.device)
         member = members_of(detector)[number]
-        self.learn(member, index, fold.learning, scaling)
+        self.learn(member, number, index, fold.learning, scaling)
         return record(
             member,
             fold.held,
@@ -286,15 +296,19 @@ class _Work:
     def learn(
         self,
         member: ResidualDetector,
+        number: int,
         index: int,
         stretches: Sequence[Stretch],
         scaling: Scaling,
         *,
         kept: bool = False,
     ) -> None:
-        """Train the predictor of one on the device; how that went is in ``fits``."""
+        """Train the predictor of a member on the device; how that went is in ``fits``."""
         predictor = member.predictor
         if not isinstance(predictor, Forecaster):
+            return
+        if self.pretrained:
+            predictor.load_tensors(self.pretrained[number].predictor.tensors())
             return
         prefix = f"{index}."
         if index in self.fits:

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
+import models
 from models import bundle as bundle_room
 from models.bundle import Bundle, BundleError, Channel, write_folder
 from models.contract import Judgement
@@ -245,7 +246,7 @@ def answers(bundle: Bundle) -> list[Judgement]:
 
 def test_there_are_old_bundles_of_every_schema_and_kind() -> None:
     assert {path.name for path in OLD.iterdir() if path.is_dir()} >= {
-        f"{kind}-schema-1" for kind in ("ewma", "gru", "lstm", "pca")
+        f"{kind}-schema-1" for kind in models.discover()
     }
 
 

@@ -106,6 +106,24 @@ def test_a_row_has_the_same_bits_among_any_number_of_rows(
             assert all(torch.equal(a[rows], b) for a, b in zip(together, run(rows), strict=True))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_memory_is_given_value_and_validity_of_the_others_and_nothing_else(
+    kind: type[MaskedGru] | type[MaskedLstm],
+) -> None:
+    step = estimator(kind)
+    given = []
+    step.network.cell.register_forward_pre_hook(lambda _cell, inputs: given.append(inputs[0]))
+    value, valid = readings(7, 2)
+    with torch.inference_mode():
+        step.sequence(value, valid, step.initial(2))
+
+    seen = torch.where(valid, value, 0.0)
+    for group in range(3):
+        shown = (step.network.group != group).float()
+        wanted = torch.cat([seen * shown, valid * shown], 2)
+        assert torch.equal(given[0].view(7, 2, 3, 10)[:, :, group], wanted)
+
+
 def test_kin_are_dealt_apart_and_copies_stay_together() -> None:
     random = np.random.default_rng(0)
     load, heat = random.normal(size=(2, 3000))

@@ -67,7 +67,7 @@ def test_what_a_model_does_not_have_is_not_searched() -> None:
 
 
 def test_a_search_among_models_without_a_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="a ewma model has none, for it has no network"):
+    with pytest.raises(ValueError, match="a model of type ewma has none, for it has no network"):
         search(RUNS, CHANNELS, EwmaSettings(spans=(1, 4)), QUICK, SPACE, trials=2)
 
 

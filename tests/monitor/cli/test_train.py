@@ -96,7 +96,7 @@ def test_a_search_shows_what_it_tried_and_keeps_the_best(tmp_path):
 def test_a_search_wants_a_network(made):
     said = watchkeeper("train", made.file, "--search", "2")
     assert said.code == 4
-    assert "a search compares validation losses: a ewma model has none" in said.err
+    assert "a search compares validation losses: a model of type ewma has none" in said.err
 
 
 def test_a_single_machine_is_held_out_block_by_block(tmp_path):
