@@ -237,8 +237,8 @@ def try_out(
         work.learn(member, number, first + number, ordered, Scaling.fit(ordered), kept=True)
     if not work.fits:
         raise ValueError(
-            f"a search compares validation losses: a model of type {model_settings.type} has none, for it "
-            "has no network. Leave --search out."
+            f"a search compares validation losses: a model of type {model_settings.type} has none, "
+            "for it has no network. Leave --search out."
         )
     if checkpoint is not None and work.workers.first:
         shutil.rmtree(checkpoint, ignore_errors=True)
