@@ -122,7 +122,7 @@ class GradientFit:
         self.workers = workers()
         if settings.precision == "bf16" and self.device == "cpu":
             raise ValueError(
-                "precision bf16: wants a GPU; on a CPU it would be slower, not faster. "
+                "precision bf16: wants a GPU, for most CPUs compute it no faster. "
                 "Leave it out, or train where there is one."
             )
         learning, validating = _split(runs, settings.validation_share)
