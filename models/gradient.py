@@ -120,7 +120,7 @@ class GradientFit:
         self.settings = settings
         self.device = forecaster.device
         self.workers = workers()
-        if settings.precision == "bf16" and self.device == "cpu":
+        if settings.precision == "bf16" and torch.device(self.device).type == "cpu":
             raise ValueError(
                 "precision bf16: wants a GPU, for most CPUs compute it no faster. "
                 "Leave it out, or train where there is one."
@@ -264,9 +264,8 @@ class GradientFit:
         the gradient was.
         """
         state = self._nothing_seen(batch)
-        mixed = torch.autocast(
-            self.device, torch.bfloat16, enabled=self.settings.precision == "bf16"
-        )
+        kind, half = torch.device(self.device).type, self.settings.precision == "bf16"
+        mixed = torch.autocast(kind, torch.bfloat16, enabled=half)
         for chunk in batch.chunks(self.settings.chunk_ticks):
             if should_stop():
                 raise StoppedError
