@@ -9,7 +9,7 @@ what the card itself can do: a product of large matrices, and a copy.
 * ``end_to_end``: a bundle's step, from numpy arrays in the channels' units to numpy arrays of
   surprise; against the same scaling and calibration around the eager step.
 * ``sweep``: history, many ticks at once; against nn.GRU and a head, a thousand ticks a call.
-* ``training``: one epoch.
+* ``training``: one epoch; ``mixed``: in bf16 against float32.
 * ``accuracy``: how far the scores of the GPU and of the CPU are apart. The script fails where it is
   more than 1e-3, or where an alarm differs.
 
@@ -54,6 +54,7 @@ from models.settings import GruSettings, TrainingSettings
 # T ticks, A assets, C channels, R rows of many ticks
 
 GPU_ON_CPU = "cpu:0"  # takes the code of a GPU: whatever is not plainly "cpu" does
+WIDE = (64, 256, 1024)  # hidden: what mixed precision is tried on
 PEER_TICKS = 1000  # that the peer of the sweep takes a call
 SURPRISE_TOLERANCE = 1e-3  # what is promised between a GPU and a CPU
 F64 = NDArray[np.float64]
@@ -317,21 +318,37 @@ def sweep(clock: Clock, size: Size, bundle: Bundle) -> dict[str, Found]:
 
 def training(size: Size, device: str) -> Found:
     """One epoch on the device, against one on the CPU; wall time."""
+    seconds = {}
+    for key, name in (("ours", device), ("peer", "cpu")):
+        work = {key: epoch(size, name, HIDDEN, TrainingSettings())}
+        seconds |= Clock(name).race(work, min(size.rounds, 3), 1, wall=True)
+    return figures(seconds)
+
+
+def mixed(size: Size, device: str) -> dict[str, Found]:
+    """One epoch in bf16, against one in float32; networks of several sizes, wall time."""
+    found = {}
+    for hidden in WIDE:
+        work = {
+            side: epoch(size, device, hidden, TrainingSettings(precision=precision))
+            for side, precision in (("ours", "bf16"), ("float32", "float32"))
+        }
+        seconds = Clock(device).race(work, min(size.rounds, 3), 1, wall=True)
+        found[f"hidden {hidden}"] = figures(seconds)
+    return found
+
+
+def epoch(size: Size, device: str, hidden: int, settings: TrainingSettings) -> Work:
+    """One pass of a fit on a device, as often as it is called."""
     count, ticks = size.runs
     value = readings(ticks, count, seed=8)
     scaled = ((value - value.mean((0, 1))) / value.std((0, 1))).astype(np.float32)
     valid = np.ones((ticks, CHANNELS), np.bool_)
     runs = [Run(asset=f"a{n}", value=scaled[:, n], valid=valid) for n in range(count)]
-    seconds = {}
-    for name in (device, "cpu"):
-        detector = GruSettings(hidden=HIDDEN).build(CHANNELS).to(name)
-        assert isinstance(detector.predictor, Forecaster)
-        fit = GradientFit(detector.predictor, runs, TrainingSettings(), fold=0)
-        work = {name: lambda fit=fit: fit.run_epoch(lambda: False)}
-        rounds = min(size.rounds, 3)
-        key = "ours" if name == device else "peer"
-        seconds[key] = Clock(name).race(work, rounds, 1, wall=True)[name]
-    return figures(seconds)
+    predictor = GruSettings(hidden=hidden).build(CHANNELS).to(device).predictor
+    assert isinstance(predictor, Forecaster)
+    fit = GradientFit(predictor, runs, settings, fold=0)
+    return lambda: fit.run_epoch(lambda: False)
 
 
 # ---- the same scores --------------------------------------------------------------------------
@@ -465,6 +482,10 @@ def main() -> None:
     found["training"] = training(size, device)
     show("training, us", "an epoch", "the same on one CPU thread", {"GRU": found["training"]})
     keep()
+    if device.startswith("cuda"):
+        found["mixed"] = mixed(size, device)
+        show("training, us", "an epoch in bf16", "in float32", found["mixed"])
+        keep()
     for each in found["accuracy"].values():
         assert each["delta_surprise"] <= SURPRISE_TOLERANCE, "surprise differs from the CPU's"
         assert each["over_on_one_only"] == 0, "alarms differ from the CPU's"

@@ -6,7 +6,8 @@ Teacher-forced, truncated back-propagation through time: the hidden state is car
 chunk, the gradient is not (Williams and Peng, Neural Computation 2, 1990). Long runs are cut into
 rows, and rows share a batch. Two failures that plants have every day are trained for: channels that
 fall out, and channels that report on change only; so that they do not look like a fault of the
-process. Adam (Kingma and Ba, 2015), early stopping on the last part of each asset's time.
+process. Early stopping on the last part of each asset's time. Several processes may share a fit
+(models/workers.py): each takes its rows of every batch, drawn as one process would draw them.
 """
 
 import math
@@ -17,15 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from models.contract import under
+from models.fitting import Dropout, losses, optimizer, penalty, rate
 from models.recurrent import WARMUP_TICKS, Forecaster
 from models.settings import TrainingSettings
+from models.workers import workers
 
 # T ticks, N rows, C channels, K ticks of one chunk
 
-GRADIENT_NORM = 1.0
-BATCH_ROWS = 64
 ROW_CHUNKS = 8  # a row is at least this many chunks long, where its run is
 DEADBAND = (0.05, 0.5)  # scaled units: the range of report-on-change that is simulated
 
@@ -36,7 +38,10 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """How a fit went. The losses are of the epoch whose weights are kept, in nats a value."""
+    """How a fit went. The losses are of the epoch whose weights are kept, of one value.
+
+    In nats where the likelihood is learnt, else in scaled units or their squares.
+    """
 
     epochs: int  # passes made
     best_epoch: int  # whose weights are kept, counted from 1
@@ -96,6 +101,10 @@ class Batch:
             pick = slice(start, start + ticks)
             yield Batch(self.value[pick], self.valid[pick], self.counts[pick])
 
+    def share(self, rank: int, count: int) -> "Batch":
+        """Every count-th row, from this one on."""
+        return Batch(*(part[:, rank::count] for part in (self.value, self.valid, self.counts)))
+
 
 class GradientFit:
     """One fit under way.
@@ -110,8 +119,14 @@ class GradientFit:
         self.network = forecaster.network
         self.settings = settings
         self.device = forecaster.device
+        self.workers = workers()
+        if settings.precision == "bf16" and torch.device(self.device).type == "cpu":
+            raise ValueError(
+                "precision bf16: wants a GPU, for most CPUs compute it no faster. "
+                "Leave it out, or train where there is one."
+            )
         learning, validating = _split(runs, settings.validation_share)
-        self.rows = _rows(learning, settings.chunk_ticks)
+        self.rows = _rows(learning, settings)
         self.validating = [row for row in validating if len(row) > WARMUP_TICKS]
         if not self.rows or not self.validating:
             raise ValueError(
@@ -122,9 +137,18 @@ class GradientFit:
             )
         self.generator = torch.Generator().manual_seed((settings.seed << 8) + fold)
         self.network.start(self.generator)
-        self.adam = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        if settings.loss != "likelihood":
+            self.network.set_spread(torch.ones(forecaster.channels, device=self.device))
+        for module in self.network.modules():
+            if isinstance(module, Dropout):
+                module.share, module.draw = settings.dropout, self._draw
+        self.learner = self.workers.parallel(self.network)
+        self.optimizer = optimizer(self.network, settings)
         self.epoch = 0
         self.stale = 0
+        self.cuts = 0  # of the step, by plateaus
+        self.abreast = 0  # rows of the batch under way, in all processes
+        self.gradient_norm = 0.0  # before it was cut, the mean of the last epoch
         self.best_loss = math.inf
         self.training_loss = math.inf  # of the best epoch
         self.best = self._weights()
@@ -134,18 +158,30 @@ class GradientFit:
         """No more epochs, or no more patience."""
         return self.epoch >= self.settings.epochs or self.stale >= self.settings.patience
 
+    @property
+    def rate(self) -> float:
+        """The optimizer's step in the epoch to come."""
+        return rate(self.settings, self.epoch, self.cuts)
+
     def run_epoch(self, should_stop: Callable[[], bool]) -> tuple[float, float]:
-        """One pass over all rows; gives the training and the validation loss, in nats a value.
+        """One pass over all rows; gives the training and the validation loss of a value.
 
         Raises StoppedError as soon as should_stop() says so, ValueError when the loss is no number
         any more.
         """
         order = torch.randperm(len(self.rows), generator=self.generator).tolist()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        size, norms = self.settings.batch_size, []
         total, count = 0.0, 0.0
-        for start in range(0, len(order), BATCH_ROWS):
-            rows = [self.rows[n] for n in order[start : start + BATCH_ROWS]]
-            for batch_loss, values in self._learn(Batch.of(rows, self.device), should_stop):
+        self.network.train()
+        for start in range(0, len(order), size):
+            batch = self._batch([self.rows[n] for n in order[start : start + size]])
+            for batch_loss, values, norm in self._learn(batch, should_stop):
                 total, count = total + batch_loss * values, count + values
+                norms.append(norm)
+        (total,) = self.workers.total(total)
+        self.gradient_norm = sum(norms) / max(len(norms), 1)
         validation = self._validate(should_stop)
         if not math.isfinite(total) or not math.isfinite(validation):
             raise ValueError(
@@ -154,16 +190,21 @@ class GradientFit:
             )
         self.epoch += 1
         training = total / max(count, 1.0)
-        if validation < self.best_loss:
+        if validation < self.best_loss - self.settings.min_delta:
             self.best_loss, self.training_loss = validation, training
             self.stale, self.best = 0, self._weights()
         else:
             self.stale += 1
+            self.cuts += self.stale % self.settings.schedule_epochs == 0
         return training, validation
 
     def finish(self) -> Fitted:
         """Put the best weights seen into the forecaster."""
         self.forecaster.load_tensors(self.best)
+        self.network.eval()
+        if self.settings.loss != "likelihood":
+            self.network.set_spread(self._error())
+            self.forecaster.refresh()
         return Fitted(
             epochs=self.epoch,
             best_epoch=self.epoch - self.stale,
@@ -177,13 +218,15 @@ class GradientFit:
         """Copies of all that the next epoch depends on: tensors, and numbers."""
         tensors = {f"now.{name}": tensor for name, tensor in self._weights().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        for index, moments in self.adam.state_dict()["state"].items():
+        for index, moments in self.optimizer.state_dict()["state"].items():
             for name, tensor in moments.items():
-                tensors[f"adam.{index}.{name}"] = tensor.detach().cpu().clone()
+                if tensor is not None:  # a momentum that is not used
+                    tensors[f"optimizer.{index}.{name}"] = tensor.detach().cpu().clone()
         tensors["generator"] = self.generator.get_state()
         return tensors, {
             "epoch": self.epoch,
             "stale": self.stale,
+            "cuts": self.cuts,
             "best_loss": self.best_loss if self.epoch else 0.0,  # JSON knows no infinity
             "training_loss": self.training_loss if self.epoch else 0.0,
         }
@@ -192,52 +235,98 @@ class GradientFit:
         """Take up what capture() gave."""
         self.network.load_state_dict(under("now.", tensors))
         self.best = under("best.", tensors)
-        state = self.adam.state_dict()
-        for name, tensor in under("adam.", tensors).items():
+        state = self.optimizer.state_dict()
+        for name, tensor in under("optimizer.", tensors).items():
             index, key = name.split(".", 1)
             state["state"].setdefault(int(index), {})[key] = tensor.clone()
-        self.adam.load_state_dict(state)
+        self.optimizer.load_state_dict(state)
         self.generator.set_state(tensors["generator"])
         self.epoch, self.stale = int(numbers["epoch"]), int(numbers["stale"])
+        self.cuts = int(numbers["cuts"])
         self.best_loss = float(numbers["best_loss"]) if self.epoch else math.inf
         self.training_loss = float(numbers["training_loss"]) if self.epoch else math.inf
 
+    def _batch(self, rows: Sequence[Run]) -> Batch:
+        """This process's rows of a batch; as many in all processes, and as long."""
+        self.abreast = len(rows)
+        empty = [rows[0].part(0, 0)] * (-len(rows) % self.workers.count)
+        whole = Batch.of([*rows, *empty], self.device)
+        return (
+            whole.share(self.workers.rank, self.workers.count) if self.workers.count > 1 else whole
+        )
+
     def _learn(
         self, batch: Batch, should_stop: Callable[[], bool]
-    ) -> Iterator[tuple[float, float]]:
+    ) -> Iterator[tuple[float, float, float]]:
         """Chunk by chunk, the state carried on.
 
-        The loss and over how many values it is the mean.
+        This process's part of the loss, over how many values of all it is the mean, and how long
+        the gradient was.
         """
         state = self._nothing_seen(batch)
+        kind, half = torch.device(self.device).type, self.settings.precision == "bf16"
+        mixed = torch.autocast(kind, torch.bfloat16, enabled=half)
         for chunk in batch.chunks(self.settings.chunk_ticks):
             if should_stop():
                 raise StoppedError
             value, given = self._disturbed(chunk)
-            mean, log_spread, state = self.network(value * given, given, state)
-            state = tuple(part.detach() for part in state)
-            loss, values = _loss(mean, log_spread, value, chunk)
+            with mixed:
+                mean, log_spread, state = self.learner(value * given, given, state)
+            state = tuple(part.detach().float() for part in state)
+            loss, values = self._loss(mean.float(), log_spread.float(), value, chunk)
+            (values,) = self.workers.total(values)
             if values == 0:
                 continue  # all of it is warm-up
-            self.adam.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
-            self.adam.step()
-            yield float(loss.detach()), values
+            loss = loss / values
+            learnt = loss * self.workers.count  # gradients are averaged, losses are to be summed
+            cost = penalty(self.network, self.settings)
+            self.optimizer.zero_grad(set_to_none=True)
+            (learnt if cost is None else learnt + cost).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            norm = torch.nn.utils.clip_grad_norm_(
+                self.network.parameters(), self.settings.gradient_norm or math.inf
+            )
+            self.optimizer.step()
+            yield float(loss.detach()), values, float(norm)
 
     def _validate(self, should_stop: Callable[[], bool]) -> float:
         total, count = 0.0, 0.0
-        with torch.no_grad():
-            for start in range(0, len(self.validating), BATCH_ROWS):
-                batch = Batch.of(self.validating[start : start + BATCH_ROWS], self.device)
-                state = self._nothing_seen(batch)
-                for chunk in batch.chunks(self.settings.chunk_ticks):
-                    if should_stop():
-                        raise StoppedError
-                    mean, log_spread, state = self.network(chunk.value, chunk.valid, state)
-                    loss, values = _loss(mean, log_spread, chunk.value, chunk)
-                    total, count = total + float(loss) * values, count + values
+        for mean, log_spread, chunk in self._forecasts():
+            if should_stop():
+                raise StoppedError
+            loss, values = self._loss(mean, log_spread, chunk.value, chunk)
+            total, count = total + float(loss / max(values, 1.0)) * values, count + values
+        total, count = self.workers.total(total, count)
         return total / max(count, 1.0)
+
+    def _error(self) -> Tensor:
+        """Root mean square error of each channel in validation, float32 [C]; 1 where none is valid.
+
+        What stands for the spread where the loss knows none.
+        """
+        squares = torch.zeros(2, self.forecaster.channels, dtype=torch.float64, device=self.device)
+        for mean, _, chunk in self._forecasts():
+            counts = chunk.valid * chunk.counts
+            squares[0] += ((chunk.value - mean).square() * counts).sum((0, 1))
+            squares[1] += counts.sum((0, 1))
+        total, count = torch.tensor(
+            self.workers.total(*squares.flatten().tolist()), device=self.device
+        ).chunk(2)
+        return torch.where(count > 0, (total / count.clamp(min=1)).sqrt(), 1.0)
+
+    def _forecasts(self) -> Iterator[tuple[Tensor, Tensor, Batch]]:
+        """Mean and log spread of each chunk of this process's part of validation, and the chunk.
+
+        In whole floats, as scores are.
+        """
+        self.network.eval()
+        size = self.settings.batch_size
+        for start in range(0, len(self.validating), size):
+            batch = self._batch(self.validating[start : start + size])
+            state = self._nothing_seen(batch)
+            for chunk in batch.chunks(self.settings.chunk_ticks):
+                with torch.no_grad():
+                    mean, log_spread, state = self.network(chunk.value, chunk.valid, state)
+                yield mean, log_spread, chunk
 
     def _mean_loss(self) -> float:
         """Scaled values have mean 0 and deviation 1, as far as what was learnt from tells."""
@@ -245,8 +334,8 @@ class GradientFit:
         for row in self.validating:
             batch = Batch.of([row], "cpu")
             zero = torch.zeros_like(batch.value)
-            loss, values = _loss(zero, zero, batch.value, batch)
-            total, count = total + float(loss) * values, count + values
+            loss, values = self._loss(zero, zero, batch.value, batch)
+            total, count = total + float(loss / max(values, 1.0)) * values, count + values
         return total / max(count, 1.0)
 
     def _nothing_seen(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -261,7 +350,7 @@ class GradientFit:
         """
         share = self.settings.channel_dropout
         _, rows, channels = chunk.value.shape
-        draw = torch.rand(3, rows, channels, generator=self.generator).to(self.device)
+        draw = self._draw(3, rows, channels)
         given = chunk.valid * (draw[0] >= share)
         low, high = DEADBAND
         deadband = torch.where(draw[1] < share, low + (high - low) * draw[2], 0.0)
@@ -273,22 +362,30 @@ class GradientFit:
             held.append(torch.where(moved, value, held[-1]))
         return torch.where(deadband > 0, torch.stack(held), chunk.value), given
 
+    def _draw(self, depth: int, rows: int, width: int) -> Tensor:
+        """Uniform numbers for this process's rows: those one process alone would draw for them.
+
+        A network may have several rows for one of the batch, side by side.
+        """
+        rank, count = self.workers.rank, self.workers.count
+        own = -(-self.abreast // count)
+        drawn = torch.rand(depth, self.abreast, rows // own * width, generator=self.generator)
+        filled = functional.pad(drawn, (0, 0, 0, own * count - self.abreast))
+        return filled[:, rank::count].reshape(depth, rows, width).to(self.device)
+
+    def _loss(
+        self, mean: Tensor, log_spread: Tensor, value: Tensor, chunk: Batch
+    ) -> tuple[Tensor, float]:
+        """Sum of the losses of the valid values, and how many they are."""
+        counts = chunk.valid * chunk.counts
+        each = losses(self.settings.loss, value - mean, log_spread)
+        return (each * counts).sum(), float(counts.sum())
+
     def _weights(self) -> dict[str, Tensor]:
         return {
             name: tensor.detach().cpu().clone()
             for name, tensor in self.network.state_dict().items()
         }
-
-
-def _loss(mean: Tensor, log_spread: Tensor, value: Tensor, chunk: Batch) -> tuple[Tensor, float]:
-    """Mean negative log likelihood of the valid values, without its constant.
-
-    And how many they are.
-    """
-    counts = chunk.valid * chunk.counts
-    values = float(counts.sum())
-    error = (value - mean) * torch.exp(-log_spread)
-    return ((0.5 * error.square() + log_spread) * counts).sum() / max(values, 1.0), values
 
 
 def _split(runs: Sequence[Run], share: float) -> tuple[list[Run], list[Run]]:
@@ -306,8 +403,9 @@ def _split(runs: Sequence[Run], share: float) -> tuple[list[Run], list[Run]]:
     return learning, validating
 
 
-def _rows(runs: Sequence[Run], chunk_ticks: int) -> list[Run]:
+def _rows(runs: Sequence[Run], settings: TrainingSettings) -> list[Run]:
     """Long runs cut into rows, so that a batch is filled; too short ones left out."""
-    length = max(ROW_CHUNKS * chunk_ticks, math.ceil(sum(map(len, runs)) / BATCH_ROWS))
+    filled = math.ceil(sum(map(len, runs)) / settings.batch_size)
+    length = max(ROW_CHUNKS * settings.chunk_ticks, filled)
     rows = [run.part(at, at + length) for run in runs for at in range(0, len(run), length)]
     return [row for row in rows if len(row) > WARMUP_TICKS]

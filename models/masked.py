@@ -68,7 +68,7 @@ class MaskedNetwork(Network):
         shown_KC = self.shown.to(value_TNC.dtype)
         given = [(part.unsqueeze(2) * shown_KC).flatten(1, 2) for part in (value_TNC, valid_TNC)]
         seen_TRH, after = self.run(torch.cat(given, 2), tuple(part.flatten(0, 1) for part in state))
-        said = self.head(seen_TRH).view(ticks, rows, self.groups, 2 * channels)
+        said = self.head(self.dropout(seen_TRH)).view(ticks, rows, self.groups, 2 * channels)
         mean_TNC, log_spread_TNC = (self.own(part) for part in said.chunk(2, 3))
         log_spread_TNC = torch.maximum(log_spread_TNC, self.floor.log())
         return (

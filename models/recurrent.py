@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.contract import State
+from models.fitting import Dropout
 from models.nearest import judge_of
 from models.residual import ResidualDetector
 from models.settings import RecurrentSettings
@@ -50,6 +51,7 @@ class Network(nn.Module):
         with torch.random.fork_rng(devices=[]):  # the global generator is not ours to move
             self.cell = kind(2 * channels, hidden)
             self.head = nn.Linear(hidden, 2 * channels)
+        self.dropout = Dropout()
         self.register_buffer("floor", torch.full((channels,), LEAST_FLOOR))
         self.start(torch.Generator().manual_seed(0))
 
@@ -60,6 +62,13 @@ class Network(nn.Module):
             for parameter in self.parameters():
                 drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
                 parameter.copy_(drawn)
+
+    def set_spread(self, spread_C: Tensor) -> None:
+        """Forecast this spread [C] at all times, scaled units: for a fit that learns none."""
+        channels = len(spread_C)
+        with torch.no_grad():
+            self.head.weight[channels:] = 0.0
+            self.head.bias[channels:] = spread_C.log()
 
     def forward(
         self, value_TNC: Tensor, valid_TNC: Tensor, state: tuple[Tensor, ...]
@@ -74,7 +83,7 @@ class Network(nn.Module):
         known_TNH = torch.cat(
             [state[0][None], seen_TNH[:-1]]
         )  # a tick is forecast before it is seen
-        mean_TNC, log_spread_TNC = self.head(known_TNH).chunk(2, 2)
+        mean_TNC, log_spread_TNC = self.head(self.dropout(known_TNH)).chunk(2, 2)
         log_spread_TNC = torch.maximum(log_spread_TNC, self.floor.log())
         return mean_TNC, log_spread_TNC, after
 

@@ -8,7 +8,7 @@ import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from models.contract import Detector
     from models.ensemble import Ensemble
     from models.residual import ResidualDetector
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Above = Annotated[float, Field(gt=0)]
 
 
 class DetectorSettings(BaseModel, ABC):
@@ -251,7 +255,10 @@ class EnsembleSettings(DetectorSettings):
 
 
 class TrainingSettings(BaseModel):
-    """How a model is trained."""
+    """How a model is trained.
+
+    What is left out is what the tables of this project were made with.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -260,7 +267,43 @@ class TrainingSettings(BaseModel):
     patience: int = Field(
         6, ge=1, description="Passes without a better validation loss before it stops."
     )
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step.")
+    min_delta: float = Field(
+        0.0, ge=0, description="By how much a validation loss must be lower to count as better."
+    )
+    optimizer: Literal["adam", "sgd", "rmsprop"] = Field("adam", description="How weights move.")
+    betas: tuple[Share, Share] = Field(
+        (0.9, 0.999), description="How long Adam remembers gradients, and their squares."
+    )
+    momentum: Share = Field(0.0, description="Of sgd and rmsprop; 0: none.")
+    learning_rate: float = Field(3e-3, gt=0, description="The optimizer's step, at its largest.")
+    warmup_epochs: int = Field(
+        0, ge=0, description="Passes over which the step grows to its full size."
+    )
+    schedule: Literal["constant", "cosine", "step", "plateau"] = Field(
+        "constant",
+        description="How the step shrinks: not; along a cosine to 0 at the last of `epochs`; by "
+        "`schedule_factor` every `schedule_epochs`; or whenever that many were no better.",
+    )
+    schedule_factor: float = Field(0.5, gt=0, lt=1, description="Of step and plateau.")
+    schedule_epochs: int = Field(
+        3, ge=1, description="Of step and plateau; for plateau, fewer than `patience`."
+    )
+    loss: Literal["likelihood", "mse", "mae", "huber"] = Field(
+        "likelihood",
+        description="likelihood: the spread is forecast too. The others forecast the value alone; "
+        "their spread is each channel's root mean square error in validation.",
+    )
+    l1: float = Field(0.0, ge=0, description="Times the sum of |w| of all weights, no biases.")
+    l2: float = Field(0.0, ge=0, description="Times half the sum of their squares.")
+    dropout: Share = Field(
+        0.0, description="How often a part of the memory is hidden from the forecast in training."
+    )
+    gradient_norm: float | None = Field(
+        1.0, gt=0, description="Longer gradients are cut to this length; null: none is."
+    )
+    batch_size: int = Field(
+        64, ge=1, description="Runs that share a step; long ones are cut to make so many."
+    )
     chunk_ticks: int = Field(100, ge=8, description="Ticks that a gradient reaches back.")
     validation_share: float = Field(
         0.2,
@@ -274,3 +317,50 @@ class TrainingSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA where there is one."
     )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32",
+        description="bf16: mixed precision while training, on a GPU only. Scores are float32.",
+    )
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        """Refuse what can never come into force."""
+        if self.schedule == "plateau" and self.schedule_epochs >= self.patience:
+            raise ValueError(
+                f"schedule_epochs: got {self.schedule_epochs}, want fewer than patience "
+                f"({self.patience}), or training stops before its step is made smaller"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs: got {self.warmup_epochs}, want fewer than epochs ({self.epochs})"
+            )
+        return self
+
+
+class SearchSettings(BaseModel):
+    """Between what `watchkeeper train --search N` looks for settings.
+
+    Those that the model does not have are left out.
+    """
+
+    CHOICES: ClassVar = ("hidden", "chunk_ticks")
+    LOGARITHMIC: ClassVar = ("learning_rate", "l2")
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate: tuple[Above, Above] = Field((1e-3, 3e-2), description="Evenly by its logarithm.")
+    hidden: tuple[Annotated[int, Field(ge=4, le=1024, multiple_of=4)], ...] = Field(
+        (16, 32, 64, 128), min_length=1, description="One of these."
+    )
+    chunk_ticks: tuple[Annotated[int, Field(ge=8)], ...] = Field(
+        (50, 100, 200), min_length=1, description="One of these."
+    )
+    dropout: tuple[Share, Share] = Field((0.0, 0.3), description="Evenly.")
+    channel_dropout: tuple[Share, Share] = Field((0.0, 0.4), description="Evenly.")
+    l2: tuple[Above, Above] = Field((1e-6, 1e-3), description="Evenly by its logarithm.")
+
+    @field_validator("learning_rate", "dropout", "channel_dropout", "l2")
+    @classmethod
+    def _rising(cls, given: tuple[float, float]) -> tuple[float, float]:
+        if given[0] > given[1]:
+            raise ValueError(f"want the lower end first, got {list(given)}")
+        return given

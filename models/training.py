@@ -11,9 +11,11 @@ the other on the same folds, and each gets a calibration of its own from its cro
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -42,16 +44,38 @@ from models.recurrent import Forecaster
 from models.residual import Judge, ResidualDetector
 from models.scaling import Scaling
 from models.settings import DetectorSettings, TrainingSettings
+from models.workers import workers
 
-__all__ = ["HeldOut", "Interrupted", "Progress", "Trained", "train"]
+__all__ = [
+    "Epoch",
+    "HeldOut",
+    "Interrupted",
+    "Progress",
+    "Trained",
+    "fingerprint",
+    "train",
+    "try_out",
+]
 
 # T ticks, C channels
 
-Progress = Callable[[int, int, int, int, float, float], None]
-"""fold, of how many, epoch, of how many at the most, training loss, validation loss.
 
-Counted from 1.
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One pass of one fit, as it is told. All counts from 1."""
+
+    what: Literal["model", "trial"] = "model"  # a model: of each fold, then the one that is kept
+    fit: int
+    fits: int  # of how many
+    epoch: int
+    epochs: int  # of how many at the most
+    training_loss: float
+    validation_loss: float
+    learning_rate: float
+    gradient_norm: float  # before it was cut, the mean
+
+
+Progress = Callable[[Epoch], None]
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: it was asked to stop, and can go on)
@@ -113,12 +137,9 @@ def train(
         pretrained detector is another one.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
-    ordered = sorted(
-        stretches, key=lambda stretch: (stretch.asset, int(stretch.tick[0]) if len(stretch) else 0)
-    )
+    ordered = _ordered(stretches)
     probe = model_settings.build(len(channels))
     tick_ms = _check(ordered, channels, probe.warmup_ticks)
-    data_hash = _hash(ordered)
     if pretrained is not None:
         model_settings.build(len(channels)).load_tensors(pretrained.tensors())  # or it says why not
     work = _Work(
@@ -126,7 +147,7 @@ def train(
         training_settings,
         channels=len(channels),
         pretrained=() if pretrained is None else members_of(pretrained),
-        fingerprint=_fingerprint(channels, model_settings, training_settings, data_hash),
+        fingerprint=fingerprint(ordered, channels, model_settings, training_settings),
         progress=progress,
         checkpoint=checkpoint,
         should_stop=should_stop,
@@ -170,7 +191,7 @@ def train(
         scaling=scaling,
         calibration=calibration,
         data=_ranges(ordered),
-        data_hash=data_hash,
+        data_hash=_hash(ordered),
         training=training_settings.model_dump(mode="json"),
         seeds=(training_settings.seed,),
         health=health_of(ordered),
@@ -180,6 +201,53 @@ def train(
         weights_sha256=hashlib.sha256(weights_bytes(detector)).hexdigest(),
     )
     return Trained(Bundle(card, detector), held_out, fits, healthy)
+
+
+def try_out(
+    stretches: Sequence[Stretch],
+    channels: Sequence[Channel],
+    model_settings: DetectorSettings,
+    training_settings: TrainingSettings,
+    *,
+    trial: int,
+    trials: int,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Fitted, ...]:
+    """How the networks that train() would keep are fitted, with nothing of the rest: for a search.
+
+    ``trial`` of so many; the other arguments are train's, and so is what it raises;
+    ValueError also for a model without a network. The checkpoint goes when it is done.
+    """
+    ordered = _ordered(stretches)
+    probe = model_settings.build(len(channels))
+    _check(ordered, channels, probe.warmup_ticks)
+    work = _Work(
+        model_settings,
+        training_settings,
+        channels=len(channels),
+        pretrained=(),
+        fingerprint=fingerprint(ordered, channels, model_settings, training_settings),
+        progress=None
+        if progress is None
+        else lambda epoch: progress(replace(epoch, what="trial", fit=trial, fits=trials)),
+        checkpoint=checkpoint,
+        should_stop=should_stop,
+    )
+    members = members_of(probe.to(work.device))
+    first = len(members) * len(folds_of(ordered, probe.warmup_ticks))
+    for number, member in enumerate(members):
+        work.learn(member, number, first + number, ordered, Scaling.fit(ordered), kept=True)
+    if not work.fits:
+        raise ValueError(
+            f"a search compares validation losses: a model of type {model_settings.type} has none, "
+            "for it has no network. Leave --search out."
+        )
+    if checkpoint is not None and work.workers.first:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    work.workers.wait()
+    return tuple(work.fits[index] for index in sorted(work.fits))
 
 
 class _Work:
@@ -205,7 +273,8 @@ class _Work:
         self.fingerprint = fingerprint
         self.progress = progress
         self.checkpoint = checkpoint
-        self.should_stop = should_stop
+        self.workers = workers()
+        self.should_stop = self.workers.agreed(should_stop)
         self.of = 1
         self.done: dict[str, Tensor] = {}  # "<fold>.<name>" of the fits that are done
         self.fits: dict[int, Fitted] = {}  # by fold
@@ -260,14 +329,25 @@ class _Work:
             fit.restore(*self.under_way)
             self.under_way = None
         while not fit.finished:
-            at_rest = fit.capture()
+            at_rest, step = fit.capture(), fit.rate
             try:
                 losses = fit.run_epoch(self.should_stop)
             except StoppedError:
                 self.under_way = at_rest
                 raise self._interrupted() from None
             if self.progress is not None:
-                self.progress(index + 1, self.of, fit.epoch, self.settings.epochs, *losses)
+                self.progress(
+                    Epoch(
+                        fit=index + 1,
+                        fits=self.of,
+                        epoch=fit.epoch,
+                        epochs=self.settings.epochs,
+                        training_loss=losses[0],
+                        validation_loss=losses[1],
+                        learning_rate=step,
+                        gradient_norm=fit.gradient_norm,
+                    )
+                )
         self.fits[index] = replace(fit.finish(), kept=kept)
         self.done |= {
             prefix + name: x.detach().cpu().clone() for name, x in predictor.tensors().items()
@@ -292,7 +372,8 @@ class _Work:
             "checkpoint.json": json.dumps(state, indent=1, allow_nan=False).encode(),
             "checkpoint.safetensors": safetensors.torch.save(tensors),
         }
-        write_folder(self.checkpoint, files)
+        if self.workers.first:
+            write_folder(self.checkpoint, files)
         return Interrupted(
             f"training was stopped; the same training goes on from {self.checkpoint}",
             checkpoint=self.checkpoint,
@@ -330,6 +411,13 @@ class _Work:
         if numbers is not None:
             fit = {n.removeprefix("fit."): x for n, x in tensors.items() if n.startswith("fit.")}
             self.under_way = (fit, numbers)
+
+
+def _ordered(stretches: Sequence[Stretch]) -> list[Stretch]:
+    """By asset, then by time."""
+    return sorted(
+        stretches, key=lambda stretch: (stretch.asset, int(stretch.tick[0]) if len(stretch) else 0)
+    )
 
 
 def _check(stretches: Sequence[Stretch], channels: Sequence[Channel], warmup_ticks: int) -> int:
@@ -446,18 +534,18 @@ def _hash(stretches: Sequence[Stretch]) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(
+def fingerprint(
+    stretches: Sequence[Stretch],
     channels: Sequence[Channel],
     model_settings: DetectorSettings,
     training_settings: TrainingSettings,
-    data_hash: str,
 ) -> str:
     """What makes two trainings the same."""
     parts = [
         model_settings.model_dump(mode="json"),
         training_settings.model_dump(mode="json"),
         [channel.model_dump(mode="json") for channel in channels],
-        data_hash,
+        _hash(_ordered(stretches)),
         versions(),
         code_version(),
     ]

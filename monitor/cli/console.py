@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from models.training import Progress
+    from models.training import Epoch, Progress
     from monitor.site.problems import Problem
 
 
@@ -150,6 +150,8 @@ EXPECTED = {  # errors that are no fault of the program, and how a command ends 
     ("connectors.contract", "RefusedError"): Exit.REFUSED,
     ("connectors.contract", "ConnectorError"): Exit.NOT_READY,
     ("models.bundle", "BundleError"): Exit.REFUSED,
+    ("models.tensorboard", "NoTensorBoardError"): Exit.REFUSED,
+    ("models.workers", "WorkersError"): Exit.USAGE,
     ("monitor.state.errors", "LockedError"): Exit.REFUSED,
     ("monitor.state.errors", "SchemaError"): Exit.REFUSED,
     ("monitor.state.errors", "CorruptError"): Exit.REFUSED,
@@ -284,19 +286,18 @@ def training(kind: str, *, monotonic: Callable[[], float] = time.monotonic) -> "
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"training {kind}", total=None)
 
-        def report(  # noqa: PLR0917 - as training calls it
-            fold: int, folds: int, epoch: int, epochs: int, loss: float, validation: float
-        ) -> None:
+        def report(now: "Epoch") -> None:
             nonlocal said_s
             words = (
-                f"training {kind}: model {fold} of {folds}, epoch {epoch} of {epochs}, "
-                f"loss {loss:.3f}, validation {validation:.3f}"
+                f"training {kind}: {now.what} {now.fit} of {now.fits}, "
+                f"epoch {now.epoch} of {now.epochs}, "
+                f"loss {now.training_loss:.3f}, validation {now.validation_loss:.3f}"
             )
             bar.update(
                 task,
                 description=words,
-                total=folds * epochs,
-                completed=(fold - 1) * epochs + epoch,
+                total=now.fits * now.epochs,
+                completed=(now.fit - 1) * now.epochs + now.epoch,
             )
             if not console.is_terminal and monotonic() - said_s >= LINE_S:
                 said_s = monotonic()

@@ -1,19 +1,22 @@
 """`watchkeeper train`: make the model of a kind from the history of healthy machines."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monitor.cli import console
+from monitor.cli import console, quality
 from monitor.cli.words import stands_behind
 
 if TYPE_CHECKING:
+    from models.search import Trial
+    from models.tensorboard import Board
+    from models.training import Epoch, Progress
     from monitor.site.plant import Learnt
 
 
@@ -23,6 +26,17 @@ def command(
     kind: Annotated[
         str | None, typer.Option(help="The kind to train; left out: every kind with `training`.")
     ] = None,
+    search: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Try so many settings first, those given among them, and keep the best.",
+        ),
+    ] = 0,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each epoch there, for TensorBoard.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Train the model of each kind on the healthy history its `training` names.
@@ -31,10 +45,16 @@ def command(
     `site.alarm_budget`; it is called provisional where the healthy history is too short to say so:
     then it is one decade rarer than the worst that was seen (`watchkeeper budget`). Besides the
     model that is kept, one is trained for each machine (or group of them, or block of time)
-    that is held out from it, to see how healthy looks to a model that never saw it. Losses are
-    in nats a value, lower is better.
+    that is held out from it, to see how healthy looks to a model that never saw it. Losses are of
+    one value (in nats, where `loss` is left out); lower is better.
+
+    A search tries points of `training.search`, spread evenly, and compares their validation losses;
+    the same seed tries the same. Under `torchrun`, its processes share the work:
+    `torchrun --nproc-per-node 2 --no-python watchkeeper train plant.yaml`.
     """
     from models.training import Interrupted  # noqa: PLC0415 - commands import when they run
+    from models.workers import joined  # noqa: PLC0415 - as above
+    from monitor.history.signals import Severity  # noqa: PLC0415 - as above
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.plant import learn  # noqa: PLC0415 - as above
@@ -52,22 +72,24 @@ def command(
             code=console.Exit.USAGE,
         )
     found = []
-    for name in [kind] if kind is not None else trained:
-        with _interruptible() as stopping, console.training(name) as progress:
-            try:
-                learnt = learn(
-                    config,
-                    name,
-                    clock=SystemClock(),
-                    progress=progress,
-                    should_stop=stopping.is_set,
-                )
-            except Interrupted as stopped:
-                raise console.StopError(str(stopped), code=console.Exit.INTERRUPTED) from None
-        found.append(learnt)
-        if not as_json:
-            _say(learnt)
-    if as_json:
+    with joined() as workers, _board(tensorboard if workers.first else None) as board:
+        for name in [kind] if kind is not None else trained:
+            with _interruptible() as stopping, _told(name, board, aloud=workers.first) as progress:
+                try:
+                    learnt = learn(
+                        config,
+                        name,
+                        clock=SystemClock(),
+                        progress=progress,
+                        should_stop=stopping.is_set,
+                        trials=search,
+                    )
+                except Interrupted as stopped:
+                    raise console.StopError(str(stopped), code=console.Exit.INTERRUPTED) from None
+            found.append(learnt)
+            if workers.first and not as_json:
+                _say(learnt)
+    if as_json and workers.first:
         console.say_json(
             [
                 {
@@ -80,6 +102,8 @@ def command(
                     "provisional": learnt.provisional,
                     "per_asset_30_days": learnt.support.per_asset_30_days,
                     "machines": learnt.machines,
+                    "quality": {severity: learnt.quality.count(severity) for severity in Severity},
+                    "trials": [_trial(trial) for trial in learnt.trials],
                     "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
                     "warnings": [*learnt.rejections, *_warnings(learnt)],
                 }
@@ -94,6 +118,12 @@ def _say(learnt: "Learnt") -> None:
         f"{learnt.kind} on {learnt.frames:,} frames of {learnt.samples:,} samples, "
         f"in {learnt.path}.",
     )
+    if learnt.quality.findings:
+        console.say(
+            f"    quality of that history: {quality.summary(learnt.quality)}; "
+            f"`watchkeeper quality` shows each, and what to do about it"
+        )
+    _say_trials(learnt.trials)
     for number, fit in enumerate(learnt.fits, start=1):
         kept = ", the one that is kept" if fit.kept else ""
         why = "stopped early" if fit.stopped_early else "stopped at the epoch limit"
@@ -113,6 +143,59 @@ def _say(learnt: "Learnt") -> None:
     )
     for warning in (*learnt.rejections, *_warnings(learnt)):
         console.say(("    warning: ", "yellow"), warning)
+
+
+def _trial(trial: "Trial") -> dict[str, Any]:
+    return {
+        "changed": dict(trial.changed),
+        "epochs": [fit.epochs for fit in trial.fits],
+        "validation_loss": trial.validation_loss,
+    }
+
+
+def _say_trials(trials: "Sequence[Trial]") -> None:
+    """A table of what was tried, the best first."""
+    if not trials:
+        return
+    names = list(trials[-1].changed)
+    rows = [["", "validation", "epochs", *names]]
+    for trial in sorted(trials, key=lambda trial: trial.validation_loss):
+        given = trial.model.model_dump() | trial.training.model_dump()
+        values = [f"{given[name]:g}" for name in names]
+        mark, epochs = "" if trial.changed else "as given", max(fit.epochs for fit in trial.fits)
+        rows.append([mark, f"{trial.validation_loss:.4f}", str(epochs), *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    console.say(f"    {console.count(len(trials), 'trial')}, the best is kept:")
+    for row in rows:
+        console.say("        " + "  ".join(map(str.rjust, row, widths)))
+
+
+@contextmanager
+def _board(folder: Path | None) -> "Iterator[Board | None]":
+    """Where epochs are written for TensorBoard; None where they are not."""
+    if folder is None:
+        yield None
+        return
+    from models.tensorboard import Board  # noqa: PLC0415 - commands import when they run
+
+    board = Board(folder)
+    try:
+        yield board
+    finally:
+        board.close()
+
+
+@contextmanager
+def _told(kind: str, board: "Board | None", *, aloud: bool) -> "Iterator[Progress]":
+    """What training tells its epochs to: the screen, and a board where there is one."""
+    with console.training(kind) if aloud else nullcontext(lambda _epoch: None) as shown:
+
+        def tell(epoch: "Epoch") -> None:
+            shown(epoch)
+            if board is not None:
+                board.add(kind, epoch)
+
+        yield tell
 
 
 def _warnings(learnt: "Learnt") -> Iterator[str]:

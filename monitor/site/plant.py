@@ -8,11 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
@@ -20,15 +20,18 @@ from connectors.contract import History
 from models.bundle import Bundle, BundleError
 from models.gradient import Fitted
 from models.runtime import use_one_thread
+from models.search import Trial, best, search, trials_of
 from models.settings import DetectorSettings, TrainingSettings
 from models.threshold import Support
 from models.training import Progress, train
+from models.workers import workers
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
 from monitor.history.budget import same_delays, support_of, threshold_for, traces_of
-from monitor.history.learning import channels_of, stretches
+from monitor.history.learning import channels_of
+from monitor.history.quality import Report
 from monitor.history.reading import merged
 from monitor.history.review import Scored, collect
 from monitor.live.clock import Clock
@@ -38,6 +41,7 @@ from monitor.live.setup import Setup, SinkSetup, SourceSetup, assignments
 from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
 from monitor.site.config import Config
+from monitor.site.healthy import healthy, numbered
 from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
 from monitor.site.settings import Kind
 from monitor.state.database import Database, DatabaseReader
@@ -52,7 +56,6 @@ use_one_thread()
 
 GROUP_BYTES = 4 << 20  # of results: what a backfill commits at once
 SAME_BUDGET = 0.05  # relative: a machine more or less is no other budget
-SPARSE = 3  # ticks from sample to sample: more is said
 
 
 def bundles(config: Config) -> dict[str, Bundle]:
@@ -120,12 +123,14 @@ class Learnt:
     path: Path
     samples: int
     rejections: tuple[str, ...]  # of which sources some were, how many and why
+    quality: Report  # what is odd about the history it was made from
     frames: int
     threshold: float
     provisional: bool  # the healthy history is too short for the alarm budget
     support: Support  # what stands behind the threshold
     machines: int  # that were learnt from; one alone is held out block by block of its time
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
+    trials: tuple[Trial, ...]  # of a search, in their order; none where there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,12 @@ def learn(
     clock: Clock,
     progress: Progress,
     should_stop: Callable[[], bool],
+    trials: int = 0,
 ) -> Learnt:
     """Train the model of one kind on the history its settings name, and save it.
+
+    With ``trials``, so many settings are tried first, and the best of them are used. Of processes
+    that train together, the first alone writes.
 
     Raises PlantError where the kind has nothing to be trained with or the history will not do,
     OSError where the model could not be saved, LockedError while another process trains it, and
@@ -155,11 +164,22 @@ def learn(
     if settings.training is None or settings.model is None:
         raise PlantError(f"kind {kind}: wants `training` and `model.bundle` to be trained.")
     path = Path(settings.model.bundle)
+    learnt = partial(
+        _learn,
+        config,
+        kind,
+        clock=clock,
+        progress=progress,
+        should_stop=should_stop,
+        trials=trials,
+    )
+    if not workers().first:
+        return learnt()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
         pass  # whether a model can be saved here is better known before hours of training
     with _held(kind, path):
-        return _learn(config, kind, clock=clock, progress=progress, should_stop=should_stop)
+        return learnt()
 
 
 def apply_budget(config: Config, kind: str, per_asset_30_days: float) -> float:
@@ -201,6 +221,7 @@ def _learn(
     clock: Clock,
     progress: Progress,
     should_stop: Callable[[], bool],
+    trials: int,
 ) -> Learnt:
     """The same, with the folder that it needs there and nobody else at it."""
     settings = config.kinds[kind]
@@ -209,53 +230,24 @@ def _learn(
     model, fit = settings.training.model, settings.training.fit
     assert isinstance(model, DetectorSettings)  # noqa: S101 - the tree was validated as such
     assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
+    tried: list[Trial] = []
     path = Path(settings.model.bundle)
-    names = settings.training.assets or [
-        asset for asset, given in config.assets.items() if given.kind == kind
-    ]
-    tag_ids, asset_ids = numbered(config)
-    whole = config.plan(tag_ids, asset_ids)
-    plan = replace(
-        whole,
-        kinds={kind: whole.kinds[kind]},
-        assets=tuple(asset for asset in whole.assets if asset.name in names),
-    )
-    sources = {source for asset in plan.assets for _, source in asset.tags.values()}
-    since, until = settings.training.since, settings.training.until
-    batches = merged(
-        [config.make_history(source, tag_ids) for source in config.sources if source in sources],
-        since=None if since is None else _ns(since),
-        until=None if until is None else _ns(until),
-    )
-    runs, read = stretches(plan, batches, received=clock.now())
-    told = {
-        source: rejections(source, found.rejected, found.examples, received=found.received)
-        for source, found in read.items()
-        if found.rejected.total()
-    }
-    if useless := [told[source] for source in told if not read[source].taken]:
-        raise MismatchedError(f"kind {kind}: {'. '.join(useless)}.")
-    if not any(found.taken for found in read.values()):
-        span = " to ".join(
-            "..." if moment is None else moment.isoformat(sep=" ") for moment in (since, until)
-        )
-        raise MismatchedError(
-            f"kind {kind}: no sample in the history of {', '.join(names)} from {span}; look at "
-            f"training.since and training.until, and at the files."
-        )
-    frames, samples = sum(len(run) for run in runs), sum(found.taken for found in read.values())
-    _warn_of_short_ticks(kind, plan, frames=frames, samples=samples)
+    found = healthy(config, kind, clock=clock)
+    quality = found.quality()
     checkpoint = path.with_name(path.name + ".checkpoint")
+    going_on: Any = {
+        "progress": progress,
+        "checkpoint": checkpoint,
+        "should_stop": should_stop,
+    }
+    channels = channels_of(settings)
     try:
-        trained = train(
-            runs,
-            channels_of(settings),
-            model,
-            fit,
-            progress=progress,
-            checkpoint=checkpoint,
-            should_stop=should_stop,
-        )
+        if trials:
+            space = settings.training.search
+            tried = search(found.stretches, channels, model, fit, space, trials=trials, **going_on)
+            chosen = best(tried)
+            model, fit = chosen.model, chosen.training
+        trained = train(found.stretches, channels, model, fit, **going_on)
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
     traces = traces_of(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
@@ -265,35 +257,26 @@ def _learn(
         per_asset_30_days=config.site.alarm_budget.each(config.scored_assets),
     )
     threshold = threshold_for(support, support.per_asset_30_days)
-    trained.bundle.with_threshold(
-        threshold.value, provisional=threshold.provisional, support=support
-    ).save(path)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    if workers().first:
+        trained.bundle.with_threshold(
+            threshold.value, provisional=threshold.provisional, support=support
+        ).save(path)
+        for folder in (checkpoint, trials_of(checkpoint)):
+            shutil.rmtree(folder, ignore_errors=True)
     return Learnt(
         kind=kind,
         path=path,
-        samples=samples,
-        rejections=tuple(told.values()),
-        frames=frames,
+        samples=found.samples,
+        rejections=found.rejections,
+        quality=quality,
+        frames=found.frames,
         threshold=threshold.value,
         provisional=threshold.provisional,
         support=support,
-        machines=len({run.asset for run in runs}),
+        machines=len(quality.assets),
         fits=trained.fits,
+        trials=tuple(tried),
     )
-
-
-def _warn_of_short_ticks(kind: str, plan: Plan, *, frames: int, samples: int) -> None:
-    """Frames far nearer to each other than samples cost time, and show nothing new."""
-    tick_s = plan.kinds[kind].tick_ms / 1000
-    apart_s = tick_s * frames * len(plan.assets[0].tags) / samples
-    if apart_s > SPARSE * tick_s:
-        logger.warning(
-            "kind %s: a frame each %g s, but a sample of each tag only each %.3g s or so. If they "
-            "come at a regular distance, set kinds.%s.tick_ms to it: training and scoring take as "
-            "much less time.",
-            *(kind, tick_s, apart_s, kind),
-        )
 
 
 def service(
@@ -512,20 +495,7 @@ def _registered(config: Config, database: Database) -> tuple[Mapping[str, int], 
         return names.tag_ids(tx, config.tag_names()), names.asset_ids(tx, config.asset_names())
 
 
-def _ns(moment: datetime) -> int:
-    """Nanoseconds since 1970 UTC, exactly: a float holds only every 256th."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-
-
 def _sources(config: Config) -> list[str]:
     """The sources that some tag comes from, in the order of the file."""
     used = {bound.source for asset in config.assets for bound in config.tags_of(asset)}
     return [name for name in config.sources if name in used]
-
-
-def numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
-    """Numbers of tags and assets for names that nobody keeps."""
-    return (
-        {name: number for number, name in enumerate(config.tag_names())},
-        {name: number for number, name in enumerate(config.asset_names())},
-    )

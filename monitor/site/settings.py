@@ -20,7 +20,7 @@ from pydantic import (
 import models
 from connectors import discover
 from connectors.contract import ConfigPath
-from models.settings import DetectorSettings, TrainingSettings
+from models.settings import DetectorSettings, SearchSettings, TrainingSettings
 from monitor.core.plan import BudgetSettings, ChannelSettings, KindSettings, Settings
 from monitor.site.problems import did_you_mean
 from monitor.site.schema import ByType
@@ -161,6 +161,9 @@ class Training(Settings):
         description="The model; `watchkeeper example` lists them.", examples=[{"type": "gru"}]
     )
     fit: TrainingSettings = Field(TrainingSettings(), description="How it is fitted.")
+    search: SearchSettings = Field(
+        SearchSettings(), description="Where `train --search N` looks for better settings."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

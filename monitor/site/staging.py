@@ -12,6 +12,7 @@ from monitor.live.reload import UnfitError
 from monitor.live.setup import Setup
 from monitor.site import changes, plant
 from monitor.site.config import Config, load
+from monitor.site.healthy import numbered
 from monitor.site.problems import ConfigError, ModelMissingError, PlantError
 from monitor.state.database import DatabaseReader, Transaction
 from monitor.state.names import Names
@@ -70,7 +71,7 @@ class Proposed:
         self._staging, self._config, self._bundles = staging, config, bundles
         self.changes = tuple(map(str, (*settings, *models)))
         self.untouched = len(changes.untouched(staging.in_force, config, models))
-        self._numbers = plant.numbered(config)
+        self._numbers = numbered(config)
 
     def register(self, tx: Transaction) -> None:
         """Give the names that are new their numbers in the database."""

@@ -85,7 +85,7 @@ def test_warm_up_and_filling_do_not_count_in_the_loss() -> None:
 
 def test_a_channel_that_falls_out_is_still_to_be_forecast() -> None:
     half = fit(TrainingSettings(channel_dropout=0.5, device="cpu"))
-    chunk = Batch.of(half.rows, "cpu")
+    chunk = half._batch(half.rows)
 
     value, given = half._disturbed(chunk)
 
@@ -96,7 +96,7 @@ def test_a_channel_that_falls_out_is_still_to_be_forecast() -> None:
 
 def test_a_channel_that_reports_on_change_holds_its_value_until_it_moved_enough() -> None:
     often = fit(TrainingSettings(channel_dropout=0.9, device="cpu"))
-    chunk = Batch.of(often.rows, "cpu")
+    chunk = often._batch(often.rows)
 
     value, _ = often._disturbed(chunk)
 
@@ -109,7 +109,7 @@ def test_a_channel_that_reports_on_change_holds_its_value_until_it_moved_enough(
 
 def test_without_dropout_nothing_is_disturbed() -> None:
     calm = fit(TrainingSettings(channel_dropout=0.0, device="cpu"))
-    chunk = Batch.of(calm.rows, "cpu")
+    chunk = calm._batch(calm.rows)
 
     value, given = calm._disturbed(chunk)
 

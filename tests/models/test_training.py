@@ -12,7 +12,7 @@ from models.contract import Stretch
 from models.crossfit import Piece, Record, folds_of
 from models.scaling import Scaling
 from models.settings import EwmaSettings, GruSettings, LstmSettings, TrainingSettings
-from models.training import Interrupted, Trained, _cross_scores, train
+from models.training import Epoch, Interrupted, Trained, _cross_scores, train
 
 GRU = GruSettings(hidden=4, spans=(1, 4))
 LSTM = LstmSettings(hidden=4, spans=(1, 4))
@@ -115,11 +115,15 @@ def test_a_broken_checkpoint_is_refused_in_words(tmp_path: Path, content: bytes)
 
 
 def test_progress_counts_folds_and_epochs_from_one() -> None:
-    told: list[tuple[int, int, int, int]] = []
+    told: list[Epoch] = []
 
-    train(fleet(250), CHANNELS, GRU, QUICK, progress=lambda *now: told.append(now[:4]))
+    train(fleet(250), CHANNELS, GRU, QUICK, progress=told.append)
 
-    assert told == [(fold, 4, epoch, 2) for fold in (1, 2, 3, 4) for epoch in (1, 2)]
+    assert [(now.fit, now.fits, now.epoch, now.epochs) for now in told] == [
+        (fold, 4, epoch, 2) for fold in (1, 2, 3, 4) for epoch in (1, 2)
+    ]
+    assert {now.what for now in told} == {"model"}
+    assert all(now.learning_rate == QUICK.learning_rate and now.gradient_norm > 0 for now in told)
 
 
 def test_each_fit_is_told_also_of_those_done_before_a_stop(
@@ -152,7 +156,13 @@ def test_training_learns_what_comes_next() -> None:
     losses: list[float] = []
     settings = TrainingSettings(epochs=8, learning_rate=1e-2, chunk_ticks=50, device="cpu")
 
-    train(fleet(500), CHANNELS, LSTM, settings, progress=lambda *now: losses.append(now[5]))
+    train(
+        fleet(500),
+        CHANNELS,
+        LSTM,
+        settings,
+        progress=lambda now: losses.append(now.validation_loss),
+    )
 
     assert losses[-1] < losses[-8] - 0.2  # nats a value
 
@@ -161,7 +171,7 @@ def test_it_stops_when_validation_no_longer_gets_better() -> None:
     told: list[int] = []
     settings = TrainingSettings(epochs=50, patience=1, learning_rate=0.3, device="cpu")
 
-    train(fleet(250), CHANNELS, LSTM, settings, progress=lambda *now: told.append(now[2]))
+    train(fleet(250), CHANNELS, LSTM, settings, progress=lambda now: told.append(now.epoch))
 
     assert max(told) < 50
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import monitor.cli
 from connectors.contract import LostError, NotReadyError, RefusedError
 from models.bundle import BundleError
+from models.training import Epoch
 from monitor.cli import console
 from monitor.site.problems import ConfigError, PlantError, Problem
 from monitor.site.yaml_places import Place
@@ -162,7 +163,18 @@ def test_where_there_is_no_terminal_training_says_a_line_each_ten_seconds_at_mos
     with console.training("pump", monotonic=lambda: seconds) as report:
         for epoch in range(1, 9):
             seconds += 4
-            report(2, 3, epoch, 40, 0.5, 0.25)
+            report(
+                Epoch(
+                    fit=2,
+                    fits=3,
+                    epoch=epoch,
+                    epochs=40,
+                    training_loss=0.5,
+                    validation_loss=0.25,
+                    learning_rate=1e-3,
+                    gradient_norm=1.0,
+                )
+            )
 
     printed = capsys.readouterr()
     assert printed.out == ""

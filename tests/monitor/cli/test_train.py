@@ -69,6 +69,36 @@ def test_a_model_that_is_no_better_than_the_mean_is_called_that(tmp_path):
     assert sum("no better than the mean" in warning for warning in found["warnings"]) == 4
 
 
+def test_a_search_shows_what_it_tried_and_keeps_the_best(tmp_path):
+    pytest.importorskip("tensorboard")
+    made = plants.teaching(tmp_path / "plant", "gru", ticks=200, epochs=1)
+    kind_of(made)["training"]["search"] = {"hidden": [4, 8], "chunk_ticks": [50]}
+    made.save()
+    said = watchkeeper("train", made.file, "--search", "3", "--tensorboard", tmp_path / "runs")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    start = lines.index("    3 trials, the best is kept:")
+    assert lines[start + 1].split()[:4] == ["validation", "epochs", "learning_rate", "hidden"]
+    rows = [line.removeprefix("        as given").split() for line in lines[start + 2 : start + 5]]
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    card = Bundle.load(made.folder / "model").card
+    assert rows[0][2:4] == [f"{card.training['learning_rate']:g}", str(card.settings["hidden"])]
+    runs = {run.name for run in (tmp_path / "runs" / "pump").iterdir()}
+    assert runs == {f"trial-{n}" for n in (1, 2, 3)} | {f"model-{n}" for n in (1, 2, 3, 4)}
+    assert sorted(path.name for path in made.folder.glob("model*")) == ["model", "model.lock"]
+
+    (found,) = watchkeeper("train", made.file, "--search", "3", "--json").json
+    losses = [trial["validation_loss"] for trial in found["trials"]]
+    assert found["models"][-1]["validation_loss"] == min(losses)
+    assert found["trials"][0]["changed"] == {}
+
+
+def test_a_search_wants_a_network(made):
+    said = watchkeeper("train", made.file, "--search", "2")
+    assert said.code == 4
+    assert "a search compares validation losses: a model of type ewma has none" in said.err
+
+
 def test_a_single_machine_is_held_out_block_by_block(tmp_path):
     made = plants.teaching(tmp_path / "plant", "ewma", ticks=400)
     made.settings["kinds"]["pump"]["training"]["assets"] = ["m0"]
