@@ -385,10 +385,12 @@ def _figures(found: Found) -> str:
 
 
 def _cell(values: Sequence[float]) -> str:
-    shown = [f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}" for value in values]
-    middle = statistics.fmean(values)
-    text = f"{middle:.3f}" if abs(middle) < 1 else f"{middle:.1f}"
-    return text if len(set(shown)) == 1 else f"{text} ({min(shown)} to {max(shown)})"
+    middle, least, most = map(_shown, (statistics.fmean(values), min(values), max(values)))
+    return middle if least == most else f"{middle} ({least} to {most})"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def _kept(name: str, given: Given, found: Found, cpu_s: float) -> dict[str, object]:
