@@ -119,8 +119,6 @@ def learn(
     names: Sequence[str],
     settings: DetectorSettings,
     training: TrainingSettings | None = None,
-    *,
-    pretrained: Trained | None = None,
 ) -> Trained:
     """A bundle from healthy stretches: ``models.training.train``, whose progress is told."""
     return train(
@@ -128,7 +126,6 @@ def learn(
         [Channel(name=name, unit=None, aggregate="last") for name in names],
         settings,
         training or TrainingSettings(device="cpu"),
-        pretrained=None if pretrained is None else pretrained.bundle.detector,
         progress=_told,
     )
 
@@ -136,8 +133,9 @@ def learn(
 def together(*members: Sequence[Trained]) -> list[Bundle]:
     """Bundles for several machines of one build, each too short of history for a tail of its own.
 
-    A member is what was learnt of each machine; several members become ensembles. Each member has
-    one calibration, from the cross-fitted scores of all machines, and so have the bundles.
+    A member is what was learnt of each machine, or for each the same, learnt of all; several
+    members become ensembles. Each member has one calibration, from the cross-fitted scores of all
+    machines, and so have the bundles.
     """
     raw = [_healthy(trained) for trained in members]
     bundles = []
@@ -158,11 +156,12 @@ def together(*members: Sequence[Trained]) -> list[Bundle]:
 
 def _healthy(trained: Sequence[Trained]) -> F32:
     """The cross-fitted raw scores of all machines, in order of machine and tick."""
-    held_out = [one for each in trained for one in each.held_out]
+    different = {id(each): each for each in trained}.values()
+    held_out = [one for each in different for one in each.held_out]
     counts = [~one.warming & (one.coverage > 0) for one in held_out]
     tick = np.concatenate([one.tick[own] for one, own in zip(held_out, counts, strict=True)])
     asset = np.repeat([one.asset for one in held_out], [int(own.sum()) for own in counts])
-    raw = np.concatenate([each.healthy[0] for each in trained])
+    raw = np.concatenate([each.healthy[0] for each in different])
     ordered: F32 = raw[np.lexsort((tick, asset))]
     return ordered
 
@@ -386,10 +385,12 @@ def _figures(found: Found) -> str:
 
 
 def _cell(values: Sequence[float]) -> str:
-    shown = [f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}" for value in values]
-    middle = statistics.fmean(values)
-    text = f"{middle:.3f}" if abs(middle) < 1 else f"{middle:.1f}"
-    return text if len(set(shown)) == 1 else f"{text} ({min(shown)} to {max(shown)})"
+    middle, least, most = map(_shown, (statistics.fmean(values), min(values), max(values)))
+    return middle if least == most else f"{middle} ({least} to {most})"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def _kept(name: str, given: Given, found: Found, cpu_s: float) -> dict[str, object]:

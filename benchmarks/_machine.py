@@ -70,7 +70,8 @@ def machine() -> dict[str, Any]:
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Keep the figures, with the machine and the command they come from."""
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    given = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     path.parent.mkdir(parents=True, exist_ok=True)
     everything = {"machine": machine(), "command": command, **content}
     path.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")

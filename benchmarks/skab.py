@@ -6,9 +6,9 @@ alarms. Threshold and return ratio, one pair for all recordings, are chosen leav
 recording is judged with the pair that does best for all the others. Where an alarm begins or
 ends is also a changepoint, scored by NAB windows of 60 s.
 
-All recordings are of one machine. The sensors of each are scaled by its first rows, and its judges
-learn from them alone; networks learn from the first rows of all recordings, and of those of all the
-calibrations are made.
+All recordings are of one machine. The sensors of each are scaled by its first rows. What has no
+network learns from those alone; networks and their judges learn from the first rows of all
+recordings, and of those of all the calibrations are made.
 
     python benchmarks/skab.py --data FOLDER [--seeds 0 1 2] [--quick] [--check] [--json FILE]
 
@@ -246,8 +246,8 @@ def measure(given: Given) -> Found:
         trained = {**steady}
         for name, settings in NETWORKS.items():
             first = [part(one.rows, 0, LEARNT) for one in recordings]
-            network = learn(first, recordings[0].names, settings, training)
-            trained[name] = learnt(recordings, settings, network)
+            of_all = learn(first, recordings[0].names, settings, training)
+            trained[name] = [of_all] * len(recordings)
         for name in (LEAD, REST, *trained):
             if name in {REST, *steady} and name in found:
                 continue  # chance plays no part in it
@@ -264,17 +264,13 @@ def measure(given: Given) -> Found:
     return Found(lead=LEAD, baselines=(*BASELINES, REST), models=found, chosen=chosen)
 
 
-def learnt(
-    recordings: Sequence[Recording],
-    settings: DetectorSettings,
-    network: Trained | None = None,
-) -> list[Trained]:
-    """From the first rows of each recording by itself; a network as it is given."""
+def learnt(recordings: Sequence[Recording], settings: DetectorSettings) -> list[Trained]:
+    """From the first rows of each recording by itself."""
     found = []
     for one in recordings:
         say(f"{settings.type}: {one.rows.asset}")
         first = [part(one.rows, 0, LEARNT)]
-        found.append(learn(first, one.names, settings, pretrained=network))
+        found.append(learn(first, one.names, settings))
     return found
 
 

@@ -170,16 +170,15 @@ def test_nab_counts_the_first_hit_of_a_window_and_what_is_outside_all(
 ) -> None:
     skab = script("skab", monkeypatch)
     rows = skab.LEARNT + 300
-    change = np.zeros(rows, np.bool_)
-    change[[skab.LEARNT + 100, skab.LEARNT + 200]] = True
-    recording = skab.Recording(
-        rows=None, names=(), second=np.arange(float(rows)), label=change, change=change
-    )
 
-    def scored(*flagged: slice) -> float:
-        flag = np.zeros(rows, np.bool_)
-        for some in flagged:
-            flag[skab.LEARNT + some.start : skab.LEARNT + some.stop] = True
+    def scored(flagged: slice | None = None, changes: tuple[int, int] = (100, 200)) -> float:
+        change, flag = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        change[[skab.LEARNT + at for at in changes]] = True
+        if flagged:
+            flag[skab.LEARNT + flagged.start : skab.LEARNT + flagged.stop] = True
+        recording = skab.Recording(
+            rows=None, names=(), second=np.arange(float(rows)), label=change, change=change
+        )
         points: float = skab.nab([recording], [flag])
         return points
 
@@ -188,3 +187,5 @@ def test_nab_counts_the_first_hit_of_a_window_and_what_is_outside_all(
     assert scored(slice(100, 150)) == pytest.approx(50.0)  # its end falls into the same window
     assert scored(slice(20, 40)) == pytest.approx(100 * 2 * -0.11 / 4)  # two that are false
     assert scored(slice(160, 200)) == pytest.approx(100 * (2 - 0.11 + 1) / 4)  # one at the last
+    late = skab._worth(50 / 60)  # the second window begins where the first ends
+    assert scored(slice(150, 290), (100, 140)) == pytest.approx(100 * (late - 1 - 0.11 + 2) / 4)
