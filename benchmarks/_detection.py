@@ -29,7 +29,7 @@ from pyarrow import ArrowInvalid, csv
 from models.bundle import Bundle, Channel, weights_bytes
 from models.calibration import Calibration
 from models.contract import Stretch
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, members_of
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Trained, train
@@ -42,6 +42,7 @@ from monitor.core.scoring import Scorer
 
 # T rows of a recording, C channels, R rows of all recordings
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Figures = Mapping[str, float]
@@ -49,6 +50,7 @@ Figures = Mapping[str, float]
 KIND = "machine"
 YOUNG, OLD = 1_000, 100_000  # frames that came before the ones that are timed
 AGEING_LIMIT = 1.1  # a frame after OLD may cost so many times one after YOUNG
+ROUNDS = 60  # of ten frames each
 BLOCK = 1_000  # frames of one asset scored at once on the way there
 
 
@@ -117,33 +119,52 @@ def learn(
     names: Sequence[str],
     settings: DetectorSettings,
     training: TrainingSettings | None = None,
+    *,
+    pretrained: Trained | None = None,
 ) -> Trained:
     """A bundle from healthy stretches: ``models.training.train``, whose progress is told."""
-    channels = [Channel(name=name, unit=None, aggregate="last") for name in names]
     return train(
-        stretches, channels, settings, training or TrainingSettings(device="cpu"), progress=_told
+        stretches,
+        [Channel(name=name, unit=None, aggregate="last") for name in names],
+        settings,
+        training or TrainingSettings(device="cpu"),
+        pretrained=None if pretrained is None else pretrained.bundle.detector,
+        progress=_told,
     )
 
 
-def calibrated_together(trained: Sequence[Trained]) -> list[Bundle]:
-    """Bundles of machines of one build, each too short of history for a calibration of its own.
+def together(*members: Sequence[Trained]) -> list[Bundle]:
+    """Bundles for several machines of one build, each too short of history for a tail of its own.
 
-    One calibration for all, from the cross-fitted scores of all of them; so with the members of
-    ensembles.
+    A member is what was learnt of each machine; several members become ensembles. Each member has
+    one calibration, from the cross-fitted scores of all machines, and so have the bundles.
     """
-    healthy = [np.concatenate(raw) for raw in zip(*(each.healthy for each in trained), strict=True)]
-    for each in trained:
-        if isinstance(each.bundle.detector, Ensemble):
-            each.bundle.detector.calibrate(healthy)
-    first = trained[0].bundle.detector
-    joint = first.join(healthy) if isinstance(first, Ensemble) else healthy[0]
-    calibration = Calibration.fit(joint)
+    raw = [_healthy(trained) for trained in members]
     bundles = []
-    for detector, card in ((each.bundle.detector, each.bundle.card) for each in trained):
+    for own in zip(*members, strict=True):
+        parts = [trained.bundle for trained in own]
+        card, detector = parts[0].card, parts[0].detector
+        joint = raw[0]
+        if len(parts) > 1:
+            residual = [one for part in parts for one in members_of(part.detector)]
+            detector = Ensemble(residual, warmup_ticks=card.warmup_ticks)
+            detector.calibrate(raw)
+            joint = detector.join(raw)
         digest = hashlib.sha256(weights_bytes(detector)).hexdigest()
-        change = {"calibration": calibration, "weights_sha256": digest}
+        change = {"calibration": Calibration.fit(joint), "weights_sha256": digest}
         bundles.append(Bundle(card.model_copy(update=change), detector))
     return bundles
+
+
+def _healthy(trained: Sequence[Trained]) -> F32:
+    """The cross-fitted raw scores of all machines, in order of machine and tick."""
+    held_out = [one for each in trained for one in each.held_out]
+    counts = [~one.warming & (one.coverage > 0) for one in held_out]
+    tick = np.concatenate([one.tick[own] for one, own in zip(held_out, counts, strict=True)])
+    asset = np.repeat([one.asset for one in held_out], [int(own.sum()) for own in counts])
+    raw = np.concatenate([each.healthy[0] for each in trained])
+    ordered: F32 = raw[np.lexsort((tick, asset))]
+    return ordered
 
 
 def _told(fold: int, of: int, epoch: int, epochs: int, *losses: float) -> None:
@@ -241,13 +262,13 @@ def _rows(scores: Scores, rows: Bool) -> Scores:
 def check(name: str, bundle: Bundle, stretches: Sequence[Stretch], *, quick: bool) -> None:
     """Stop unless sweep and live step agree to the bit and a frame costs the same at any age."""
     frames = _equal(bundle, stretches)
-    old = YOUNG * 5 if quick else OLD
-    ratio = ageing(bundle, stretches[0], old=old)
+    old = YOUNG * 2 if quick else OLD
+    ratio = ageing(bundle, stretches[0], old=old, rounds=10 if quick else ROUNDS)
     print(
         f"{name}: {frames:,} frames swept and stepped one by one give the same bits; "
         f"a frame after {old:,} others costs {ratio:.2f} times one after {YOUNG:,}."
     )
-    if ratio > AGEING_LIMIT:
+    if ratio > AGEING_LIMIT and not quick:
         sys.exit(f"{name}: want at most {AGEING_LIMIT} times; is the computer busy? Run it again.")
 
 
@@ -272,7 +293,7 @@ def _equal(bundle: Bundle, stretches: Sequence[Stretch]) -> int:
 
 
 def ageing(
-    bundle: Bundle, recording: Stretch, *, young: int = YOUNG, old: int = OLD, rounds: int = 60
+    bundle: Bundle, recording: Stretch, *, young: int = YOUNG, old: int = OLD, rounds: int = ROUNDS
 ) -> float:
     """What one frame costs after ``old`` others, in times of one after ``young``.
 

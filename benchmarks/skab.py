@@ -6,7 +6,9 @@ alarms. Threshold and return ratio, one pair for all recordings, are chosen leav
 recording is judged with the pair that does best for all the others. Where an alarm begins or
 ends is also a changepoint, scored by NAB windows of 60 s.
 
-The recordings come from one machine; the calibration is made from the healthy rows of all of them.
+All recordings are of one machine. The sensors of each are scaled by its first rows, and its judges
+learn from them alone; networks learn from the first rows of all recordings, and of those of all the
+calibrations are made.
 
     python benchmarks/skab.py --data FOLDER [--seeds 0 1 2] [--quick] [--check] [--json FILE]
 
@@ -17,7 +19,7 @@ Files without anomaly and changepoint are left out.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,6 @@ from _detection import (
     Given,
     LayoutError,
     alarmed,
-    calibrated_together,
     check,
     learn,
     main,
@@ -38,19 +39,22 @@ from _detection import (
     say,
     score,
     stretch,
+    together,
 )
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
 from models.contract import Stretch
+from models.scaling import Scaling
 from models.settings import (
     DetectorSettings,
     EwmaSettings,
     GruSettings,
     LstmSettings,
+    MaskedGruSettings,
     PcaSettings,
     TrainingSettings,
 )
+from models.training import Trained
 from monitor.core.plan import AlarmSettings
 from monitor.core.records import Scores
 
@@ -73,7 +77,7 @@ FOUND, FALSE, MISSED = 1.0, -0.11, -1.0
 class Recording:
     """One file."""
 
-    rows: Stretch
+    rows: Stretch  # each sensor in deviations of its first rows, about their mean
     names: tuple[str, ...]  # of the sensors
     second: F64  # [T] since its first row
     label: Bool  # [T] a fault is on
@@ -89,6 +93,12 @@ def read(folder: Path) -> list[Recording]:
             f"{folder}: no folder in it holds .csv or .csv.gz files with columns {WHEN}, {LABEL} "
             f"and {CHANGE}, separated by semicolons ({len(paths)} files of that kind)"
         )
+    for one in found:
+        if one.names != found[0].names:
+            raise LayoutError(
+                f"{one.rows.asset}: want the sensors of {found[0].rows.asset}, "
+                f"{', '.join(found[0].names)}; got {', '.join(one.names)}"
+            )
     return found
 
 
@@ -103,8 +113,11 @@ def _read(path: Path) -> Recording | None:
     if len(value) <= LEARNT:
         raise LayoutError(f"{path}: want more than {LEARNT} rows, got {len(value)}")
     when = columns[WHEN].astype("datetime64[ms]").astype(np.int64) / 1000
+    rows = stretch(f"{path.parent.name}/{path.name.split('.')[0]}", value, tick_ms=TICK_MS)
+    scaling = Scaling.fit([part(rows, 0, LEARNT)])
+    scaled, _ = scaling.apply(rows.value, rows.valid)
     return Recording(
-        rows=stretch(f"{path.parent.name}/{path.name.split('.')[0]}", value, tick_ms=TICK_MS),
+        rows=replace(rows, value=np.where(rows.valid, scaled, np.nan)),
         names=names,
         second=when - when[0],
         label=columns[LABEL] == 1,
@@ -206,26 +219,18 @@ def leave_one_out(counted: NDArray[np.int64]) -> list[int]:
 
 # ---- models -----------------------------------------------------------------------------------
 
+SPAN = 20  # ticks
 BASELINES: dict[str, DetectorSettings] = {
-    "EWMA-Mahalanobis": EwmaSettings(spans=(30,), warmup_ticks=0),
-    "PCA T2 and SPE": PcaSettings(span=30, warmup_ticks=0),
+    "EWMA-Mahalanobis": EwmaSettings(spans=(SPAN,), warmup_ticks=0),
+    "PCA T2 and SPE": PcaSettings(span=SPAN, warmup_ticks=0),
 }
 NETWORKS: dict[str, DetectorSettings] = {
-    "GRU": GruSettings(spans=(10, 30), hidden=32, warmup_ticks=0),
-    "LSTM": LstmSettings(spans=(10, 30), hidden=32, warmup_ticks=0),
+    "masked GRU": MaskedGruSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
+    "GRU": GruSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
+    "LSTM": LstmSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
 }
-
-
-def learnt(
-    recordings: Sequence[Recording], settings: DetectorSettings, training: TrainingSettings
-) -> list[Bundle]:
-    """A bundle for each recording, from its first rows."""
-    trained = []
-    for recording in recordings:
-        say(f"{settings.type} of {recording.rows.asset}, seed {training.seed}")
-        first = part(recording.rows, 0, LEARNT)
-        trained.append(learn([first], recording.names, settings, training))
-    return calibrated_together(trained)
+LEAD, REST = "ensemble", "ensemble without its network"
+ENSEMBLES = {LEAD: ("masked GRU", *BASELINES), REST: tuple(BASELINES)}
 
 
 def measure(given: Given) -> Found:
@@ -233,24 +238,44 @@ def measure(given: Given) -> Found:
     recordings = read(given.data)
     if given.quick:
         recordings = recordings[:QUICK_FILES]
-    found: dict[str, Sequence[Figures]] = {}
+    steady = {name: learnt(recordings, settings) for name, settings in BASELINES.items()}
+    found: dict[str, list[Figures]] = {}
     chosen: dict[str, object] = {}
-    for name, settings in {**BASELINES, **NETWORKS}.items():
-        each = []
-        for seed in given.seeds[:1] if name in BASELINES else given.seeds:
-            training = TrainingSettings(seed=seed, epochs=2 if given.quick else 40, device="cpu")
-            bundles = learnt(recordings, settings, training)
+    for seed in given.seeds:
+        training = TrainingSettings(seed=seed, epochs=2 if given.quick else 40, device="cpu")
+        trained = {**steady}
+        for name, settings in NETWORKS.items():
+            first = [part(one.rows, 0, LEARNT) for one in recordings]
+            network = learn(first, recordings[0].names, settings, training)
+            trained[name] = learnt(recordings, settings, network)
+        for name in (LEAD, REST, *trained):
+            if name in {REST, *steady} and name in found:
+                continue  # chance plays no part in it
+            bundles = together(*(trained[member] for member in ENSEMBLES.get(name, (name,))))
             scores = [
                 score(bundle, [one.rows])[0]
                 for bundle, one in zip(bundles, recordings, strict=True)
             ]
             metrics, choices = figures(recordings, scores)
-            each.append(metrics)
-        found[name] = each
-        chosen[name] = sorted({choice: choices.count(choice) for choice in choices}.items())
-        if given.check and name in NETWORKS:
-            check(name, bundles[0], [recordings[0].rows], quick=given.quick)
-    return Found(lead="GRU", baselines=tuple(BASELINES), models=found, chosen=chosen)
+            found.setdefault(name, []).append(metrics)
+            chosen[name] = sorted({choice: choices.count(choice) for choice in choices}.items())
+            if given.check and seed == given.seeds[0] and name in {LEAD, *NETWORKS}:
+                check(name, bundles[0], [recordings[0].rows], quick=given.quick)
+    return Found(lead=LEAD, baselines=(*BASELINES, REST), models=found, chosen=chosen)
+
+
+def learnt(
+    recordings: Sequence[Recording],
+    settings: DetectorSettings,
+    network: Trained | None = None,
+) -> list[Trained]:
+    """From the first rows of each recording by itself; a network as it is given."""
+    found = []
+    for one in recordings:
+        say(f"{settings.type}: {one.rows.asset}")
+        first = [part(one.rows, 0, LEARNT)]
+        found.append(learn(first, one.names, settings, pretrained=network))
+    return found
 
 
 if __name__ == "__main__":

@@ -250,8 +250,8 @@ class GradientFit:
         return total / max(count, 1.0)
 
     def _nothing_seen(self, batch: Batch) -> tuple[Tensor, ...]:
-        shape = (batch.value.shape[1], self.forecaster.hidden)
-        return tuple(torch.zeros(shape, device=self.device) for _ in self.forecaster.states)
+        states = self.forecaster.initial(batch.value.shape[1])
+        return tuple(torch.zeros_like(state) for state in states.values())
 
     def _disturbed(self, chunk: Batch) -> tuple[Tensor, Tensor]:
         """The chunk as worse instruments would give it: what is to be forecast, and what is given.

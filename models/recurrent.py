@@ -13,9 +13,11 @@ in the same product.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.contract import State
@@ -68,17 +70,25 @@ class Network(nn.Module):
 
         ``value`` is 0 where not valid; ``valid`` is 0 or 1, float32.
         """
-        inputs_TNI = torch.cat([value_TNC, valid_TNC], 2)
+        seen_TNH, after = self.run(torch.cat([value_TNC, valid_TNC], 2), state)
+        known_TNH = torch.cat(
+            [state[0][None], seen_TNH[:-1]]
+        )  # a tick is forecast before it is seen
+        mean_TNC, log_spread_TNC = self.head(known_TNH).chunk(2, 2)
+        log_spread_TNC = torch.maximum(log_spread_TNC, self.floor.log())
+        return mean_TNC, log_spread_TNC, after
+
+    def run(
+        self, inputs_TNI: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The memory after each tick [T, N, H], and the state after the last, [N, H] each."""
         before = tuple(part.unsqueeze(0) for part in state)
         if isinstance(self.cell, nn.GRU):
             seen_TNH, hidden = self.cell(inputs_TNI, before[0])
             after: tuple[Tensor, ...] = (hidden,)
         else:
             seen_TNH, after = self.cell(inputs_TNI, before)
-        known_TNH = torch.cat([before[0], seen_TNH[:-1]])  # a tick is forecast before it is seen
-        mean_TNC, log_spread_TNC = self.head(known_TNH).chunk(2, 2)
-        log_spread_TNC = torch.maximum(log_spread_TNC, self.floor.log())
-        return mean_TNC, log_spread_TNC, tuple(part.squeeze(0) for part in after)
+        return seen_TNH, tuple(part.squeeze(0) for part in after)
 
 
 class Product:
@@ -100,7 +110,7 @@ class Work:
     """
 
     def __init__(self, rows: int, channels: int, hidden: int, gates: int, device: str) -> None:
-        padded = _whole(rows)
+        padded = whole(rows)
         self.inputs = torch.zeros(padded, 2 * channels + hidden, device=device)
         self.seen = self.inputs[:, : 2 * channels]
         self.hidden = self.inputs[:, 2 * channels :]
@@ -124,14 +134,18 @@ class Forecaster(ABC):
     forecasts = True
     states: tuple[str, ...]
     _gates: int  # of H columns each in the main product
+    _reads: Product  # what is said of all channels, off the state
     _start: float  # a state that has seen nothing, in the step's own form
 
     def __init__(self, kind: type[nn.GRU] | type[nn.LSTM], channels: int, hidden: int) -> None:
-        self.network = Network(kind, channels, hidden)
+        self.network = self._network(kind, channels, hidden)
         self.channels = channels
         self.hidden = hidden
         self.device = "cpu"
         self.refresh()
+
+    def _network(self, kind: type[nn.GRU] | type[nn.LSTM], channels: int, hidden: int) -> Network:
+        return Network(kind, channels, hidden)
 
     @abstractmethod
     def _pack(self) -> None:
@@ -141,9 +155,17 @@ class Forecaster(ABC):
     def _tile(self, work: Work, out: list[Tensor]) -> tuple[Tensor, Tensor]:
         """One tick of what ``work`` holds: new states into ``out``, mean and log spread back."""
 
-    def set_floor(self, floor_C: Tensor) -> None:
-        """Bound the spread from below by the sensors' resolution, scaled units [C]."""
-        self.network.floor.copy_(floor_C.clamp(LEAST_FLOOR, 1.0))
+    def prepare(
+        self,
+        values: Sequence[NDArray[np.float32]],  # noqa: ARG002 - a forecaster sees every channel
+        valid: Sequence[NDArray[np.bool_]],  # noqa: ARG002 - as above
+        floor: Tensor,
+    ) -> None:
+        """Look at what it is to learn from, before the first epoch: runs of [T, C], scaled units.
+
+        ``floor`` [C]: the sensors' resolution, which bounds the spread from below.
+        """
+        self.network.floor.copy_(floor.clamp(LEAST_FLOOR, 1.0))
         self.refresh()
 
     def refresh(self) -> None:
@@ -153,6 +175,16 @@ class Forecaster(ABC):
         self._log_floor = self.network.floor.log()
         self._zero = torch.zeros((), device=self.device)
         self._work: dict[int, Work] = {}
+
+    def read(self, state: State) -> tuple[Tensor, Tensor]:
+        """Mean and log spread [N, C] of whatever is said of a tick by the state [N, H] after it."""
+        hidden = state[self.states[0]]
+        rows = len(hidden)
+        padded = hidden.new_zeros(whole(rows), self.hidden)
+        padded[:rows] = hidden
+        out = hidden.new_empty(len(padded), len(self._reads.bias))
+        said = self._reads(padded, out)[:rows, : 2 * self.channels]
+        return said[:, : self.channels], said[:, self.channels :]
 
     def _learnt(self) -> dict[str, Tensor]:
         """The network's weights in float64, so that folding rounds once."""
@@ -169,12 +201,12 @@ class Forecaster(ABC):
         self, value_NC: Tensor, valid_NC: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """Forecast and spread [N, C] of this tick, made before it is seen; then the new state."""
-        rows, padded = len(value_NC), _whole(len(value_NC))
+        rows, padded = len(value_NC), whole(len(value_NC))
         given = [value_NC, valid_NC, *(state[name] for name in self.states)]
         after = [value_NC.new_empty(padded, self.hidden) for _ in self.states]
         expected = value_NC.new_empty(padded, self.channels)
         # exp runs over whole registers: a ragged end may take another path, with other bits
-        flat = value_NC.new_empty(_whole(padded * self.channels, REGISTERS))
+        flat = value_NC.new_empty(whole(padded * self.channels, REGISTERS))
         log_spread = flat[: padded * self.channels].view(padded, self.channels)
         tables = [expected, log_spread, *after]
         tile = TILE if self.device == "cpu" else GPU_TILE
@@ -194,7 +226,7 @@ class Forecaster(ABC):
         """Forecast and spread [T, N, C] as the step gives them, but for rounding; the new state."""
         # the step keeps h / 2 + start: see the head of this file
         now = tuple(2.0 * (state[name] - self._start) for name in self.states)
-        ticks = max(SEQUENCE_FLOATS // max(value_TNC.shape[1] * self.hidden, 1), 1)
+        ticks = max(SEQUENCE_FLOATS // max(now[0].numel(), 1), 1)
         means, log_spreads = [], []
         for value, valid in zip(
             torch.split(value_TNC, ticks), torch.split(valid_TNC, ticks), strict=True
@@ -270,6 +302,7 @@ class GruForecaster(Forecaster):
             torch.cat([gates, reads]).float(),
             torch.cat([b_x[: 2 * H] + b_h[: 2 * H], b_o]).float(),
         )
+        self._reads = Product(_widened(W_o).float(), _widened(b_o).float())
         # twice: sigmoid(2a) stands for tanh(a)
         self._new_x = Product((2 * W_x[2 * H :]).float(), (2 * b_x[2 * H :]).float())
         self._new_h = Product((2 * W_h[2 * H :]).float(), (2 * b_h[2 * H :]).float())
@@ -308,6 +341,7 @@ class LstmForecaster(Forecaster):
         self._main = Product(
             torch.cat([gates, reads]).float(), torch.cat([bias, learnt["head.bias"]]).float()
         )
+        self._reads = Product(_widened(W_o).float(), _widened(learnt["head.bias"]).float())
 
     def _tile(self, work: Work, out: list[Tensor]) -> tuple[Tensor, Tensor]:
         self._main(work.inputs, work.main)
@@ -335,6 +369,13 @@ def _of_shifted(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * weight, bias - weight.sum(1)
 
 
-def _whole(count: int, group: int = ROWS) -> int:
+def _widened(weight: Tensor) -> Tensor:
+    """With outputs of zero up to whole groups: of 9 to 11, bits depend on where a row stands."""
+    return torch.cat(
+        [weight, weight.new_zeros(whole(len(weight)) - len(weight), *weight.shape[1:])]
+    )
+
+
+def whole(count: int, group: int = ROWS) -> int:
     """The count filled up to whole groups."""
     return math.ceil(count / group) * group

@@ -20,7 +20,7 @@ from models.contract import Detector, Evidence, State, under
 
 
 class Predictor(Protocol):
-    """Says what it expects of each channel, from the ticks before."""
+    """Says what it expects of each channel: from the ticks before, or from the other channels."""
 
     warmup_ticks: int  # ticks after a reset before its word counts
     forecasts: bool  # False: it knows each channel's healthy mean, and no more
@@ -32,7 +32,7 @@ class Predictor(Protocol):
     def step(
         self, value_NC: Tensor, valid_NC: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
-        """Expected value and spread, float32 [N, C] each, made before the tick is seen.
+        """Expected value and spread, float32 [N, C] each, made without the channel's own value.
 
         The new state comes third.
 

@@ -125,6 +125,43 @@ class LstmSettings(RecurrentSettings):
         return detector(self, LstmForecaster(channels, self.hidden))
 
 
+class MaskedSettings(RecurrentSettings, ABC):
+    """What the masked estimators share."""
+
+    groups: int = Field(
+        4,
+        ge=2,
+        le=4,
+        description="Groups of channels, each estimated from the others; every one keeps a memory.",
+    )
+
+
+class MaskedGruSettings(MaskedSettings):
+    """Each group of channels estimated from the others by a GRU; its residuals are judged."""
+
+    type: Literal["masked_gru"] = "masked_gru"
+
+    def build(self, channels: int) -> "ResidualDetector":
+        """A detector that has learnt nothing yet."""
+        from models.masked import MaskedGru  # noqa: PLC0415 - imports torch
+        from models.recurrent import detector  # noqa: PLC0415 - as above
+
+        return detector(self, MaskedGru(channels, self.hidden, self.groups))
+
+
+class MaskedLstmSettings(MaskedSettings):
+    """Each group of channels estimated from the others by an LSTM; its residuals are judged."""
+
+    type: Literal["masked_lstm"] = "masked_lstm"
+
+    def build(self, channels: int) -> "ResidualDetector":
+        """A detector that has learnt nothing yet."""
+        from models.masked import MaskedLstm  # noqa: PLC0415 - imports torch
+        from models.recurrent import detector  # noqa: PLC0415 - as above
+
+        return detector(self, MaskedLstm(channels, self.hidden, self.groups))
+
+
 class EwmaSettings(SmoothedSettings):
     """EWMA-Mahalanobis: the distance of the smoothed values from their healthy mean. No network."""
 

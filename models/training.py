@@ -33,7 +33,7 @@ from models.bundle import (
     write_folder,
 )
 from models.calibration import LEAST_FRAMES, Calibration
-from models.contract import Stretch, under
+from models.contract import Detector, Stretch, under
 from models.crossfit import Fold, Record, folds_of, record, scaled_run, score
 from models.ensemble import Ensemble, members_of
 from models.gradient import Fitted, GradientFit, StoppedError
@@ -88,6 +88,7 @@ def train(
     model_settings: DetectorSettings,
     training_settings: TrainingSettings,
     *,
+    pretrained: Detector | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -99,13 +100,16 @@ def train(
         channels: The columns of the stretches, in order.
         model_settings: Which detector, and its settings.
         training_settings: How to train it.
+        pretrained: A detector of the same settings whose networks are taken as they are, as from
+        many units for one that has little history; scaling, judges and calibrations are its own.
         progress: Told after every epoch.
         checkpoint: A folder to save to when stopped, and to go on from where it exists. It is the
         caller's to remove, once the bundle is safe.
         should_stop: Asked often; true saves and raises Interrupted.
 
     Raises:
-        ValueError: The data cannot make a model, or the checkpoint is of another training.
+        ValueError: The data cannot make a model, the checkpoint is of another training, or the
+        pretrained detector is another one.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
     ordered = sorted(
@@ -114,10 +118,13 @@ def train(
     probe = model_settings.build(len(channels))
     tick_ms = _check(ordered, channels, probe.warmup_ticks)
     data_hash = _hash(ordered)
+    if pretrained is not None:
+        model_settings.build(len(channels)).load_tensors(pretrained.tensors())  # or it says why not
     work = _Work(
         model_settings,
         training_settings,
         channels=len(channels),
+        pretrained=() if pretrained is None else members_of(pretrained),
         fingerprint=_fingerprint(channels, model_settings, training_settings, data_hash),
         progress=progress,
         checkpoint=checkpoint,
@@ -148,7 +155,7 @@ def train(
         for record, raw in zip(records[0], joint, strict=True)
     )
     for number, (member, judge) in enumerate(zip(members_of(detector), judges, strict=True)):
-        work.learn(member, len(judges) * len(folds) + number, ordered, scaling, kept=True)
+        work.learn(member, number, len(judges) * len(folds) + number, ordered, scaling, kept=True)
         _fit(judge, records[number], scaling)
         member.judge.load_tensors(judge.tensors())
     fits = tuple(work.fits[index] for index in sorted(work.fits))
@@ -182,6 +189,7 @@ class _Work:
         settings: TrainingSettings,
         *,
         channels: int,
+        pretrained: Sequence[ResidualDetector],
         fingerprint: str,
         progress: Progress | None,
         checkpoint: Path | None,
@@ -190,6 +198,7 @@ class _Work:
         self.model_settings = model_settings
         self.settings = settings
         self.channels = channels
+        self.pretrained = pretrained
         self.device = resolve(settings.device)
         self.fingerprint = fingerprint
         self.progress = progress
@@ -207,7 +216,7 @@ class _Work:
         known = np.any([stretch.valid.any(0) for stretch in fold.learning], axis=0)
         detector = self.model_settings.build(self.channels).to(self.device)
         member = members_of(detector)[number]
-        self.learn(member, index, fold.learning, scaling)
+        self.learn(member, number, index, fold.learning, scaling)
         return record(
             member,
             fold.held,
@@ -220,22 +229,30 @@ class _Work:
     def learn(
         self,
         member: ResidualDetector,
+        number: int,
         index: int,
         stretches: Sequence[Stretch],
         scaling: Scaling,
         *,
         kept: bool = False,
     ) -> None:
-        """Train the predictor of one on the device; how that went is in ``fits``."""
+        """Train the predictor of a member on the device; how that went is in ``fits``."""
         predictor = member.predictor
         if not isinstance(predictor, Forecaster):
+            return
+        if self.pretrained:
+            predictor.load_tensors(self.pretrained[number].predictor.tensors())
             return
         prefix = f"{index}."
         if index in self.fits:
             predictor.load_tensors(under(prefix, self.done))
             return
-        predictor.set_floor(torch.from_numpy(scaling.floor))
         runs = [scaled_run(stretch, scaling) for stretch in stretches]
+        predictor.prepare(
+            [run.value for run in runs],
+            [run.valid for run in runs],
+            torch.from_numpy(scaling.floor),
+        )
         fit = GradientFit(predictor, runs, self.settings, fold=index)
         if self.under_way is not None:
             fit.restore(*self.under_way)

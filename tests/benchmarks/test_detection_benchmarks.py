@@ -38,7 +38,7 @@ def write_tep(folder: Path) -> None:
     folder.mkdir()
     chance = np.random.default_rng(1)
     mixing = chance.normal(size=(4, 4))
-    for name, rows in (("d00", 300), ("d00_te", 400), ("d21_te", 260), ("d09_te", 260)):
+    for name, rows in (("d00", 300), ("d00_te", 300), ("d21_te", 220), ("d09_te", 220)):
         value = chance.normal(size=(rows, 4)) @ mixing
         value[160:, 2] += 20.0 if name == "d21_te" else 0.0
         lines = ["sample,A,B,C,D"]
@@ -51,6 +51,8 @@ def write_tep(folder: Path) -> None:
                 file.write(text)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_tep_scores_whatever_faults_are_there_and_proves_that_live_scores_are_the_same(
     tmp_path: Path,
 ) -> None:
@@ -124,6 +126,8 @@ def write_skab(folder: Path) -> None:
     (health / "anomaly-free.csv").write_text("datetime;Flow\n2020-02-08 13:30:47;1.5\n", "utf-8")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_skab_judges_whatever_recordings_are_there_by_the_products_alarms(tmp_path: Path) -> None:
     write_skab(tmp_path / "skab")
     kept = tmp_path / "skab.json"

@@ -100,7 +100,9 @@ def patchy(ticks: int, rows: int) -> tuple[F64, Mask]:
 
 
 def test_all_kinds_are_found() -> None:
-    assert {"gru", "lstm", "ewma", "pca", "ensemble"} <= set(models.discover())
+    found = {"gru", "lstm", "masked_gru", "masked_lstm", "ewma", "pca", "ensemble"}
+
+    assert found <= set(models.discover())
 
 
 def test_a_configuration_names_a_model_by_its_type(kind: str) -> None:
@@ -156,6 +158,25 @@ def test_stepping_in_pieces_with_the_state_kept_is_stepping_in_one_go(bundle: Bu
             assert same([judgement], [some], rows)
             for name, part in after.items():
                 table[name][torch.from_numpy(rows)] = part
+
+
+def test_a_detector_is_given_scaled_value_and_validity_and_nothing_else(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[object, ...]] = []
+    sweep = bundle.detector.sweep
+    monkeypatch.setattr(bundle.detector, "sweep", lambda *seen: given.append(seen) or sweep(*seen))
+    value, valid = patchy(1, 9)
+
+    state = bundle.initial(9)
+    bundle.step(value[0], valid[0], state)
+
+    scaled, usable = bundle.card.scaling.apply(value[0], valid[0])
+    ((shown, seen, counts, before),) = given
+    assert torch.equal(shown, torch.from_numpy(scaled))
+    assert torch.equal(seen, torch.from_numpy(usable))
+    assert counts == [9]  # rows of the tick, as a sweep takes many
+    assert before is state
 
 
 def test_the_state_given_is_left_as_it_was(bundle: Bundle) -> None:
@@ -306,7 +327,7 @@ def test_a_dead_channel_that_is_masked_does_not_look_like_a_fault(
     assert unmasked.max() > well.max() + 3.0
 
 
-def test_what_was_long_ago_does_not_matter_after_the_warm_up(bundle: Bundle) -> None:
+def test_300_healthy_rows_before_move_no_score_after_the_warm_up(bundle: Bundle) -> None:
     value = healthy(900, 52)
     with_past = surprise(bundle, value)[300:]
     without = surprise(bundle, value[300:])

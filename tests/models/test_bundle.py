@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
+import models
 from models import bundle as bundle_room
 from models.bundle import Bundle, BundleError, Channel, write_folder
 from models.contract import Judgement
@@ -79,7 +80,7 @@ def without_calibration(folder: Path) -> None:
         (lambda f: change_card(f, schema_version=0), "got 0. Train the model again"),
         (
             lambda f: change_card(f, kind="oracle"),
-            "This version knows ensemble, ewma, gru, lstm, pca",
+            "This version knows ensemble, ewma, gru, lstm, masked_gru, masked_lstm, pca",
         ),
         (lambda f: change_card(f, settings={"spans": [4, 1]}), "rising whole numbers"),
         (lambda f: change_card(f, colour="red"), "colour: Extra inputs"),
@@ -245,7 +246,7 @@ def answers(bundle: Bundle) -> list[Judgement]:
 
 def test_there_are_old_bundles_of_every_schema_and_kind() -> None:
     assert {path.name for path in OLD.iterdir() if path.is_dir()} >= {
-        f"{kind}-schema-1" for kind in ("ewma", "gru", "lstm", "pca")
+        f"{kind}-schema-1" for kind in models.discover()
     }
 
 

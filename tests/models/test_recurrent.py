@@ -147,7 +147,7 @@ def test_no_forecast_is_surer_than_the_sensor_resolves(settings: type[RecurrentS
     step = forecaster(settings, 2, 8)
     with torch.no_grad():
         step.network.head.bias[2:] = -20.0  # claims to know to nine digits
-    step.set_floor(torch.tensor([0.5, 1e-9]))
+    step.prepare([], [], torch.tensor([0.5, 1e-9]))
     value, valid = readings(1, 3, 2)
     with torch.inference_mode():
         _, spread, _ = step.step(value[0], valid[0], step.initial(3))

@@ -360,3 +360,23 @@ def test_a_channel_that_never_moved_is_neither_always_surprising_nor_never(
     assert np.mean(calm > 2) < 0.1
     assert after.max() > calm.max() + 1
     assert blame[60] > 0.5
+
+
+def test_a_pretrained_network_is_kept_and_all_else_is_the_units_own() -> None:
+    many = train(fleet(300), CHANNELS, GRU, QUICK).bundle
+    own = stretch(healthy(300, 9) + 20.0, asset="new")
+
+    one = train([own], CHANNELS, GRU, QUICK, pretrained=many.detector)
+
+    before, after = many.detector.tensors(), one.bundle.detector.tensors()
+    network = {name for name in before if name.startswith("predictor.")}
+    assert network
+    assert all(torch.equal(before[name], after[name]) for name in network)
+    assert not torch.equal(before["judge.covariance"], after["judge.covariance"])
+    assert one.bundle.card.scaling.mean[0] == pytest.approx(own.value[:, 0].mean())
+    assert one.fits == ()
+
+
+def test_a_pretrained_detector_of_other_settings_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match=r"predictor.cell.weight_hh_l0: want .*, got "):
+        train(fleet(250), CHANNELS, GRU, QUICK, pretrained=GruSettings(hidden=8).build(4))
