@@ -155,7 +155,7 @@ def measure(given: Given) -> Found:
             bundle = learn(healthy, sensors, settings, training).bundle
             each.append(measured(bundle, units))
         found[name] = each
-        if given.check:
+        if given.check and name == LEAD:
             some = [unit.strokes[0] for unit in units if unit.name not in LEARNT]
             check(name, bundle, some, quick=given.quick)
     chosen = {"sensors": list(SENSORS), "samples_of_a_frame": SAMPLES, "startup_frames": STARTUP}
