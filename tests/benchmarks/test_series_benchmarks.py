@@ -165,10 +165,10 @@ def test_smap_msl_lets_what_never_moves_flicker_and_refuses_other_layouts(
     with pytest.raises(smap_msl.LayoutError, match="no <CRAFT>"):
         smap_msl.read(tmp_path)
     label = np.array([0, 1, 0], np.uint8)
-    still = {"train": np.ones((8, 2)), "test": np.ones((3, 2)), "label": label}
-    np.savez(tmp_path / "SMAP_S.npz", **still)
+    train, test = np.ones((8, 2)), np.ones((3, 2))
+    np.savez(tmp_path / "SMAP_S.npz", train=train, test=test, label=label)
     assert smap_msl.read(tmp_path)[0].train.std() == pytest.approx(smap_msl.STILL)
-    np.savez(tmp_path / "SMAP_S.npz", **{**still, "label": label[:2]})
+    np.savez(tmp_path / "SMAP_S.npz", train=train, test=test, label=label[:2])
     with pytest.raises(smap_msl.LayoutError, match="want train"):
         smap_msl.read(tmp_path)
 
