@@ -64,22 +64,6 @@ def points(recordings: Sequence[tuple[Truth, Bool]], profile: Profile) -> float:
     return 100 * (earned - silent) / (count - silent)
 
 
-def best_threshold(recordings: Sequence[tuple[Truth, F64]], profile: Profile) -> float:
-    """The one threshold for all scores [T] that earns most: what NAB's own scoreboard reports.
-
-    It looks at the labels: for comparison only.
-    """
-    everything = np.concatenate([score[np.isfinite(score)] for _, score in recordings])
-    shares = np.concatenate([np.linspace(0.5, 0.99, 50), np.linspace(0.99, 1.0, 400)])
-    candidates = np.unique(np.quantile(everything, shares))
-    return max(
-        candidates.tolist(),
-        key=lambda threshold: points(
-            [(truth, score >= threshold) for truth, score in recordings], profile
-        ),
-    )
-
-
 def _earned(truth: Truth, alarm: Bool, profile: Profile) -> float:
     row = np.arange(truth.rows)
     counts = alarm & (row >= probation(truth.rows))

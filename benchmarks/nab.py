@@ -169,7 +169,7 @@ def measure(given: Given) -> Found:
             limits[name] = threshold(bundle, series)
             each.append(measured(bundle, limits[name], series))
         found[name] = each
-        if given.check:
+        if given.check and name == LEAD:
             check(name, bundle, [one.frames for one in series], quick=given.quick)
     chosen = {"lead": MODELS[LEAD].model_dump(mode="json"), "thresholds": limits}
     return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
