@@ -22,4 +22,5 @@ class Support(BaseModel):
     alarm: dict[str, float]  # the delays, clear_ratio and min_coverage it was counted with
     counted: tuple[tuple[float, int], ...] = Field(min_length=1)  # threshold, falling -> episodes
     tail: Tail | None = None  # of how high episodes go; None: too few of them
+    own: bool = False  # of the model itself, which found more than those that never saw the machine
     per_asset_30_days: float = Field(gt=0)  # the budget that the card's threshold was chosen for

@@ -83,7 +83,8 @@ def command(
         reviewed = plant.review_history(
             config, clock=SystemClock(), since=start, until=end, progress=progress
         )
-    found = report(config, reviewed, budget)
+    with console.reading("counting alarms"):
+        found = report(config, reviewed, budget)
     for name, kind in found["kinds"].items() if apply else ():
         if not kind["by_hand"]:
             kind["in_force"] = plant.apply_budget(

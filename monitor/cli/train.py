@@ -200,6 +200,11 @@ def _told(kind: str, board: "Board | None", *, aloud: bool) -> "Iterator[Progres
 
 def _warnings(learnt: "Learnt") -> Iterator[str]:
     """What makes a model worse than it might be."""
+    if learnt.support.own:
+        yield (
+            "the model is more surprised by what it learnt from than the models of the cross-fit "
+            "by what they never saw: its threshold is by itself; train it longer"
+        )
     for number, fit in enumerate(learnt.fits, start=1):
         if not fit.stopped_early:
             yield (

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from models.bundle import Bundle
+from models.contract import Stretch
 from models.tail import Tail
 from models.threshold import Support
 from models.training import HeldOut
@@ -38,6 +40,8 @@ OTHER_BUDGETS = 3.0
 MOST_PEAKS = 2000
 FIRST_RANK = 8  # frames over the first start that is tried
 LEVELS = 48  # thresholds at which alarms are counted
+CLEARLY = 0.3  # surprise: twice as rare
+SWEEP = 64  # ticks scored at once
 LEAST_THRESHOLD = 0.1  # surprise; at 0 every frame alarms
 
 DAYS = 30.0  # that a budget of an asset is for
@@ -49,6 +53,60 @@ class Threshold:
 
     value: float
     provisional: bool
+
+
+def choose_threshold(
+    held_out: Sequence[HeldOut],
+    own: Sequence[HeldOut],
+    alarm: AlarmSettings,
+    *,
+    tick_ms: int,
+    per_asset_30_days: float,
+) -> tuple[Support, Threshold]:
+    """The threshold of a budget, by scores of models that never saw the machine: ``held_out``.
+
+    Or by the model's ``own`` ones, where those ask for one that is clearly higher.
+    """
+    found = []
+    for by_itself, scores in ((False, held_out), (True, own)):
+        traces = traces_of(scores, alarm, tick_ms=tick_ms)
+        support = support_of(traces, alarm, per_asset_30_days=per_asset_30_days, own=by_itself)
+        found.append((support, threshold_for(support, per_asset_30_days)))
+    unseen, itself = found
+    return itself if itself[1].value > unseen[1].value + CLEARLY else unseen
+
+
+def own_scores(bundle: Bundle, stretches: Sequence[Stretch]) -> list[HeldOut]:
+    """The scores of a model over the healthy stretches that it has learnt from.
+
+    It knows them too well to be believed where it finds little; where it finds more than models
+    that never saw them, as one that was trained too briefly may, its own scores are what is live.
+    """
+    ordered = sorted((s for s in stretches if len(s)), key=len, reverse=True)
+    surprise = [np.zeros(len(stretch), np.float32) for stretch in ordered]
+    state = bundle.initial(len(ordered))
+    for start in range(0, max(map(len, ordered), default=0), SWEEP):
+        ticks = range(start, start + SWEEP)
+        going = [n for n in (sum(len(s) > t for s in ordered) for t in ticks) if n]
+        places = [(n, t) for t, count_ in zip(ticks, going, strict=False) for n in range(count_)]
+        judged, state = bundle.sweep(
+            np.stack([ordered[n].value[t] for n, t in places]),
+            np.stack([ordered[n].valid[t] for n, t in places]),
+            going,
+            {name: part[: going[0]] for name, part in state.items()},
+        )
+        for (n, t), one in zip(places, judged.surprise, strict=True):
+            surprise[n][t] = one
+    return [
+        HeldOut(
+            asset=stretch.asset,
+            tick=stretch.tick,
+            surprise=np.where(stretch.valid.any(1), found, np.float32(0)),
+            coverage=stretch.valid.mean(1).astype(np.float32),
+            warming=np.arange(len(stretch)) < bundle.warmup_ticks,
+        )
+        for stretch, found in zip(ordered, surprise, strict=True)
+    ]
 
 
 def traces_of(held_out: Sequence[HeldOut], alarm: AlarmSettings, *, tick_ms: int) -> list[Trace]:
@@ -72,9 +130,12 @@ def traces_of(held_out: Sequence[HeldOut], alarm: AlarmSettings, *, tick_ms: int
 
 
 def support_of(
-    traces: Sequence[Trace], alarm: AlarmSettings, *, per_asset_30_days: float
+    traces: Sequence[Trace], alarm: AlarmSettings, *, per_asset_30_days: float, own: bool = False
 ) -> Support:
-    """What these healthy scores can say of thresholds, for this budget and others."""
+    """What these healthy scores can say of thresholds, for this budget and others.
+
+    ``own``: they are by a model that has learnt from them.
+    """
     watched_days = sum(trace.watched_s for trace in traces) / 86_400
     allowed = OTHER_BUDGETS * per_asset_30_days / DAYS * watched_days
     peaks = _peaks(traces, alarm, enough=min(max(ENOUGH_PEAKS, allowed), MOST_PEAKS))
@@ -94,6 +155,7 @@ def support_of(
         alarm=delays_of(alarm),
         counted=tuple(counted),
         per_asset_30_days=per_asset_30_days,
+        own=own,
         tail=None
         if used < LEAST_PEAKS or peaks[0] <= peaks[used]
         else Tail.fit(peaks[:used], float(peaks[used])),

@@ -29,7 +29,7 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
-from monitor.history.budget import same_delays, support_of, threshold_for, traces_of
+from monitor.history.budget import choose_threshold, own_scores, same_delays, threshold_for
 from monitor.history.learning import channels_of
 from monitor.history.quality import Report
 from monitor.history.reading import merged
@@ -250,13 +250,13 @@ def _learn(
         trained = train(found.stretches, channels, model, fit, **going_on)
     except ValueError as error:
         raise PlantError(f"kind {kind}: {error}") from error
-    traces = traces_of(trained.held_out, settings.alarm, tick_ms=settings.tick_ms)
-    support = support_of(
-        traces,
+    support, threshold = choose_threshold(
+        trained.held_out,
+        own_scores(trained.bundle, found.stretches),
         settings.alarm,
+        tick_ms=settings.tick_ms,
         per_asset_30_days=config.site.alarm_budget.each(config.scored_assets),
     )
-    threshold = threshold_for(support, support.per_asset_30_days)
     if workers().first:
         trained.bundle.with_threshold(
             threshold.value, provisional=threshold.provisional, support=support

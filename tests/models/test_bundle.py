@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -41,8 +42,6 @@ def cut_short(folder: Path) -> None:
 
 
 def foreign_weights(folder: Path) -> None:
-    import hashlib
-
     import torch
 
     content = safetensors.torch.save({"judge.reference": torch.ones(2, dtype=torch.float64)})
@@ -51,8 +50,6 @@ def foreign_weights(folder: Path) -> None:
 
 
 def no_weights(folder: Path) -> None:
-    import hashlib
-
     (folder / "weights.safetensors").write_bytes(b"not tensors")
     change_card(folder, weights_sha256=hashlib.sha256(b"not tensors").hexdigest())
 
@@ -242,6 +239,16 @@ def answers(bundle: Bundle) -> list[Judgement]:
         judgement, state = bundle.step(now, seen, state)
         judged.append(judgement)
     return judged
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path in OLD.glob("*/")), ids=lambda path: path.name
+)
+def test_an_old_bundle_keeps_its_hash_and_says_nothing_of_a_budget(path: Path) -> None:
+    bundle = Bundle.load(path, device="cpu")
+
+    assert bundle.hash == hashlib.sha256((path / "card.json").read_bytes()).hexdigest()
+    assert bundle.card.support is None
 
 
 def test_there_are_old_bundles_of_every_schema_and_kind() -> None:

@@ -6,13 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import norm, poisson
+from support.machines import CHANNELS, QUICK, fleet, healthy, stretch
 
 from models.calibration import Calibration
+from models.settings import EwmaSettings
 from models.tail import Tail
 from models.threshold import Support
-from models.training import HeldOut
+from models.training import HeldOut, train
 from monitor.core.plan import SECOND, AlarmSettings
-from monitor.history.budget import bound, support_of, threshold_for, traces_of, wanted_days
+from monitor.history.budget import (
+    bound,
+    choose_threshold,
+    own_scores,
+    support_of,
+    threshold_for,
+    traces_of,
+    wanted_days,
+)
 from monitor.history.episodes import Trace, count
 
 START = 1_700_000_000 * SECOND
@@ -72,8 +82,8 @@ def test_the_time_of_a_gap_does_not_count():
 
 
 def test_frames_with_nothing_valid_pause_an_episode_however_little_coverage_is_asked_for():
-    stretch = held_out(1.0, 5.0, 5.0, 0.0, 5.0, 5.0, coverage=[1, 1, 1, 0, 1, 1])
-    assert worst(stretch, on_delay_s=2.0, min_coverage=0.0) == pytest.approx(5.0)
+    paused = held_out(1.0, 5.0, 5.0, 0.0, 5.0, 5.0, coverage=[1, 1, 1, 0, 1, 1])
+    assert worst(paused, on_delay_s=2.0, min_coverage=0.0) == pytest.approx(5.0)
 
 
 def test_what_is_warming_or_seen_too_little_is_no_evidence():
@@ -87,11 +97,47 @@ def test_what_is_warming_or_seen_too_little_is_no_evidence():
 @pytest.mark.parametrize("seed", range(20))
 def test_it_is_the_least_level_above_which_no_alarm_is_raised(seed):
     chance = np.random.default_rng(seed)
-    stretch = held_out(*chance.exponential(1.0, 200).round(1))
+    random = held_out(*chance.exponential(1.0, 200).round(1))
     delay = int(chance.integers(0, 5))
-    surprise = stretch.surprise
+    surprise = random.surprise
     sustained = [surprise[n : n + delay + 1].min() for n in range(200 - delay)]
-    assert worst(stretch, on_delay_s=delay) == pytest.approx(max(sustained))
+    assert worst(random, on_delay_s=delay) == pytest.approx(max(sustained))
+
+
+def test_a_models_own_scores_are_those_of_its_steps_stretch_by_stretch():
+    bundle = train(fleet(150), CHANNELS, EwmaSettings(spans=(1, 4), warmup_ticks=5), QUICK).bundle
+    seen = np.ones((90, len(CHANNELS)), np.bool_)
+    seen[40] = seen[50, 0] = False
+    runs = [
+        stretch(healthy(70, 7), asset="b"),
+        stretch(healthy(90, 8), asset="a", valid=seen),
+        stretch(healthy(20, 9), asset="a", start=500),
+    ]
+    found = {(one.asset, int(one.tick[0])): one for one in own_scores(bundle, runs)}
+    assert len(found) == 3
+    for run in runs:
+        one, state = found[run.asset, int(run.tick[0])], bundle.initial(1)
+        for t in range(len(run)):
+            judged, state = bundle.step(run.value[t : t + 1], run.valid[t : t + 1], state)
+            sees = run.valid[t].any()
+            assert one.surprise[t] == (judged.surprise[0] if sees else 0)
+            assert one.warming[t] == (t < bundle.warmup_ticks)
+            assert one.coverage[t] == run.valid[t].mean().astype(np.float32)
+
+
+@pytest.mark.parametrize(("worst_own", "by_itself"), [(2.0, False), (3.2, False), (3.4, True)])
+def test_a_model_that_finds_clearly_more_than_its_cross_fit_is_judged_by_itself(
+    worst_own, by_itself
+):
+    of, threshold = choose_threshold(
+        [held_out(1.0, 3.0, 1.0)],
+        [held_out(1.0, worst_own, 1.0)],
+        AlarmSettings(),
+        tick_ms=1000,
+        per_asset_30_days=1.0,
+    )
+    assert of.own is by_itself
+    assert threshold.value == pytest.approx(1.0 + (worst_own if by_itself else 3.0))
 
 
 # ---- rules --------------------------------------------------------------------------------------

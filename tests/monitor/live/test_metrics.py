@@ -87,6 +87,9 @@ def test_frames_alarms_and_models_are_counted():
     assert found["frames_skipped_total", (("reason", "warming"),)] == 2
     assert found["alarms_open", (("class", "process"),)] == 1
     assert found["alarms_open", (("class", "limit"),)] == 0
+    assert found["process_alarms_week", ()] == 3
+    assert found["alarm_budget_week", ()] == 10
+    assert found["assets_over_alarm_budget", ()] == 1
     assert found["model_age_seconds", (("kind", "pump"),)] == 86_400
     assert found["config_info", (("hash", "c0ffee"),)] == 1
     assert any(name == "build_info" for name, _ in found)
