@@ -207,13 +207,13 @@ class _Tally:
         lane, seen_TAC = self._lane, self._seen_TAC
         time_T = self._ticks_T * (lane.period_ms * MILLISECOND)
         came_T = time_T[seen_TAC.any(axis=(1, 2))]
-        begin = since if since is not None else (int(came_T[0]) if len(came_T) else None)
         sent_TAC = self._values.sent(self._number, self._ticks_T)
         acknowledged_TAC = self._acknowledged_TA[:, :, None] & sent_TAC
         missing_TAC = acknowledged_TAC & ~seen_TAC
-        early_T = time_T < begin if begin is not None else np.zeros(len(time_T), np.bool_)
-        early = int(missing_TAC[early_T].sum())
-        row_G, place_G, column_G = np.nonzero(missing_TAC & ~early_T[:, None, None])
+        begin_AC = self._begin(time_T) if since is None else np.int64(since)
+        early_TAC = missing_TAC & (time_T[:, None, None] < begin_AC)
+        early = int(early_TAC.sum())
+        row_G, place_G, column_G = np.nonzero(missing_TAC & ~early_TAC)
         tag_G, time_G = places.tag[self._number][place_G, column_G], time_T[row_G]
         said_G = _said_missing(
             statements, source_of(lane), tag_G, time_G, lane.takes_ms * MILLISECOND
@@ -239,6 +239,20 @@ class _Tally:
             last=int(came_T[-1]) if len(came_T) else None,
             examples=tuple(words),
         )
+
+    def _begin(self, time_T: I64) -> I64:
+        """From when each tag is judged, [A, C]: from the first of the lane that came.
+
+        Where changes alone are reported, a tag's first may have been its value of long before.
+        """
+        came_AC, first_AC = self._seen_TAC.any(axis=0), self._seen_TAC.argmax(axis=0)
+        if not came_AC.any():
+            return np.full(came_AC.shape, np.iinfo(np.int64).min)
+        first = first_AC[came_AC]
+        if not self._lane.changes_only:
+            return np.full(came_AC.shape, time_T[first.min()])
+        begin_AC: I64 = time_T[np.where(came_AC, first_AC, first.max())]
+        return begin_AC
 
     def _named(self, row: int, place: int, column: int) -> str:
         return self._named_tick(int(self._ticks_T[row]), place, column)

@@ -151,6 +151,26 @@ def test_what_machines_did_not_report_was_never_sent_and_is_not_missed():
     assert found.differing == (~there[busy + 1]).sum() > 0
 
 
+def test_of_what_reports_changes_a_value_from_before_does_not_mean_that_somebody_listened():
+    sent, batches = all_of(MACHINES, list(range(FIRST, FIRST + 60)))
+    values = Values(MACHINES)
+    there = values.sent(0, sent.ticks[0])
+    came = [
+        without(*one) for one in zip(batches, (np.flatnonzero(~t) for t in there), strict=False)
+    ]
+    before = [np.flatnonzero(column[:30]) for column in there[:, 0].T]  # nobody listened yet
+    last = [int(rows[-1]) if len(rows) else -1 for rows in before]
+    heard = [
+        without(batch, [row for row, tag in enumerate(batch.tag) if at < 30 and last[tag] != at])
+        for at, batch in enumerate(came)
+    ]
+    plc = replace(sent, acknowledged=(sent.acknowledged[0], sent.acknowledged[1] & False))
+    found = compare(plc, heard, names_of(MACHINES))
+    assert (found.lost, found.early) == (0, sum(map(len, came)) - sum(map(len, heard)))
+    assert found.early > 0
+    assert compare(plc, heard, names_of(MACHINES), since=0).lost == found.early
+
+
 def test_the_last_word_on_a_sample_counts():
     sent, batches = all_of(FLAT, [FIRST, FIRST + 1, FIRST + 2])
     broker = [batch for batch in batches if batch.source == "broker"]

@@ -119,6 +119,15 @@ def machines(**given):
     )
 
 
+def test_a_simulation_that_knew_of_no_machines_reads_as_it_was():
+    tree = json.loads(plant().to_json())
+    for name in ("faults", "begin_ms"):
+        del tree[name]
+    for lane in tree["lanes"]:
+        del lane["kind"], lane["changes_only"]
+    assert Simulation.from_json(json.dumps(tree)) == plant()
+
+
 def test_machines_are_numbered_by_kind_and_watched_with_their_units_and_run_states(tmp_path):
     simulation = machines()
     assert Simulation.from_json(simulation.to_json()) == simulation
