@@ -46,6 +46,8 @@ SPIKE_TICKS = 3  # a jump that is back within so many ticks was a spike
 SPIKE_DECAY = 1 - 1 / 300  # a tick: a spike is half forgotten after 200
 FORGOTTEN = 1e-2  # of a spike
 STIR_TICKS = SPIKE_TICKS + NEAR_TICKS  # another channel that stirred so lately shares a jump
+PROBATION_TICKS = 10  # a jump that stays is hidden for so long before the channel is called off
+STRIKES = 2  # changes beyond all in health, of its own: an offset that moves so is the machine's
 SPIKES, SPIKES_OVER = 2.5, 1.0  # so many of late: it spikes; fewer: it does so no more
 OFFSET_S = 86_400  # after so long an offset is the new normal, and the model's to judge
 KNOWN_TICKS = 1.5  # age of a value that was sampled, or vouched for, in this tick
@@ -139,6 +141,7 @@ class _Signals:
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
     since: I64  # number of the tick that it did
+    strikes: I64  # changes beyond all in health since then, of its own
     trust: I64  # number of the tick until which no jump is doubted
 
 
@@ -199,6 +202,7 @@ class _Jumps:
     """What is thought of jumps: [R, C]."""
 
     sudden: Bool  # further than twice the furthest in health
+    beyond: Bool  # further than the furthest in health
     shared: Bool  # another channel stirred of late
     doubted: Bool  # may be a spike
     off: Bool  # was none, and no other channel jumped
@@ -230,6 +234,7 @@ class Sensors:
             spiking=np.zeros(shape, np.bool_),
             offset=np.zeros(shape),
             since=np.full(shape, NEVER),
+            strikes=np.zeros(shape, np.int64),
             trust=np.full(shape, NEVER),
         )
         bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
@@ -353,7 +358,8 @@ class Sensors:
         shape = frames.value.shape
         stirs = moves.follows & (moves.change > self._stir_C)
         sudden = moves.follows & (moves.change > np.fmax(JUMP * self._jump_C, NOISES * noise))
-        jumps = _Jumps(sudden, *(np.zeros(shape, np.bool_) for _ in range(4)))
+        beyond = moves.follows & (moves.change > self._jump_C)
+        jumps = _Jumps(sudden, beyond, *(np.zeros(shape, np.bool_) for _ in range(4)))
         busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
         if not (bool(stirs.any()) or bool(busy_AC[row].any())):
             return jumps
@@ -371,34 +377,38 @@ class Sensors:
                 self._follow(int(row[begin]), channel, range(begin, end), moves, jumps)
         return jumps
 
-    def _follow(
+    def _follow(  # noqa: C901 - the whole of a jump's life in one place
         self, asset: int, channel: int, rows: range, moves: "_Moves", jumps: "_Jumps"
     ) -> None:
         """A jump is doubted at first; then it was a spike, an offset, or shared with others."""
         s, at = self._signals, (asset, channel)
         level = JUMP * self._jump_C[channel]
         doubt, anchor, spikes = int(s.doubt[at]), s.anchor[at], s.spikes[at]
-        spiking, offset = bool(s.spiking[at]), s.offset[at]
-        since, trust = s.since[at], s.trust[at]
+        spiking, offset, since = bool(s.spiking[at]), s.offset[at], s.since[at]
+        strikes, trust = int(s.strikes[at]), s.trust[at]
         for row in rows:
             known, jumped = moves.known[row, channel], jumps.sudden[row, channel]
             value, number = moves.shown[row, channel], moves.number[row, 0]
+            shared = jumps.shared[row, channel]
             step = value - moves.before[row, channel]
-            if doubt and known and abs(value - anchor) <= level:
+            back = known and abs(value - anchor) <= level
+            if doubt or offset:
+                strikes += int(jumps.beyond[row, channel] and not shared and not back)
+            if doubt and back:
                 doubt, spikes = 0, spikes + 1
-            elif doubt and doubt < SPIKE_TICKS:
+            elif doubt and (strikes or (shared and doubt >= SPIKE_TICKS)):
+                doubt, trust = 0, number + TRUST_TICKS
+            elif doubt and doubt < PROBATION_TICKS:
                 doubt += 1
             elif doubt:
-                doubt = 0
-                if jumps.shared[row, channel]:
-                    trust = number + TRUST_TICKS
-                elif known:
-                    offset, since = value - anchor, number
+                doubt, offset, since = 0, value - anchor if known else 0.0, number
             elif offset and jumped:
                 offset = _left(offset + step, least=max(level, abs(step) / 2))
             elif jumped and number > trust:
-                doubt, anchor = 1, moves.before[row, channel]
-            if number - since > OFFSET_S * SECOND // self._tick:
+                doubt, anchor, strikes = 1, moves.before[row, channel], 0
+            if strikes >= STRIKES and offset:
+                offset, trust = 0.0, number + TRUST_TICKS
+            elif number - since > OFFSET_S * SECOND // self._tick:
                 offset = 0.0
             spikes = spikes * SPIKE_DECAY if spikes > FORGOTTEN else 0.0
             spiking = spikes > (SPIKES_OVER if spiking else SPIKES)
@@ -406,8 +416,8 @@ class Sensors:
             jumps.off[row, channel] = offset != 0
             jumps.spiking[row, channel] = spiking
         s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
-        s.spiking[at], s.offset[at] = spiking, offset
-        s.since[at], s.trust[at] = since, trust
+        s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
+        s.strikes[at], s.trust[at] = strikes, trust
 
     # ---- snapshot -------------------------------------------------------------------------------
 
