@@ -250,19 +250,26 @@ class Sensors:
             self._still_C,
         ) = columns
         self._alone = len(kind.channels) == 1
+        self._learnt = any(math.isfinite(one.frozen) or one.quiet for one in bounds)
+        self._learnt |= any(math.isfinite(one.jump) for one in bounds)
 
     def judge(self, frames: Frames, running: NDArray[np.uint8]) -> Judged:
         """The verdict on each channel of each frame; ``running`` [R] are the RunStates."""
         if not len(frames):
             nothing = np.zeros(frames.value.shape, np.bool_)
             return Judged(nothing.astype(np.uint8), nothing, nothing)
-        moves = self._moves(frames, scored(running))
-        rest = self._rest(frames, moves)
-        noise, counted = self._noise(frames, moves, rest)
-        jumps = self._jumps(frames, moves, noise)
         s, row, last = self._signals, frames.asset, ends(frames.asset)
         ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
         s.ever[row[last]] = ever[last]
+        if self._learnt:
+            moves = self._moves(frames, scored(running))
+            rest = self._rest(frames, moves)
+            noise, counted = self._noise(frames, moves, rest)
+            jumps = self._jumps(frames, moves, noise)
+        else:
+            rest = noise = np.zeros(frames.value.shape)
+            counted = np.zeros(frames.value.shape, np.int64)
+            jumps = _Jumps(*(np.zeros(frames.value.shape, np.bool_) for _ in range(6)))
 
         valid, value = frames.valid, frames.value
         beyond = (value < self._low_C) | (value > self._high_C)
@@ -297,7 +304,8 @@ class Sensors:
         within = before >= _opening(row)
         value = np.where(within, np.take_along_axis(frames.value, before, 0), s.value[row])
         tick = np.where(within, number[:, 0][before], s.tick[row])
-        change = np.abs(frames.value - value)
+        with np.errstate(over="ignore"):  # two huge values may be infinitely far apart
+            change = np.abs(frames.value - value)
         moves = _Moves(
             number=number,
             known=known,
@@ -334,7 +342,9 @@ class Sensors:
         s, row = self._signals, frames.asset
         starts, last = np.flatnonzero(changes(row)), ends(row)
         smooth = moves.follows & (moves.change <= JUMP * self._jump_C)
-        step = np.where(smooth, moves.shown - moves.before, np.nan)
+        with np.errstate(over="ignore"):
+            step = np.where(smooth, moves.shown - moves.before, np.nan)
+        step[np.isinf(step)] = np.nan
         before = np.concatenate([step[:1], step[:-1]])
         before[starts] = s.step[row[starts]]
         bend = np.abs(step - before)
