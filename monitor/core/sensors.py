@@ -120,7 +120,7 @@ class Judged:
 
     verdict: U8  # [R, C] Verdict
     hidden: Bool  # [R, C] by verdict or on suspicion: nothing the model may see
-    faulty: Bool  # [R, C] by verdict: what comes after it has come back
+    faulty: Bool  # [R, C] by verdict, but for set by hand: what comes after it has come back
 
 
 @dataclass(slots=True)
@@ -290,8 +290,9 @@ class Sensors:
             (Verdict.BAD, ~valid & (frames.quality == QUALITY_BAD)),
         ):
             verdict[where] = what
-        faulty = ~_SEEN[verdict]
-        return Judged(verdict, faulty | jumps.doubted | (rest > self._doubt_C), faulty)
+        unseen = ~_SEEN[verdict]
+        hidden = unseen | jumps.doubted | (rest > self._doubt_C)
+        return Judged(verdict, hidden, unseen & ~frames.forced)
 
     def _moves(self, frames: Frames, runs: Bool) -> "_Moves":
         """How each channel moved since it was known last."""

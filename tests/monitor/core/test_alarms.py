@@ -163,7 +163,7 @@ def test_a_channel_without_blame_is_not_named():
     given = replace(scores(of, [9]), blame=np.array([[0, 1]], np.float32))
     (event,) = watch().step(of, given)
     assert event.blame == {"y": 1.0}
-    assert event.reason.endswith("most of it from y 100%: measured 1, expected 0 +- 1")
+    assert event.reason.endswith("most of it from y 100%: measured 1, expected 0 +- 1" + ALONE)
 
 
 @pytest.mark.parametrize(
