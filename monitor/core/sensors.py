@@ -46,6 +46,8 @@ SPIKE_TICKS = 3  # a jump that is back within so many ticks was a spike
 SPIKE_DECAY = 1 - 1 / 300  # a tick: a spike is half forgotten after 200
 FORGOTTEN = 1e-2  # of a spike
 STIR_TICKS = SPIKE_TICKS + NEAR_TICKS  # another channel that stirred so lately shares a jump
+PROBATION_TICKS = 10  # a jump that stays is hidden for so long before the channel is called off
+STRIKES = 2  # changes beyond all in health, of its own: an offset that moves so is the machine's
 SPIKES, SPIKES_OVER = 2.5, 1.0  # so many of late: it spikes; fewer: it does so no more
 OFFSET_S = 86_400  # after so long an offset is the new normal, and the model's to judge
 KNOWN_TICKS = 1.5  # age of a value that was sampled, or vouched for, in this tick
@@ -118,7 +120,7 @@ class Judged:
 
     verdict: U8  # [R, C] Verdict
     hidden: Bool  # [R, C] by verdict or on suspicion: nothing the model may see
-    faulty: Bool  # [R, C] by verdict: what comes after it has come back
+    faulty: Bool  # [R, C] by verdict, but for set by hand: what comes after it has come back
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ class _Signals:
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
     since: I64  # number of the tick that it did
+    strikes: I64  # changes beyond all in health since then, of its own
     trust: I64  # number of the tick until which no jump is doubted
 
 
@@ -199,6 +202,7 @@ class _Jumps:
     """What is thought of jumps: [R, C]."""
 
     sudden: Bool  # further than twice the furthest in health
+    beyond: Bool  # further than the furthest in health
     shared: Bool  # another channel stirred of late
     doubted: Bool  # may be a spike
     off: Bool  # was none, and no other channel jumped
@@ -230,6 +234,7 @@ class Sensors:
             spiking=np.zeros(shape, np.bool_),
             offset=np.zeros(shape),
             since=np.full(shape, NEVER),
+            strikes=np.zeros(shape, np.int64),
             trust=np.full(shape, NEVER),
         )
         bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
@@ -245,19 +250,26 @@ class Sensors:
             self._still_C,
         ) = columns
         self._alone = len(kind.channels) == 1
+        self._learnt = any(math.isfinite(one.frozen) or one.quiet for one in bounds)
+        self._learnt |= any(math.isfinite(one.jump) for one in bounds)
 
     def judge(self, frames: Frames, running: NDArray[np.uint8]) -> Judged:
         """The verdict on each channel of each frame; ``running`` [R] are the RunStates."""
         if not len(frames):
             nothing = np.zeros(frames.value.shape, np.bool_)
             return Judged(nothing.astype(np.uint8), nothing, nothing)
-        moves = self._moves(frames, scored(running))
-        rest = self._rest(frames, moves)
-        noise, counted = self._noise(frames, moves, rest)
-        jumps = self._jumps(frames, moves, noise)
         s, row, last = self._signals, frames.asset, ends(frames.asset)
         ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
         s.ever[row[last]] = ever[last]
+        if self._learnt:
+            moves = self._moves(frames, scored(running))
+            rest = self._rest(frames, moves)
+            noise, counted = self._noise(frames, moves, rest)
+            jumps = self._jumps(frames, moves, noise)
+        else:
+            rest = noise = np.zeros(frames.value.shape)
+            counted = np.zeros(frames.value.shape, np.int64)
+            jumps = _Jumps(*(np.zeros(frames.value.shape, np.bool_) for _ in range(6)))
 
         valid, value = frames.valid, frames.value
         beyond = (value < self._low_C) | (value > self._high_C)
@@ -278,8 +290,9 @@ class Sensors:
             (Verdict.BAD, ~valid & (frames.quality == QUALITY_BAD)),
         ):
             verdict[where] = what
-        faulty = ~_SEEN[verdict]
-        return Judged(verdict, faulty | jumps.doubted | (rest > self._doubt_C), faulty)
+        unseen = ~_SEEN[verdict]
+        hidden = unseen | jumps.doubted | (rest > self._doubt_C)
+        return Judged(verdict, hidden, unseen & ~frames.forced)
 
     def _moves(self, frames: Frames, runs: Bool) -> "_Moves":
         """How each channel moved since it was known last."""
@@ -292,7 +305,8 @@ class Sensors:
         within = before >= _opening(row)
         value = np.where(within, np.take_along_axis(frames.value, before, 0), s.value[row])
         tick = np.where(within, number[:, 0][before], s.tick[row])
-        change = np.abs(frames.value - value)
+        with np.errstate(over="ignore"):  # two huge values may be infinitely far apart
+            change = np.abs(frames.value - value)
         moves = _Moves(
             number=number,
             known=known,
@@ -329,7 +343,9 @@ class Sensors:
         s, row = self._signals, frames.asset
         starts, last = np.flatnonzero(changes(row)), ends(row)
         smooth = moves.follows & (moves.change <= JUMP * self._jump_C)
-        step = np.where(smooth, moves.shown - moves.before, np.nan)
+        with np.errstate(over="ignore"):
+            step = np.where(smooth, moves.shown - moves.before, np.nan)
+        step[np.isinf(step)] = np.nan
         before = np.concatenate([step[:1], step[:-1]])
         before[starts] = s.step[row[starts]]
         bend = np.abs(step - before)
@@ -353,7 +369,8 @@ class Sensors:
         shape = frames.value.shape
         stirs = moves.follows & (moves.change > self._stir_C)
         sudden = moves.follows & (moves.change > np.fmax(JUMP * self._jump_C, NOISES * noise))
-        jumps = _Jumps(sudden, *(np.zeros(shape, np.bool_) for _ in range(4)))
+        beyond = moves.follows & (moves.change > self._jump_C)
+        jumps = _Jumps(sudden, beyond, *(np.zeros(shape, np.bool_) for _ in range(4)))
         busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
         if not (bool(stirs.any()) or bool(busy_AC[row].any())):
             return jumps
@@ -371,34 +388,38 @@ class Sensors:
                 self._follow(int(row[begin]), channel, range(begin, end), moves, jumps)
         return jumps
 
-    def _follow(
+    def _follow(  # noqa: C901 - the whole of a jump's life in one place
         self, asset: int, channel: int, rows: range, moves: "_Moves", jumps: "_Jumps"
     ) -> None:
         """A jump is doubted at first; then it was a spike, an offset, or shared with others."""
         s, at = self._signals, (asset, channel)
         level = JUMP * self._jump_C[channel]
         doubt, anchor, spikes = int(s.doubt[at]), s.anchor[at], s.spikes[at]
-        spiking, offset = bool(s.spiking[at]), s.offset[at]
-        since, trust = s.since[at], s.trust[at]
+        spiking, offset, since = bool(s.spiking[at]), s.offset[at], s.since[at]
+        strikes, trust = int(s.strikes[at]), s.trust[at]
         for row in rows:
             known, jumped = moves.known[row, channel], jumps.sudden[row, channel]
             value, number = moves.shown[row, channel], moves.number[row, 0]
+            shared = jumps.shared[row, channel]
             step = value - moves.before[row, channel]
-            if doubt and known and abs(value - anchor) <= level:
+            back = known and abs(value - anchor) <= level
+            if doubt or offset:
+                strikes += int(jumps.beyond[row, channel] and not shared and not back)
+            if doubt and back:
                 doubt, spikes = 0, spikes + 1
-            elif doubt and doubt < SPIKE_TICKS:
+            elif doubt and (strikes or (shared and doubt >= SPIKE_TICKS)):
+                doubt, trust = 0, number + TRUST_TICKS
+            elif doubt and doubt < PROBATION_TICKS:
                 doubt += 1
             elif doubt:
-                doubt = 0
-                if jumps.shared[row, channel]:
-                    trust = number + TRUST_TICKS
-                elif known:
-                    offset, since = value - anchor, number
+                doubt, offset, since = 0, value - anchor if known else 0.0, number
             elif offset and jumped:
                 offset = _left(offset + step, least=max(level, abs(step) / 2))
             elif jumped and number > trust:
-                doubt, anchor = 1, moves.before[row, channel]
-            if number - since > OFFSET_S * SECOND // self._tick:
+                doubt, anchor, strikes = 1, moves.before[row, channel], 0
+            if strikes >= STRIKES and offset:
+                offset, trust = 0.0, number + TRUST_TICKS
+            elif number - since > OFFSET_S * SECOND // self._tick:
                 offset = 0.0
             spikes = spikes * SPIKE_DECAY if spikes > FORGOTTEN else 0.0
             spiking = spikes > (SPIKES_OVER if spiking else SPIKES)
@@ -406,8 +427,8 @@ class Sensors:
             jumps.off[row, channel] = offset != 0
             jumps.spiking[row, channel] = spiking
         s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
-        s.spiking[at], s.offset[at] = spiking, offset
-        s.since[at], s.trust[at] = since, trust
+        s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
+        s.strikes[at], s.trust[at] = strikes, trust
 
     # ---- snapshot -------------------------------------------------------------------------------
 

@@ -163,7 +163,11 @@ def plant(
     kind: dict[str, Any] = {
         "tick_ms": 1000,
         "channels": {
-            "flow": {"unit": "bar", "limits": {"high": 70.0, "on_delay_s": 2.0}},
+            "flow": {  # it jumps alone, and is meant: no sensor's fault
+                "unit": "bar",
+                "limits": {"high": 70.0, "on_delay_s": 2.0},
+                "sensor": {"jump": False},
+            },
             "heat": {"unit": "bar", "aggregate": "mean"},
             "load": {"unit": "bar"},
         },

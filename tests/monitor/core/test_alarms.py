@@ -17,6 +17,7 @@ from monitor.core.records import Action, AlarmClass, Command, Scores, ScoreState
 NAN = float("nan")
 OK, WARMING, BLIND, OFF = ScoreState
 RAISED, RETURNED = Transition.RAISED, Transition.RETURNED
+ALONE = "; no other disagrees: see to its sensor, too"
 
 
 def frames(values, *, fresh=(0,), start=0, row=0):
@@ -210,7 +211,7 @@ def test_a_channel_without_blame_is_not_named():
     given = replace(scores(of, [9]), blame=np.array([[0, 1]], np.float32))
     (event,) = watch().step(of, given)
     assert event.blame == {"y": 1.0}
-    assert event.reason.endswith("most of it from y 100%: measured 1, expected 0 +- 1")
+    assert event.reason.endswith("most of it from y 100%: measured 1, expected 0 +- 1" + ALONE)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_what_was_measured_is_said_against_what_was_expected_never_as_nan(
     blame = np.array([[1, 0]], np.float32)
     known = {"expected": np.float32([[expected, 0]]), "spread": np.float32([[spread, 1]])}
     (event,) = watch(unit="bar").step(of, replace(scores(of, [9]), blame=blame, **known))
-    assert event.reason == f"surprise 9.0 at or over 4.0; most of it from x 100%{words}"
+    assert event.reason == f"surprise 9.0 at or over 4.0; most of it from x 100%{words}{ALONE}"
 
 
 def test_a_surprise_that_no_channel_is_blamed_for_is_said_by_itself():

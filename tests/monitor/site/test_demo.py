@@ -48,6 +48,7 @@ def alarm(asset: str, raised: int) -> Alarm:
         blame={},
         active=True,
         acknowledged=False,
+        tripped=False,
         shelved_until=None,
         who="",
     )
