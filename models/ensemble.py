@@ -63,15 +63,13 @@ class Ensemble(Detector):
             for n, member in enumerate(self.members)
         ]
         said = [evidence for evidence, _ in found]
-        raw = [evidence.raw.cpu().numpy() for evidence in said]
-        weights = [
-            torch.from_numpy(surprise).to(self.device)[:, None] for surprise in self._surprises(raw)
-        ]
+        surprises = self._surprises([evidence.raw.cpu().numpy() for evidence in said])
+        weights = [torch.from_numpy(surprise).to(self.device)[:, None] for surprise in surprises]
         total = _sum(weights)
         weighed = _sum([weight * one.blame for weight, one in zip(weights, said, strict=True)])
         even = _sum([one.blame for one in said]) / len(said)
         evidence = Evidence(
-            raw=torch.from_numpy(self.join(raw)).to(self.device),
+            raw=torch.from_numpy(_mean(surprises)).to(self.device),
             blame=torch.where(total > 0, weighed / torch.where(total > 0, total, 1.0), even),
             expected=said[self._speaker].expected,
             spread=said[self._speaker].spread,
@@ -84,8 +82,7 @@ class Ensemble(Detector):
 
     def join(self, raw: Sequence[F32]) -> F32:
         """The members' raw scores [N] each to the ensemble's own [N]: their mean surprise."""
-        joined: F32 = _sum(self._surprises(raw)) / np.float32(len(raw))
-        return joined
+        return _mean(self._surprises(raw))
 
     def _surprises(self, raw: Sequence[F32]) -> list[F32]:
         return [
@@ -130,6 +127,11 @@ def _numbered(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def _sum(parts: Sequence[T]) -> T:
     """One after the other: numpy's own sum adds in an order that depends on the count of rows."""
     return functools.reduce(operator.add, parts)
+
+
+def _mean(surprises: Sequence[F32]) -> F32:
+    mean: F32 = _sum(surprises) / np.float32(len(surprises))
+    return mean
 
 
 def _written(calibration: Calibration) -> Tensor:

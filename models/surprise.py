@@ -44,10 +44,11 @@ LEAST_SHRINKAGE = (
 )
 SHRINKAGES = np.array([LEAST_SHRINKAGE, 0.05, 0.1, 0.2, 0.5, 1.0])  # that are tried
 HELD_BLOCKS = 4  # of time, left out one after the other
-REFERENCE_FRAMES = 16_384  # that a scale's healthy distance is made from
+REFERENCE_FRAMES = 32_768  # about so many, that a scale's healthy distance is made from
 LEAST_VARIANCE = 0.01  # of what white noise of the stated spread would leave after smoothing
 TINY = 1e-9  # of the largest: a channel that a form feels less than this is rounding
-PATTERNS_KEPT = 1024
+PATTERNS_KEPT = 1024  # at the most
+KEPT_FLOATS = 16_777_216  # of all their matrices: 64 MiB
 
 
 class QuadraticJudge(ABC):
@@ -66,6 +67,8 @@ class QuadraticJudge(ABC):
         self.reference = np.ones(self.copies)  # [S] the healthy distance of each scale
         self.device = "cpu"
         self._weight_K = self._weights()
+        floats = self.copies * (lags * channels) ** 2
+        self._room = min(max(KEPT_FLOATS // floats, 1), PATTERNS_KEPT)
         self._kept: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
 
     @abstractmethod
@@ -149,16 +152,17 @@ class QuadraticJudge(ABC):
         Then each scale's healthy distance, of blocks of time that the forms did not learn from:
         what they did learn from lies too near, the more so the larger the forms.
         """
-        frames = smoothed.reshape(-1, self.lags, self.copies, self.channels)
+        shape = (-1, self.lags, self.copies, self.channels)
         self.reference = np.ones(self.copies)
         distances = []
-        for block in blocks(len(frames)):
-            others = np.delete(np.arange(len(frames)), block)
-            self.learn(frames[others], valid[others], floor)
+        some = slice(None, None, max(len(smoothed) // REFERENCE_FRAMES, 1))
+        few, seen = smoothed[some], valid[some]
+        for block in blocks(len(few)):
+            others = np.delete(np.arange(len(few)), block)
+            self.learn(few[others].reshape(shape), seen[others], floor)
             self._kept.clear()
-            some = slice(block.start, block.stop, max(len(frames) // REFERENCE_FRAMES, 1))
-            distances.append(self._distances(smoothed[some], valid[some]))
-        self.learn(frames, valid, floor)
+            distances.append(self._distances(few[block], seen[block]))
+        self.learn(smoothed.reshape(shape), valid, floor)
         reference = np.quantile(np.concatenate(distances), REFERENCE_QUANTILE, axis=0)
         self.reference = np.where(reference > 0, reference, 1.0)
         self._kept.clear()
@@ -193,7 +197,7 @@ class QuadraticJudge(ABC):
         is not felt), and the blame [C] of a row that is exactly as expected.
         """
         if pattern not in self._kept:
-            if len(self._kept) >= PATTERNS_KEPT:
+            if len(self._kept) >= self._room:
                 self._kept.clear()
             bits = np.frombuffer(pattern, np.uint8)
             valid_C = np.unpackbits(bits, count=self.channels).astype(np.bool_)
