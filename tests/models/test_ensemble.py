@@ -127,7 +127,7 @@ def test_members_that_learn_by_gradients_are_each_fitted_on_every_fold() -> None
         CHANNELS,
         EnsembleSettings(members=networks),
         once,
-        progress=lambda *now: told.append((now[0], now[1])),
+        progress=lambda now: told.append((now.fit, now.fits)),
     ).fits
 
     assert told == [(n, 8) for n in range(1, 9)]  # three folds and the whole, of each

@@ -6,7 +6,13 @@ import pytest
 from support.machines import CHANNELS, QUICK, fleet
 
 from models.search import Trial, best, drawn, search, trials_of
-from models.settings import EwmaSettings, LstmSettings, PcaSettings, SearchSettings
+from models.settings import (
+    EnsembleSettings,
+    EwmaSettings,
+    LstmSettings,
+    PcaSettings,
+    SearchSettings,
+)
 from models.training import Epoch, Interrupted, train
 
 LSTM = LstmSettings(hidden=4, spans=(1, 4))
@@ -69,6 +75,15 @@ def test_what_a_model_does_not_have_is_not_searched() -> None:
 def test_a_search_among_models_without_a_network_is_refused() -> None:
     with pytest.raises(ValueError, match="a model of type ewma has none, for it has no network"):
         search(RUNS, CHANNELS, EwmaSettings(spans=(1, 4)), QUICK, SPACE, trials=2)
+
+
+def test_all_networks_of_an_ensemble_are_tried_and_the_mean_of_their_losses_counts() -> None:
+    both = EnsembleSettings(members=(LSTM, EwmaSettings(spans=(1, 4)), LSTM))
+    (trial,) = search(RUNS, CHANNELS, both, QUICK, SPACE, trials=1)
+
+    losses = [fit.validation_loss for fit in trial.fits]
+    assert len(set(losses)) == 2
+    assert trial.validation_loss == pytest.approx(sum(losses) / 2)
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 4])

@@ -71,7 +71,8 @@ def test_a_finding_names_the_machines_and_shows_the_worst_of_them():
 def test_the_worst_comes_first():
     odd = runs()
     for one in odd:
-        one.value[:, 1] = np.cumsum(np.abs(one.value[:, 1]))
+        reported = np.arange(len(one)) % 5 == 0
+        one.value[:, 1] = np.cumsum(np.abs(one.value[:, 1]) * reported)
         one.value[100, 0] += 80
     made = report(plan(), odd, {})
     ranks = [list(Severity).index(one.severity) for one in made.findings]

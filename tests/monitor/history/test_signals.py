@@ -49,6 +49,7 @@ HEALTHY: dict[str, F64] = {
     "a load that wanders": 80 + 5 * wander(memory=0.999),
     "a day and a night": 20 + 5 * np.sin(TICKS / 500) + 0.3 * noise(),
     "a day and a night, without noise": 20 + 5 * np.sin(TICKS / 500),
+    "a coarse day and night": np.round(20 + 5 * np.sin(TICKS / 200), 1),
     "a coarse instrument": np.round(20 + 3 * wander(memory=0.999), 1),
     "a converter of 12 bits": np.round((40 + 4 * wander(memory=0.99)) / 0.0244) * 0.0244,
     "vibration": np.exp(0.3 * wander(memory=0.5)),
@@ -156,6 +157,15 @@ def test_the_end_of_a_steep_slope_is_no_spike_and_two_wild_values_are_one_each()
 
     wild = looked_at(changed(50 + noise(), [700, 701, 2900], [90.0, 91.0, 90.0]))["spikes"]
     assert wild.words.startswith("3 spikes, the largest ")
+
+
+def test_a_value_that_is_reported_at_random_is_not_stuck_when_that_takes_long() -> None:
+    assert "stuck" not in looked_at(exponential_holds())
+
+
+def test_lines_are_lines_also_where_an_export_cut_their_digits() -> None:
+    cut = np.interp(TICKS, TICKS[::30], 20 * wander()[::30]).round(2)
+    assert looked_at(cut)["straight lines"].share > 0.9
 
 
 def test_two_modes_are_told_with_their_shares() -> None:
