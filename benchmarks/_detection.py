@@ -32,7 +32,7 @@ from models.contract import Stretch
 from models.ensemble import Ensemble, members_of
 from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
-from models.training import Trained, train
+from models.training import Epoch, Trained, train
 from monitor.core.alarms import Alarms
 from monitor.core.frames import Frames
 from monitor.core.modes import RunState
@@ -166,9 +166,11 @@ def _healthy(trained: Sequence[Trained]) -> F32:
     return ordered
 
 
-def _told(fold: int, of: int, epoch: int, epochs: int, *losses: float) -> None:
-    learning, held_out = losses
-    say(f"fold {fold} of {of}, epoch {epoch} of {epochs}: {learning:.3f}, held out {held_out:.3f}")
+def _told(now: Epoch) -> None:
+    say(
+        f"fit {now.fit} of {now.fits}, epoch {now.epoch} of {now.epochs}: "
+        f"{now.training_loss:.3f}, held out {now.validation_loss:.3f}"
+    )
 
 
 def say(text: str) -> None:
@@ -202,6 +204,7 @@ def frames_of(stretches: Sequence[Stretch]) -> Frames:
         age=np.zeros(valid.shape, np.float32),
         valid=valid,
         forced=np.zeros(valid.shape, np.bool_),
+        quality=np.zeros(valid.shape, np.uint8),
         fresh=np.concatenate([np.arange(length) == 0 for length in lengths]),
     )
 

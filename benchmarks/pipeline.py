@@ -45,7 +45,7 @@ START = 1_700_000_000 * SECOND
 CHANNELS, HIDDEN, WARMUP = 8, 64, 4
 TOLERANCE = 1e-4  # of raw and surprise: both sides are float32, added up in different orders
 THRESHOLD = 3.0  # surprise
-FAULT = 15.0  # five healthy deviations and more, of one channel of the last asset
+DRIFT = 5.0  # a tick, of one channel of the last asset: a jump would be taken for its instrument's
 F64 = NDArray[np.float64]
 Found = dict[str, float]
 
@@ -131,9 +131,10 @@ def plan_of(assets: int) -> Plan:
 
 
 def records_of(case: Case, ticks: int) -> list[Record]:
-    """The first ticks of the case. The last asset leaves its healthy level half-way."""
+    """The first ticks of the case. The last asset drifts out of health half-way."""
     values = readings(case.ticks, case.assets, seed=2)
-    values[case.naive_ticks // 2 :, -1, 0] += FAULT
+    away = np.arange(case.ticks) - case.naive_ticks // 2
+    values[:, -1, 0] += DRIFT * np.maximum(away + 1, 0)
     random = np.random.default_rng(3)
     status = np.where(random.random(values.shape) < case.bad, BAD, GOOD).astype(np.uint32)
     tag = np.arange(case.assets * CHANNELS, dtype=np.int32)

@@ -33,6 +33,7 @@ from scipy.stats import chi2, poisson
 from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Bundle
 from models.runtime import use_one_thread
+from models.training import Epoch
 from monitor.core.conditions import Conditions
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import SECOND, AlarmSettings, Asset, KindSettings, Plan
@@ -161,8 +162,8 @@ def learn(kind: str, model: str, size: Size, folder: Path) -> tuple[Bundle, Kind
     path.write_text(watcher.yaml(made, "The benchmark's."), encoding="utf-8")
     config = load(path)
 
-    def told(*progress: object) -> None:
-        say(f"{kind}: {model} {' '.join(str(part) for part in progress[:4])}")
+    def told(now: Epoch) -> None:
+        say(f"{kind}: {model}, fit {now.fit} of {now.fits}, epoch {now.epoch} of {now.epochs}")
 
     plant.learn(config, kind, clock=SystemClock(), progress=told, should_stop=lambda: False)
     bundle = Bundle.load(folder / "models" / f"{kind}_{model}")

@@ -10,7 +10,7 @@ What is called still, quiet and sudden follows from the health on the model's ca
 of channels that are restless there (models/instruments.py): a set point rests for hours. A rest
 counts while the machine runs, the source says the value anew (or vouches for it), and another
 channel moves. A drift, and a shift that other channels share, are left to the model: from the
-signal alone they cannot be told from the process. docs/decisions/0042-instrument-or-process.md.
+signal alone they cannot be told from the process. docs/decisions/0041-instrument-or-process.md.
 
 The words are those of NAMUR NE 107, the tests those of the data validation that plants know
 (frozen, spike, jump, noise, range), made causal and O(1) a tick.
@@ -136,7 +136,7 @@ class _Signals:
     bends: I64  # how many it is made of
     stirred: I64  # number of the tick of the last rare change
     doubt: I64  # ticks since a jump that may be a spike; 0: none
-    anchor: F64  # value before that jump
+    anchor: F64  # value before the last jump that was doubted; NaN: none was
     spikes: F64  # of late; 0: none
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
@@ -229,7 +229,7 @@ class Sensors:
             bends=np.zeros(shape, np.int64),
             stirred=np.full(shape, NEVER),
             doubt=np.zeros(shape, np.int64),
-            anchor=np.zeros(shape),
+            anchor=np.full(shape, np.nan),
             spikes=np.zeros(shape),
             spiking=np.zeros(shape, np.bool_),
             offset=np.zeros(shape),
@@ -415,7 +415,7 @@ class Sensors:
                 doubt, offset, since = 0, value - anchor if known else 0.0, number
             elif offset and jumped:
                 offset = _left(offset + step, least=max(level, abs(step) / 2))
-            elif jumped and number > trust:
+            elif jumped and number > trust and not back:  # the way back is as good as the way there
                 doubt, anchor, strikes = 1, moves.before[row, channel], 0
             if strikes >= STRIKES and offset:
                 offset, trust = 0.0, number + TRUST_TICKS

@@ -156,7 +156,23 @@ def _entry(name: str, annotation: Any, value: Any, *, off: str = "#") -> list[st
             words = _flow(own)
             lines.append(f"  {key}: " + (f"{{<<: *{first}, {words[1:]}" if key in alike else words))
         return lines
+    if isinstance(value, list):
+        value = [_short(settings_class(item, one), one) for one in value]
     return [f"{name}: {_flow(value)}"]
+
+
+def _short(settings: type[BaseModel] | None, value: Any) -> Any:
+    """An entry of a list without what it has anyway, but for its type."""
+    if settings is None or not isinstance(value, dict):
+        return value
+    fields = settings.model_fields
+    return {
+        key: one
+        for key, one in value.items()
+        if key == "type"
+        or fields[key].is_required()
+        or one != to_jsonable_python(fields[key].get_default(call_default_factory=True))
+    }
 
 
 def _is_like(one: Any, model: Any) -> bool:

@@ -245,9 +245,10 @@ class _Tally:
 
         Where changes alone are reported, a tag's first may have been its value of long before.
         """
-        came_AC, first_AC = self._seen_TAC.any(axis=0), self._seen_TAC.argmax(axis=0)
+        came_AC = self._seen_TAC.any(axis=0)
         if not came_AC.any():
             return np.full(came_AC.shape, np.iinfo(np.int64).min)
+        first_AC = self._seen_TAC.argmax(axis=0)
         first = first_AC[came_AC]
         if not self._lane.changes_only:
             return np.full(came_AC.shape, time_T[first.min()])

@@ -445,8 +445,10 @@ def test_an_alarm_of_a_model_that_was_removed_ends_and_another_model_starts_with
     assert event.id in {alarm.id for alarm in standing}
     again = Pipeline(site, {"k": bundles["ewma"]})
     again.restore(other.snapshot())
-    calm = [(tag, float(t), 50.0) for t in range(14, 40) for tag in range(3)]
-    found = stepped(again, EPOCH, samples(*calm), Notice(source="s", kind=NoticeKind.ENDED))
+    strange = [
+        (tag, float(t), 50 + 40.0 * (20 < t < 26)) for t in range(14, 40) for tag in range(3)
+    ]
+    found = stepped(again, EPOCH, samples(*strange), Notice(source="s", kind=NoticeKind.ENDED))
     assert {e.point for e in found.alarms if e.transition is Transition.RETURNED} >= {"surprise"}
     assert event.id not in {later.id for later in found.alarms}
 
@@ -534,7 +536,11 @@ def test_a_pump_that_stands_each_night_has_no_low_flow_unless_it_has_while_it_ru
 
     blocked = [*healthy]
     blocked[45:60] = [1.0] * 15  # until the night: still active in it, and returns the next day
-    assert nights(only_running=True, flow=blocked) == [(55, "raised"), (125, "returned")]
+    assert nights(only_running=True, flow=blocked) == [
+        (55, "raised"),
+        (60, "tripped"),
+        (125, "returned"),
+    ]
 
     blocked = [*healthy]
     blocked[55:60] = blocked[115:130] = [1.0] * 15  # no 10 s by itself before the night

@@ -137,6 +137,15 @@ def test_a_step_that_other_channels_share_is_the_machine_s():
     assert not found.hidden[506:].any()
 
 
+def test_a_step_that_others_shared_may_be_taken_back_by_itself():
+    value = machine(20)
+    value[500:700, FLOW] += 15
+    value[504:, HEAT] += 10
+    found = judged(value)
+    assert said(found, FLOW) == said(found, HEAT) == []
+    assert not found.hidden[520:, FLOW].any()
+
+
 # ---- instruments --------------------------------------------------------------------------------
 
 

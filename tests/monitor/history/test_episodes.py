@@ -45,6 +45,7 @@ def live(tick: I64, fresh: Bool, surprise, state, coverage, *, asset, threshold,
             age=one[rows].astype(np.float32),
             valid=np.ones((len(rows), 1), np.bool_),
             forced=np.zeros((len(rows), 1), np.bool_),
+            quality=np.zeros((len(rows), 1), np.uint8),
             fresh=fresh[rows],
         )
         blank = one[rows].astype(np.float32)
@@ -73,13 +74,19 @@ def live(tick: I64, fresh: Bool, surprise, state, coverage, *, asset, threshold,
     on_delay_s=st.integers(0, 8),
     off_delay_s=st.integers(0, 8),
     clear_ratio=st.sampled_from([0.5, 0.8, 1.0]),
+    return_ratio=st.sampled_from([0.0, 0.1, 0.4]),
     threshold=st.sampled_from([0.5, 1.5, 2.5]),
 )
 def test_episodes_are_the_alarms_of_a_live_run_over_the_same_scores(
-    seed, on_delay_s, off_delay_s, clear_ratio, threshold
+    *, seed, on_delay_s, off_delay_s, clear_ratio, return_ratio, threshold
 ):
     chance = np.random.default_rng(seed)
-    alarm = AlarmSettings(on_delay_s=on_delay_s, off_delay_s=off_delay_s, clear_ratio=clear_ratio)
+    alarm = AlarmSettings(
+        on_delay_s=on_delay_s,
+        off_delay_s=off_delay_s,
+        clear_ratio=clear_ratio,
+        return_ratio=return_ratio,
+    )
     parts, expected = [], []
     for number in range(2):
         n = int(chance.integers(3 * BLOCK, 6 * BLOCK))
