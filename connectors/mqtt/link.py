@@ -180,11 +180,18 @@ class Link:
             self._pump.call(self._publisher.work(what, future))
         return future
 
+    def listen(self) -> None:
+        """Have ``changed`` called for what comes from now on.
+
+        To be said by whoever is about to wait, and before the last look at the inbox.
+        """
+        if self._pump is not None:
+            self._pump.listen()
+
     def take(self, most: int, most_bytes: int) -> list[Received]:
         """What waits, up to a count and about so many bytes."""
         pump = self._pump
         assert pump is not None  # noqa: S101 - open() first
-        pump.looked()
         taken: list[Received] = []
         size = 0
         while pump.inbox and len(taken) < most and size < most_bytes:

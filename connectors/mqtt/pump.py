@@ -74,7 +74,7 @@ class Options:
 class Pump:
     """Talks to the broker from ``run`` until ``stop``, or until ``error`` says why not any more.
 
-    ``news`` is called when messages came and nobody looked since, ``settled`` when it is open and
+    ``news`` is called when messages came, once for each ``listen``, ``settled`` when it is open and
     when it is gone; both in the pump's thread.
     """
 
@@ -101,7 +101,7 @@ class Pump:
         self._on_publish, self._news, self._settled, self._now = on_publish, news, settled, now
         self._bytes_in = self._bytes_out = 0  # each written by one thread only
         self._last = 0  # when the last message came
-        self._told = False  # of news, and nobody has looked since
+        self._told = False  # of news, and nobody listens again yet
         self._stopping = False
         self._full_since: float | None = None
         self._work: deque[Callable[[WiredClient], object]] = deque()
@@ -128,8 +128,12 @@ class Pump:
         """What waits to be taken, in bytes."""
         return self._bytes_in - self._bytes_out
 
-    def looked(self) -> None:
-        """Whoever takes from the inbox says so first: what comes from now on is news."""
+    def listen(self) -> None:
+        """What comes from now on is news: whoever is about to wait for it says so.
+
+        Not whoever takes from the inbox: what was told of in that moment may be taken already, and
+        to find nothing must not be the end of listening.
+        """
         self._told = False
 
     def took(self, size: int) -> None:

@@ -246,6 +246,7 @@ class Source:
         """Wait for a message, and a little longer while more come. Raises what ended the link."""
         while not link.inbox:
             self._changed.clear()
+            link.listen()
             if link.inbox:
                 break
             if link.error is not None:

@@ -35,6 +35,7 @@ JUDGED_S = 600.0
 MOST_GROWTH = 0.05
 LEAST_A_SECOND = 5_000  # samples: ASSETS at their rate are a little more
 LOOK_S = max(0.5, min(10.0, SECONDS / 100))
+SILENT_S = 60.0  # the longest that any source may bring nothing
 BEHIND_S = 60.0  # until what was sent last has been stepped
 MB = 1e6
 
@@ -81,7 +82,10 @@ def watched(program, seconds, tell):
     began = told = time.monotonic()
     while (at := time.monotonic()) < began + seconds:
         held.append(Held.by(program.process.pid, at - began))
-        lags.append(program.standing()["behind_s"])
+        standing = program.standing()
+        lags.append(standing["behind_s"])
+        for source, one in standing["sources"].items():
+            assert (one["sample_age_s"] or 0.0) < SILENT_S, f"{source} stands still: {one}"
         if at - told > 60:
             told = at
             tell(f"{(at - began) / 60:.0f} min, {held[-1].bytes / MB:.0f} MB, {lags[-1]:.2f} s")
