@@ -42,6 +42,7 @@ from monitor.history.backfill import backfill
 from monitor.live.clock import SystemClock
 from monitor.site import plant
 from monitor.site.config import load
+from monitor.site.healthy import numbered
 from monitor.site.simulate import watcher
 from monitor.site.simulate.chance import even, key
 from monitor.site.simulate.faults import FAULTS, Family, Fault
@@ -167,7 +168,7 @@ def learn(kind: str, model: str, size: Size, folder: Path) -> tuple[Bundle, Kind
 
     plant.learn(config, kind, clock=SystemClock(), progress=told, should_stop=lambda: False)
     bundle = Bundle.load(folder / "models" / f"{kind}_{model}")
-    return bundle, config.plan(*plant.numbered(config)).kinds[kind]
+    return bundle, config.plan(*numbered(config)).kinds[kind]
 
 
 # ---- scoring -----------------------------------------------------------------------------------

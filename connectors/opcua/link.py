@@ -1,7 +1,7 @@
 """One session with a server: asyncua's client, without its own loops for subscriptions.
 
 asyncua acknowledges a message when its callback returns and keeps a single publish request on its
-way. Here the requests are ours (decision 20), so what ``asyncua.UaSession`` starts by itself when a
+way. Here the requests are ours (decision 24), so what ``asyncua.UaSession`` starts by itself when a
 subscription is made goes round it. Everything below raises asyncua's errors, OSError and
 TimeoutError; ``FAILURES`` names them, and within ``readable`` there is nothing else.
 """
