@@ -103,7 +103,11 @@ class Receiver:
                     receiver._open.discard(self.connection)
 
             def do_GET(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                length = int(self.headers.get("Content-Length", 0))
+                body = self.rfile.read(length)
+                if len(body) < length:  # the sender died between the head and the end
+                    self.close_connection = True
+                    return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 answer = receiver._answer(Request(self.path, headers, body))
                 if answer.status <= 0:
