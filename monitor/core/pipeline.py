@@ -148,7 +148,7 @@ class KindPipeline:
         health = bundle.card.health_by_name if bundle is not None else {}
         self._sensors = Sensors(kind, len(assets), health)
         self._settling = Settling(kind, len(assets))
-        self._scorer = Scorer(name, kind, ids, bundle)
+        self._scorer = Scorer(name, kind, ids, bundle, self.assets)
         self.threshold = threshold_of(kind, bundle)
         self.provisional = (
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
