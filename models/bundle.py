@@ -198,6 +198,12 @@ class Bundle:
         changed = {"own": {**self.card.own, **own}}
         return Bundle(self.card.model_copy(update=changed), self.detector)
 
+    def pooled(self, assets: Sequence[str]) -> tuple[str, ...]:
+        """Those of these assets that have no scaling of their own, though the model has such."""
+        if not self.card.own:
+            return ()
+        return tuple(asset for asset in assets if asset not in self.card.own)
+
     def scale_of(self, assets: Sequence[str]) -> Scale | None:
         """What these assets are scaled by, [A, C]; None: all of them by the pooled scaling."""
         if not any(asset in self.card.own for asset in assets):

@@ -28,7 +28,7 @@ F64 = NDArray[np.float64]
 
 STILL_SHARE = 1e-3  # of the level of a channel that never moved: taken for its resolution
 SCALED_LIMIT = 1e6  # finite in float32, whatever a sensor says
-POOL_DAYS = 1.0  # of a unit's own history that weigh as much as all other units
+POOL_DAYS = 0.25  # of a unit's own history that weigh as much as all units: a look at another load
 LEAST_DAYS = 1.0  # of it: a machine's day has its shifts and its weather
 
 
