@@ -26,9 +26,9 @@ def command(
     """Learn the usual level and spread of a machine from its own healthy days.
 
     The weights and the threshold of the model stay as they are. A day of running is the least, ten
-    are good: what is learnt is shrunk toward all machines that the model was trained on, as if
-    they were six hours of it. A channel that never moved keeps what they have. Do it again after a repair
-    that changed the machine.
+    are good: what is learnt is shrunk toward all machines that the model was trained on, as if they
+    were six hours of it. A channel that never moved keeps what they have. Do it again after a
+    repair that changed the machine.
 
     The model's folder is replaced at once; a running service goes on with what it has until
     `watchkeeper reload`, and its models then warm up anew.

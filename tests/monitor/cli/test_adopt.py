@@ -79,7 +79,7 @@ def test_for_scripts_it_is_json(made):
     found = watchkeeper("adopt", made / "plant.yaml", "tank_3", "--until", DAY, "--json").json
     assert (found["asset"], found["kind"], found["pooled"]) == ("tank_3", "tank", [])
     assert found["learnt"] == card_of(made).own["tank_3"].learnt.model_dump()
-    assert found["learnt"]["frames"] == 288
+    assert found["learnt"]["frames"] == 289, "midnight and midnight"
 
 
 def test_too_little_history_is_refused_and_the_model_stays_as_it_was(made):
