@@ -1,352 +1,147 @@
 """False alarms, faults found, delays and blame on the simulated plant, by the product's own code.
 
-    python benchmarks/simulated.py [--quick] [--model gru] [--json FILE]
+    python benchmarks/simulated.py [--seeds 0 1 2] [--kinds pump tank] [--quick] [--json FILE]
 
 For each kind of machine a model is trained from recordings of healthy units (`simulate
---recordings`, then what `train` does). Other units, which it never saw, are then scored by the step
+--recordings`, then what `train` does). Other units, which it never saw, are commissioned: their own
+scaling is learnt from ten healthy days before (what `adopt` does). Then they are scored by the step
 itself, samples in and alarms out: healthy ones for their false alarms, and units with one labelled
-fault each. All of it again with a tenth of the samples missing and one channel dead. Beside it: PCA
-and EWMA in the place of the network, and a rolling z-score with the same delays.
+fault each. All of it again with a tenth of the samples missing and one channel dead. Beside it: the
+same network without scalings of their own, PCA and EWMA in its place with the same advantage, and a
+rolling z-score with the same delays.
 
 What counts: a fault is detected when a process alarm (of a fault of an instrument: any alarm) is
 raised from its onset until GRACE_H after its end. Blame is that of the alarm at that moment, and
 right where it names a channel of the label. A fault of an instrument is called one when an alarm of
 class instrument on its channel is raised in that time.
+
+The figures are of all seeds together, with the least and most of single seeds. They are kept after
+each piece of work: what is cut short still says what was done.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _machine import RESULTS, table, write
-from numpy.typing import NDArray
+from _simulated import (
+    BEGIN_MS,
+    BUDGET,
+    LEAST_SEEN,
+    LOST,
+    PERIOD_MS,
+    WINDOW,
+    Event,
+    Model,
+    Size,
+    Trial,
+    commission,
+    dead_of,
+    learn,
+    of_rolling,
+    raised,
+    rolling,
+    say,
+    spells,
+    traces_of,
+    trials_of,
+    watch,
+    watched_days,
+)
 from scipy.stats import chi2, poisson
 
-from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Bundle
 from models.runtime import use_one_thread
-from models.training import Epoch
-from monitor.core.conditions import Conditions
-from monitor.core.pipeline import Pipeline
-from monitor.core.plan import SECOND, AlarmSettings, Asset, KindSettings, Plan
-from monitor.core.records import AlarmEvent, Scores, ScoreState, Transition
-from monitor.history.backfill import backfill
-from monitor.live.clock import SystemClock
-from monitor.site import plant
-from monitor.site.config import load
-from monitor.site.healthy import numbered
-from monitor.site.simulate import watcher
-from monitor.site.simulate.chance import even, key
+from monitor.core.plan import KindSettings
 from monitor.site.simulate.faults import FAULTS, Family, Fault
 from monitor.site.simulate.machines import KINDS
-from monitor.site.simulate.recordings import Form, Recordings, tree
-from monitor.site.simulate.recordings import write as record
 from monitor.site.simulate.unit import DAY_MS, Unit
 
-# A assets, T ticks of one asset, C channels, R frames
+__all__ = ["LEAST_SEEN", "WINDOW", "Event", "Trial", "rolling", "spells"]  # that tests ask for
 
-F64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
-
-SEED = 20_260_101
-BEGIN_MS = 20_454 * DAY_MS  # 2026-01-01
-PERIOD_MS = 60_000
-BUDGET = 1.0  # false alarms of an asset in 30 days
-SETTLED_DAYS = 2  # healthy, before the fault of a trial
-TRIAL_DAYS = 8.25  # of which the longest faults last five
-AT_ONCE = 26  # units that are scored side by side
+SHORT_DAYS = 4.25  # a trial of most faults; of those that last five days, twice of it
 GRACE_H = 0.5  # after the end of a fault, in which an alarm is still its own
-BATCH_DAYS = 4
-LOST = 0.1  # of the samples, when degraded
-WINDOW = 1440  # ticks of the rolling z-score
-LEAST_SEEN = 60  # of them
+GRU = {"type": "gru", "hidden": 16, "score_span": 16}
+MODELS = {
+    "gru": Model(GRU),
+    "gru, pooled": Model(GRU, scaling="pooled"),
+    "ewma, lags": Model({"type": "ewma", "lags": 3, "score_span": 16}),
+    "ewma": Model({"type": "ewma"}),
+    "pca": Model({"type": "pca"}),
+}
 ROLLING = "rolling z-score"
-BASELINES = ("pca", "ewma")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much of everything."""
-
-    kinds: tuple[str, ...]
-    learnt: int  # units that a model learns from
-    learnt_days: int
-    epochs: int
-    healthy: int  # units of each kind
-    healthy_days: int
-    trials: int  # of each fault and kind of machine
-    sample: float  # share of the healthy units for baselines, and when degraded
-
-
+SPREAD = ("false_alarms_per_asset_month", "process_detected", "process_blame_first")
 FULL = Size(
-    kinds=tuple(KINDS),
     learnt=12,
     learnt_days=10,
-    epochs=20,
-    healthy=78,
+    epochs=5,
+    commissioned_days=10,
+    healthy=26,
     healthy_days=30,
-    trials=6,
-    sample=0.33,
+    trials=3,
+    few=8,
+    few_trials=1,
 )
 QUICK = Size(
-    kinds=("pump", "tank"),
     learnt=2,
     learnt_days=3,
     epochs=2,
+    commissioned_days=2,
     healthy=2,
     healthy_days=3,
     trials=1,
-    sample=1.0,
+    few=2,
+    few_trials=1,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A unit that nobody has learnt from; with one fault, or none."""
-
-    unit: Unit
-    fault: Fault | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An alarm that was raised."""
-
-    tick: int  # ns since 1970 UTC
-    end: int | None  # when it returned; None: it stands at the end
-    alarm_class: str  # process, instrument, ...
-    point: str
-    blame: tuple[str, ...]  # channels, the largest share first
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one model did in all kinds of machines."""
+    """What one model did in all kinds of machines, of one seed or of all."""
 
     months: float = 0.0  # healthy ones
     alarmed_months: float = 0.0  # of them, under a process alarm
     false: list[Event] = field(default_factory=list)
     trials: list[tuple[Trial, list[Event]]] = field(default_factory=list)
 
-
-# ---- training ----------------------------------------------------------------------------------
-
-
-def learn(kind: str, model: str, size: Size, folder: Path) -> tuple[Bundle, KindSettings]:
-    """What `watchkeeper simulate --recordings` and `watchkeeper train` give."""
-    what = Recordings(
-        machines={kind: size.learnt},
-        seed=SEED,
-        begin_ms=BEGIN_MS,
-        days=size.learnt_days,
-        period_ms=PERIOD_MS,
-        healthy_ms=BEGIN_MS + size.learnt_days * DAY_MS,
-        form=Form.PARQUET,
-    )
-    if not folder.exists():
-        record(what, folder, progress=lambda _name, _share: None)
-    made = tree(what, list(what.units()))
-    made["kinds"][kind]["training"] |= {
-        "model": {"type": model},
-        "fit": {"epochs": size.epochs, "device": "cpu"},
-    }
-    made["kinds"][kind]["model"] = {"bundle": f"models/{kind}_{model}", "device": "cpu"}
-    path = folder / watcher.FILE
-    path.write_text(watcher.yaml(made, "The benchmark's."), encoding="utf-8")
-    config = load(path)
-
-    def told(now: Epoch) -> None:
-        say(f"{kind}: {model}, fit {now.fit} of {now.fits}, epoch {now.epoch} of {now.epochs}")
-
-    plant.learn(config, kind, clock=SystemClock(), progress=told, should_stop=lambda: False)
-    bundle = Bundle.load(folder / "models" / f"{kind}_{model}")
-    return bundle, config.plan(*numbered(config)).kinds[kind]
-
-
-# ---- scoring -----------------------------------------------------------------------------------
-
-
-def plan_of(kind: str, settings: KindSettings, units: Sequence[Unit]) -> Plan:
-    """All these units as the assets of one site, with a source of its own each."""
-    channels = list(settings.channels)
-    assets = [
-        Asset(
-            name=unit.name,
-            id=number,
-            kind=kind,
-            tags={
-                channel: (number * len(channels) + column, "simulated")
-                for column, channel in enumerate(channels)
-            },
-        )
-        for number, unit in enumerate(units)
-    ]
-    return Plan(site="simulated", kinds={kind: settings}, assets=tuple(assets))
-
-
-def batches(
-    units: Sequence[Unit], dead: Sequence[int | None], *, days: float, lost: float
-) -> Iterator[Samples | Notice]:
-    """What they show, all of them side by side; ``dead``: the channel of each that never comes."""
-    end_ms = BEGIN_MS + round(days * DAY_MS)
-    for start in range(BEGIN_MS, end_ms, BATCH_DAYS * DAY_MS):
-        times = np.arange(start, min(start + BATCH_DAYS * DAY_MS, end_ms), PERIOD_MS)
-        parts = []
-        for number, unit in enumerate(units):
-            shown = unit.values(times)
-            there = np.isfinite(shown)
-            if lost:
-                chance = even(key(SEED, unit.name, "lost"), np.arange(shown.size) + start)
-                there &= chance.reshape(shown.shape) >= lost
-            if (column := dead[number]) is not None:
-                there[:, column] = False
-            row, channel = np.nonzero(there)
-            tag = number * shown.shape[1] + channel
-            parts.append((tag, times[row], shown[row, channel]))
-        tag, time_ms, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-        yield Samples(
-            source="simulated",
-            tag=tag.astype(np.int32),
-            time=time_ms.astype(np.int64) * 1_000_000,
-            value=value.astype(np.float64),
-            status=np.zeros(len(tag), np.uint32),
-            flags=np.zeros(len(tag), np.uint8),
-        )
-    yield Notice(source="simulated", kind=NoticeKind.ENDED)
-
-
-def watch(
-    bundle: Bundle,
-    kind: str,
-    settings: KindSettings,
-    units: Sequence[Unit],
-    dead: Sequence[int | None],
-    *,
-    days: float,
-    lost: float,
-) -> tuple[list[AlarmEvent], list[Scores]]:
-    """The step over some units: what was raised and returned, and all frames."""
-    pipeline = Pipeline(plan_of(kind, settings, units), {kind: bundle})
-    received = (BEGIN_MS + 1000 * DAY_MS) * 1_000_000
-    events: list[AlarmEvent] = []
-    frames: list[Scores] = []
-    for number, results in enumerate(
-        backfill(pipeline, batches(units, dead, days=days, lost=lost), received=received)
-    ):
-        say(f"{kind}: {len(units)} units, day {(number + 1) * BATCH_DAYS} of {days:g}")
-        events += results.alarms
-        frames += results.scores
-    return events, frames
-
-
-def raised(events: Sequence[AlarmEvent]) -> dict[str, list[Event]]:
-    """By asset."""
-    ends = {e.id: e.tick for e in events if e.transition is Transition.RETURNED}
-    found = defaultdict(list)
-    for one in events:
-        if one.transition is Transition.RAISED:
-            end, told = ends.get(one.id), str(one.alarm_class)
-            found[one.asset].append(Event(one.tick, end, told, one.point, tuple(one.blame)))
-    return found
-
-
-# ---- the rolling z-score -----------------------------------------------------------------------
-
-
-def rolling(value_TC: F64, counts_T: Bool) -> F64:
-    """How many spreads of the last day's running frames a value is from their mean, [T, C]."""
-    z = np.zeros_like(value_TC)
-    rows = np.flatnonzero(counts_T)
-    known = np.isfinite(value_TC[rows])
-    seen = np.where(known, value_TC[rows], 0.0)
-    x = np.where(known, seen - seen.sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0.0)
-    sums = [
-        np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(part, axis=0)])
-        for part in (known, x, x * x)
-    ]
-    at = np.arange(len(rows))
-    since = np.maximum(at - WINDOW, 0)
-    count, total, squares = (part[at] - part[since] for part in sums)
-    few = count < LEAST_SEEN
-    mean = total / np.where(few, 1, count)
-    spread = np.sqrt(np.maximum(squares / np.where(few, 1, count) - mean**2, 1e-12))
-    z[rows] = np.where(few | ~known, 0.0, np.abs(x - mean) / spread)
-    return z
+    def add(self, other: "Tally") -> None:
+        """What another one did, too."""
+        self.months += other.months
+        self.alarmed_months += other.alarmed_months
+        self.false += other.false
+        self.trials += other.trials
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """What the rolling z-score makes of one asset."""
+class Piece:
+    """What is done at once: one model, of one kind of machine and seed."""
 
-    tick: NDArray[np.int64]  # [T] ns since 1970 UTC
-    z: F64  # [T, C]
-    counts: Bool  # [T] the machine runs
-
-
-def traces_of(frames: Sequence[Scores], units: Sequence[Unit]) -> Iterator[Trace]:
-    """Of each asset, in order."""
-    whole = Scores.join(list(frames))
-    order = np.argsort(whole.asset, kind="stable")
-    bounds = np.searchsorted(whole.asset[order], np.arange(len(units) + 1))
-    for start, end in pairwise(bounds):
-        rows = order[start:end]
-        counts = ~np.isin(whole.state[rows], (ScoreState.OFF, ScoreState.BLIND))
-        yield Trace(whole.tick[rows], rolling(whole.value[rows].astype(np.float64), counts), counts)
+    seed: int
+    kind: str
+    model: str
 
 
-def of_rolling(
-    frames: Sequence[Scores], units: Sequence[Unit], alarm: AlarmSettings, limit: float
-) -> dict[str, list[Event]]:
-    """Its alarms, by asset."""
-    names = np.array(frames[0].channels)
-    return {
-        unit.name: [
-            Event(start, end, "process", "z", tuple(names[np.argsort(-trace.z[row])]))
-            for row, start, end in spells(
-                trace.tick, trace.z.max(axis=1), trace.counts, alarm, limit
-            )
-        ]
-        for unit, trace in zip(units, traces_of(frames, units), strict=True)
-    }
+Tallies = dict[tuple[str, bool, int], Tally]  # by model, whether degraded, and seed
 
 
-def spells(
-    tick: NDArray[np.int64], z: F64, counts: Bool, alarm: AlarmSettings, threshold: float
-) -> list[tuple[int, int, int | None]]:
-    """The frame at which an alarm is raised, and its ticks, with the delays of the product."""
-    conditions = Conditions(
-        np.array([round(alarm.on_delay_s * SECOND)]), np.array([round(alarm.off_delay_s * SECOND)])
-    )
-    entered = counts & (z >= threshold)
-    changes = conditions.step(
-        np.zeros(len(tick), np.int64),
-        tick,
-        says=counts,
-        entered=entered,
-        left=counts & (z < alarm.clear_ratio * threshold),
-        fresh=np.arange(len(tick)) == 0,
-    )
-    ends = [int(tick[change.row]) for change in changes if not change.active]
-    begins = [(change.row, int(tick[change.row])) for change in changes if change.active]
-    return [(*one, end) for one, end in zip_longest(begins, ends)]
+# ---- measuring ---------------------------------------------------------------------------------
 
 
-def limit_of_rolling(bundle: Bundle, kind: str, settings: KindSettings, size: Size) -> float:
+def limit_of_rolling(
+    bundle: Bundle, kind: str, settings: KindSettings, size: Size, *, seed: int
+) -> float:
     """The lowest one at which the units that were learnt from keep the budget."""
     units = [
-        Unit(kind, f"{kind}_{number}", seed=SEED, period_ms=PERIOD_MS)
+        Unit(kind, f"{kind}_{number}", seed=seed, period_ms=PERIOD_MS)
         for number in range(1, size.learnt + 1)
     ]
-    alive = [None] * len(units)
-    _, frames = watch(bundle, kind, settings, units, alive, days=size.learnt_days, lost=0.0)
+    _, frames = watch(bundle, kind, settings, units, days=size.learnt_days)
     found = [(one.tick, one.z.max(axis=1), one.counts) for one in traces_of(frames, units)]
     months = sum(counts.sum() for _, _, counts in found) * PERIOD_MS / DAY_MS / 30
     low, high = 1.0, 1000.0
@@ -357,90 +152,56 @@ def limit_of_rolling(bundle: Bundle, kind: str, settings: KindSettings, size: Si
     return high
 
 
-# ---- what is tried -----------------------------------------------------------------------------
-
-
-def trials_of(kind: str, size: Size) -> list[Trial]:
-    """Units with one fault each."""
-    found = []
-    channels = list(KINDS[kind].instruments)
-    for name, what in FAULTS.items():
-        if what.family is Family.PROCESS and name not in KINDS[kind].faults:
-            continue
-        for number in range(size.trials):
-            own = key(SEED, kind, name, number)
-            onset_ms = BEGIN_MS + SETTLED_DAYS * DAY_MS + int(even(own, 0)[0] * 1440) * 60_000
-            fault = Fault(
-                name=name,
-                onset_ms=onset_ms,
-                end_ms=onset_ms + what.lasts_ms,
-                severity=0.7 + 0.8 * float(even(own, 1)[0]),
-                channel=channels[int(even(own, 2)[0] * len(channels))]
-                if what.family is Family.INSTRUMENT
-                else None,
-            )
-            unit = Unit(kind, f"{name}_{number}", seed=SEED, faults=[fault], period_ms=PERIOD_MS)
-            found.append(Trial(unit, fault))
-    return found
-
-
-def dead_of(trial: Trial) -> int:
-    """A channel that is not the fault's, and does not say whether the machine runs."""
-    spared = () if trial.fault is None else trial.unit.channels_of(trial.fault)
-    kind = trial.unit.kind
-    others = [
-        column
-        for column, channel in enumerate(kind.instruments)
-        if channel not in spared and (kind.running is None or channel != kind.running[0])
-    ]
-    chosen = even(key(SEED, trial.unit.name, "dead"), 0)[0]
-    return others[int(chosen * len(others))]
-
-
-def groups_of(kind: str, size: Size, healthy: int) -> list[tuple[float, list[Trial]]]:
+def groups_of(
+    kind: str, size: Size, *, seed: int, healthy: int, trials: int
+) -> list[tuple[float, list[Trial]]]:
     """What is watched side by side, and for how many days: the healthy, then those with faults."""
-    trials = [
-        Trial(Unit(kind, f"healthy_{number}", seed=SEED, period_ms=PERIOD_MS))
+    whole = [
+        Trial(Unit(kind, f"healthy_{number}", seed=seed, period_ms=PERIOD_MS))
         for number in range(healthy)
     ]
-    parts = [trials[at : at + AT_ONCE] for at in range(0, healthy, AT_ONCE)]
-    return [*((size.healthy_days, part) for part in parts), (TRIAL_DAYS, trials_of(kind, size))]
+    faulty = trials_of(kind, trials, seed=seed)
+    lengths = sorted({watched_days(trial) for trial in faulty})
+    parts = [(days, [one for one in faulty if watched_days(one) == days]) for days in lengths]
+    long = [(days, own) for days, own in parts if days > SHORT_DAYS]
+    short = [one for days, own in parts if days <= SHORT_DAYS for one in own]
+    return [(size.healthy_days, whole), (SHORT_DAYS, short), *long]
 
 
-def measure(
-    size: Size, models: Sequence[str], folder: Path
-) -> tuple[dict[str, Tally], dict[str, Tally]]:
-    """By model: all of it, and all of it degraded.
-
-    The first model leads: it sees all healthy units, and the rolling z-score its frames.
-    """
-    whole: dict[str, Tally] = {name: Tally() for name in (*models, ROLLING)}
-    degraded: dict[str, Tally] = {name: Tally() for name in (*models, ROLLING)}
-    for kind in size.kinds:
-        some = max(round(size.healthy * size.sample), 1)
-        limit = 0.0
-        for model in models:
-            leads = model == models[0]
-            bundle, settings = learn(kind, model, size, folder / kind)
+def measure(piece: Piece, size: Size, folder: Path, tallies: Tallies, *, leads: bool) -> None:
+    """Do one piece; the model that leads sees all, and the rolling z-score its frames."""
+    kind, seed, model = piece.kind, piece.seed, MODELS[piece.model]
+    bundle, settings = learn(
+        kind, model, size, folder / f"{kind}_{seed}", seed=seed, name=piece.model.replace(", ", "_")
+    )
+    limit = limit_of_rolling(bundle, kind, settings, size, seed=seed) if leads else 0.0
+    for degraded in (False, True):
+        much = leads and not degraded
+        for days, trials in groups_of(
+            kind,
+            size,
+            seed=seed,
+            healthy=size.healthy if much else size.few,
+            trials=size.trials if leads and not degraded else size.few_trials,
+        ):
+            units = [trial.unit for trial in trials]
+            own = (
+                commission(bundle, kind, settings, units, days=size.commissioned_days)
+                if model.scaling == "own"
+                else bundle
+            )
+            dead = [dead_of(trial) for trial in trials] if degraded else None
+            lost = LOST if degraded else 0.0
+            events, frames = watch(own, kind, settings, units, dead, days=days, lost=lost)
+            keep(
+                tallies.setdefault((piece.model, degraded, seed), Tally()),
+                trials,
+                raised(events),
+                days,
+            )
             if leads:
-                limit = limit_of_rolling(bundle, kind, settings, size)
-            for tallies, lost, healthy in (
-                (whole, 0.0, size.healthy if leads else some),
-                (degraded, LOST, some),
-            ):
-                for days, trials in groups_of(kind, size, healthy):
-                    units = [trial.unit for trial in trials]
-                    dead = [dead_of(trial) if lost else None for trial in trials]
-                    events, frames = watch(
-                        bundle, kind, settings, units, dead, days=days, lost=lost
-                    )
-                    keep(tallies[model], trials, raised(events), days)
-                    if leads:
-                        rolled = of_rolling(frames, units, settings.alarm, limit)
-                        keep(tallies[ROLLING], trials, rolled, days)
-            say("")
-            print(f"{kind}: {model} done, {time.process_time():.0f} s of CPU", file=sys.stderr)
-    return whole, degraded
+                rolled = of_rolling(frames, units, settings.alarm, limit)
+                keep(tallies.setdefault((ROLLING, degraded, seed), Tally()), trials, rolled, days)
 
 
 def keep(
@@ -564,15 +325,81 @@ def garwood(count: int) -> tuple[float, float]:
 # ---- the command -------------------------------------------------------------------------------
 
 
-def say(text: str) -> None:
-    """One line of progress, written over the last one; nothing where nobody looks."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def cell(value: float | None) -> str:
     """A figure in a table."""
     return "-" if value is None else f"{value:.3g}"
+
+
+def joined(tallies: Tallies, *, degraded: bool) -> dict[str, dict[str, float | None]]:
+    """The figures of each model over all seeds; and the least and most of a single one."""
+    found = {}
+    for name in dict.fromkeys(model for model, is_so, _ in tallies if is_so == degraded):
+        whole = Tally()
+        own = [
+            tally
+            for (model, is_so, _), tally in tallies.items()
+            if (model, is_so) == (name, degraded)
+        ]
+        for tally in own:
+            whole.add(tally)
+        found[name] = figures(whole)
+        singles = [figures(tally) for tally in own]
+        for metric in SPREAD:
+            values = [value for one in singles if (value := one[metric]) is not None]
+            found[name][f"{metric}_least"] = min(values, default=None)
+            found[name][f"{metric}_most"] = max(values, default=None)
+    return found
+
+
+def content(
+    tallies: Tallies, lead: str, done: Sequence[Piece], pieces: Sequence[Piece]
+) -> dict[str, Any]:
+    """All figures there are, as they are kept."""
+    whole, worse = joined(tallies, degraded=False), joined(tallies, degraded=True)
+    seeds = {
+        seed: figures(tally)
+        for (model, degraded, seed), tally in tallies.items()
+        if model == lead and not degraded
+    }
+    return {
+        "set": "simulated",
+        "model": lead,
+        "budget_per_asset_month": BUDGET,
+        "complete": len(done) == len(pieces),
+        "done": [f"{one.model}: {one.kind}, seed {one.seed}" for one in done],
+        "metrics": whole[lead],
+        "metrics_degraded": worse[lead],
+        "metrics_by_seed": seeds,
+        "baselines": {name: found for name, found in whole.items() if name != lead},
+        "baselines_degraded": {name: found for name, found in worse.items() if name != lead},
+        "cpu_s": round(time.process_time(), 1),
+    }
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """The figures as tables."""
+    for title, own, rest in (
+        ("", "metrics", "baselines"),
+        (
+            "\nA tenth of the samples missing, one channel dead",
+            "metrics_degraded",
+            "baselines_degraded",
+        ),
+    ):
+        print(title)
+        columns = {found["model"]: found[own], **found[rest]}
+        names = [name for name in found[own] if not name.endswith(tuple(FAULTS))]
+        rows = [[name, *(cell(one[name]) for one in columns.values())] for name in names]
+        print(table(("", *columns), rows))
+    lead, worse = found["metrics"], found["metrics_degraded"]
+    wanted = ("detected", "delay_h_median", "delay_h_p95")
+    rows = [
+        [name, *(cell(lead[f"{what}_{name}"]) for what in wanted), cell(worse[f"detected_{name}"])]
+        for name in FAULTS
+    ]
+    print()
+    print(table((f"{found['model']}: fault", "detected", "median h", "95 % h", "degraded"), rows))
+    print(f"\n{found['cpu_s']:.0f} s of CPU.")
 
 
 def main() -> None:
@@ -580,63 +407,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="gru", help="what leads the table")
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), help="of machines; all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument(
+        "--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="the first leads"
+    )
     parser.add_argument("--quick", action="store_true", help="small: does it still run?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
     given = parser.parse_args()
     use_one_thread()
-    size = QUICK if given.quick else FULL
-    if given.kinds:
-        size = Size(
-            **{name: getattr(size, name) for name in size.__slots__} | {"kinds": tuple(given.kinds)}
-        )
-    models = [given.model, *(name for name in BASELINES if name != given.model)]
-    begun = time.process_time()
+    size, seeds = (QUICK, given.seeds[:1]) if given.quick else (FULL, given.seeds)
+    lead = given.models[0]
+    pieces = [
+        Piece(seed, kind, model) for model in given.models for seed in seeds for kind in given.kinds
+    ]
+    done: list[Piece] = []
+    tallies: Tallies = {}
+    path = given.json or (None if given.quick else RESULTS / "simulated.json")
     with tempfile.TemporaryDirectory() as folder:
-        whole, degraded = measure(size, models, Path(folder))
-    say("")
-    results = {name: figures(tally) for name, tally in whole.items()}
-    worse = {name: figures(tally) for name, tally in degraded.items()}
-    for title, found in (
-        ("", results),
-        ("\nA tenth of the samples missing, one channel dead", worse),
-    ):
-        print(title)
-        names = [name for name in found[models[0]] if not name.endswith(tuple(FAULTS))]
-        print(table(("", *found), [[n, *(cell(one[n]) for one in found.values())] for n in names]))
-    print()
-    lead = results[models[0]]
-    print(
-        table(
-            (f"{models[0]}: fault", "detected", "median h", "95 % h", "degraded"),
-            [
-                [
-                    name,
-                    *(
-                        cell(lead[f"{what}_{name}"])
-                        for what in ("detected", "delay_h_median", "delay_h_p95")
-                    ),
-                    cell(worse[models[0]][f"detected_{name}"]),
-                ]
-                for name in FAULTS
-            ],
-        )
-    )
-    cpu_s = time.process_time() - begun
-    print(f"\n{cpu_s:.0f} s of CPU.")
-    content: dict[str, Any] = {
-        "set": "simulated",
-        "model": models[0],
-        "budget_per_asset_month": BUDGET,
-        "metrics": results[models[0]],
-        "metrics_degraded": worse[models[0]],
-        "baselines": {name: results[name] for name in results if name != models[0]},
-        "baselines_degraded": {name: worse[name] for name in worse if name != models[0]},
-        "cpu_s": round(cpu_s, 1),
-    }
-    if given.json or not given.quick:
-        write(given.json or RESULTS / "simulated.json", content)
+        for piece in pieces:
+            measure(piece, size, Path(folder), tallies, leads=piece.model == lead)
+            done.append(piece)
+            say("")
+            print(f"{piece} done, {time.process_time():.0f} s of CPU", file=sys.stderr, flush=True)
+            if path is not None:
+                write(path, content(tallies, lead, done, pieces))
+    show(content(tallies, lead, done, pieces))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 import models
 from models.calibration import Calibration
-from models.contract import Detector, Judgement, State
+from models.contract import Detector, Judgement, State, Stretch
 from models.instruments import Health
-from models.scaling import Scaling
+from models.scaling import Scale, Scaling
 from models.settings import DetectorSettings
 from models.threshold import Support
 
@@ -76,6 +76,15 @@ class AssetRange(BaseModel):
     frames: int
 
 
+class OwnScaling(BaseModel):
+    """What one asset is scaled by, and what of it that was learnt from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scaling: Scaling
+    learnt: AssetRange
+
+
 class Card(BaseModel):
     """Everything about a bundle but its weights."""
 
@@ -87,7 +96,8 @@ class Card(BaseModel):
     channels: tuple[Channel, ...] = Field(min_length=1)
     tick_ms: int = Field(gt=0)
     warmup_ticks: int = Field(ge=0)
-    scaling: Scaling
+    scaling: Scaling  # of all machines that were learnt from together
+    own: dict[str, OwnScaling] = {}  # asset -> what it is scaled by in its place
     calibration: Calibration
     threshold: float | None = None  # surprise to alarm at; set by whoever knows the alarm budget
     provisional: bool = True  # the history was too short for the threshold asked for
@@ -183,6 +193,27 @@ class Bundle:
         changed = {"threshold": threshold, "provisional": provisional, "support": support}
         return Bundle(self.card.model_copy(update=changed), self.detector)
 
+    def with_own(self, own: Mapping[str, OwnScaling]) -> "Bundle":
+        """The same model, with what these assets are scaled by on its card too."""
+        changed = {"own": {**self.card.own, **own}}
+        return Bundle(self.card.model_copy(update=changed), self.detector)
+
+    def pooled(self, assets: Sequence[str]) -> tuple[str, ...]:
+        """Those of these assets that have no scaling of their own, though the model has such."""
+        if not self.card.own:
+            return ()
+        return tuple(asset for asset in assets if asset not in self.card.own)
+
+    def scale_of(self, assets: Sequence[str]) -> Scale | None:
+        """What these assets are scaled by, [A, C]; None: all of them by the pooled scaling."""
+        if not any(asset in self.card.own for asset in assets):
+            return None
+        pooled, own = self.card.scaling, self.card.own
+        found = [own[asset].scaling if asset in own else pooled for asset in assets]
+        return Scale(
+            np.array([one.mean for one in found]), np.array([one.deviation for one in found])
+        )
+
     def check_fits(self, channels: Sequence[Channel], tick_ms: int) -> None:
         """Raise BundleError unless these frames are what the model was made for.
 
@@ -214,10 +245,14 @@ class Bundle:
         return self.detector.initial(rows)
 
     def step(
-        self, value: NDArray[np.float64], valid: NDArray[np.bool_], state: State
+        self,
+        value: NDArray[np.float64],
+        valid: NDArray[np.bool_],
+        state: State,
+        scale: Scale | None = None,
     ) -> tuple[Judgement, State]:
         """One tick of N assets: a sweep of one."""
-        return self.sweep(value, valid, [len(value)], state)
+        return self.sweep(value, valid, [len(value)], state, scale)
 
     def sweep(
         self,
@@ -225,14 +260,17 @@ class Bundle:
         valid: NDArray[np.bool_],
         counts: Sequence[int],
         state: State,
+        scale: Scale | None = None,
     ) -> tuple[Judgement, State]:
         """Many ticks of N rows: all of the first tick, then of the second, and so on.
 
         float64 [R, C] in the channels' units (anything where not valid), bool [R, C]. Tick t holds
         the first counts[t] rows; counts never rise, and sum to R. A row with nothing valid steps
-        on, with raw 0 and no blame. The state given is left as it was.
+        on, with raw 0 and no blame. The state given is left as it was. ``scale``: of each row,
+        [R, C], as ``scale_of`` says; left out: the pooled one.
         """
-        scaled, usable = self.card.scaling.apply(value, valid)
+        scale = self.card.scaling.scale if scale is None else scale
+        scaled, usable = scale.apply(value, valid)
         device = self.detector.device
         evidence, after = self.detector.sweep(
             torch.from_numpy(scaled).to(device), torch.from_numpy(usable).to(device), counts, state
@@ -242,10 +280,24 @@ class Bundle:
             raw=raw,
             surprise=self.card.calibration.apply(raw),
             blame=evidence.blame.cpu().numpy(),
-            expected=self.card.scaling.back(evidence.expected.cpu().numpy()),
-            spread=self.card.scaling.spread_back(evidence.spread.cpu().numpy()),
+            expected=scale.back(evidence.expected.cpu().numpy()),
+            spread=scale.spread_back(evidence.spread.cpu().numpy()),
         )
         return judgement, after
+
+
+def ranges(stretches: Sequence[Stretch]) -> dict[str, AssetRange]:
+    """What of each asset these stretches are."""
+    found = {}
+    for asset in sorted({stretch.asset for stretch in stretches}):
+        own = [stretch for stretch in stretches if stretch.asset == asset and len(stretch)]
+        if own:
+            found[asset] = AssetRange(
+                first=min(int(stretch.tick[0]) for stretch in own),
+                last=max(int(stretch.tick[-1]) for stretch in own),
+                frames=sum(map(len, own)),
+            )
+    return found
 
 
 def resolve(device: Device) -> str:
@@ -323,7 +375,7 @@ def _sync(folder: Path) -> None:
 
 def _card_bytes(card: Card) -> bytes:
     content = card.model_dump(mode="json")
-    for later in ("support", "health"):  # as earlier versions wrote it: the hash stays
+    for later in ("support", "health", "own"):  # as earlier versions wrote it: the hash stays
         if not content[later]:
             del content[later]
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
@@ -370,6 +422,13 @@ def _read_card(folder: Path) -> Card:
             f"{folder / CARD}: {count} channels, but scaling of {len(card.scaling.mean)}",
             path=folder,
         )
+    for name, one in card.own.items():
+        if len(one.scaling.mean) != count or len(one.scaling.deviation) != count:
+            raise BundleError(
+                f"{folder / CARD}: {count} channels, but a scaling of {name}'s own of "
+                f"{len(one.scaling.mean)}",
+                path=folder,
+            )
     return card
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.contract import Stretch
 from models.gradient import Run
 from models.residual import Judge, ResidualDetector, trail
-from models.scaling import Scaling
+from models.scaling import Scales, Scaling
 
 # T ticks, C channels, W numbers that a judge keeps of each row
 
@@ -104,7 +104,7 @@ def scaled_run(stretch: Stretch, scaling: Scaling) -> Run:
 def record(
     detector: ResidualDetector,
     pieces: Sequence[Piece],
-    scaling: Scaling,
+    scales: Scales,
     *,
     known: NDArray[np.bool_],
     warmup_ticks: int,
@@ -115,7 +115,7 @@ def record(
     Channels not ``known`` [C] to the model are masked. The first ``warmup_ticks`` do not count.
     """
     by_length = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].stretch))
-    runs = [scaled_run(pieces[n].stretch, scaling) for n in by_length]
+    runs = [scaled_run(pieces[n].stretch, scales.of(pieces[n].stretch.asset)) for n in by_length]
     valid = [run.valid & known for run in runs]
     width = detector.judge.width
     smoothed = [np.empty((len(run), width), np.float32) for run in runs]

@@ -262,6 +262,11 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    scaling: Literal["own", "pooled"] = Field(
+        "own",
+        description="own: each of several machines by the level and spread of its own healthy "
+        "days, shrunk toward all of them together; pooled: all alike.",
+    )
     seed: int = Field(0, ge=0, description="Same seed, same data, same CPU: same bits.")
     epochs: int = Field(40, ge=1, description="Passes over the data, at the most.")
     patience: int = Field(

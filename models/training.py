@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.bundle import (
-    AssetRange,
     Bundle,
     Card,
     Channel,
+    OwnScaling,
     code_version,
+    ranges,
     resolve,
     versions,
     weights_bytes,
@@ -42,7 +43,7 @@ from models.gradient import Fitted, GradientFit, StoppedError
 from models.instruments import health_of
 from models.recurrent import Forecaster
 from models.residual import Judge, ResidualDetector
-from models.scaling import Scaling
+from models.scaling import Scales
 from models.settings import DetectorSettings, TrainingSettings
 from models.workers import workers
 
@@ -145,6 +146,8 @@ def train(
     work = _Work(
         model_settings,
         training_settings,
+        ordered,
+        tick_ms=tick_ms,
         channels=len(channels),
         pretrained=() if pretrained is None else members_of(pretrained),
         fingerprint=fingerprint(ordered, channels, model_settings, training_settings),
@@ -155,7 +158,7 @@ def train(
     folds = folds_of(ordered, probe.warmup_ticks)
     judges = [member.judge for member in members_of(probe)]
     work.of = len(judges) * (len(folds) + 1)
-    scaling = Scaling.fit(ordered)
+    scales = work.scales(ordered)
     records: list[list[Record]] = []  # of each member, of all folds
     scores: list[list[NDArray[np.float32]]] = []  # raw [T], as the records
     for number, judge in enumerate(judges):
@@ -164,7 +167,7 @@ def train(
             for index, fold in enumerate(folds)
         ]
         records.append([record for own in of_folds for record in own])
-        scores.append(_cross_scores(judge, of_folds, scaling))
+        scores.append(_cross_scores(judge, of_folds, scales))
     detector = model_settings.build(len(channels)).to(work.device)
     healthy = tuple(_counted(records[0], own) for own in scores)
     joint = scores[0]
@@ -177,8 +180,8 @@ def train(
         for record, raw in zip(records[0], joint, strict=True)
     )
     for number, (member, judge) in enumerate(zip(members_of(detector), judges, strict=True)):
-        work.learn(member, number, len(judges) * len(folds) + number, ordered, scaling, kept=True)
-        _fit(judge, records[number], scaling)
+        work.learn(member, number, len(judges) * len(folds) + number, ordered, scales, kept=True)
+        _fit(judge, records[number], scales)
         member.judge.load_tensors(judge.tensors())
     fits = tuple(work.fits[index] for index in sorted(work.fits))
     validation_loss = {"validation_loss": fits[-1].validation_loss} if fits else {}
@@ -188,9 +191,10 @@ def train(
         channels=tuple(channels),
         tick_ms=tick_ms,
         warmup_ticks=detector.warmup_ticks,
-        scaling=scaling,
+        scaling=scales.pooled,
+        own=_own(ordered, scales),
         calibration=calibration,
-        data=_ranges(ordered),
+        data=ranges(ordered),
         data_hash=_hash(ordered),
         training=training_settings.model_dump(mode="json"),
         seeds=(training_settings.seed,),
@@ -222,10 +226,12 @@ def try_out(
     """
     ordered = _ordered(stretches)
     probe = model_settings.build(len(channels))
-    _check(ordered, channels, probe.warmup_ticks)
+    tick_ms = _check(ordered, channels, probe.warmup_ticks)
     work = _Work(
         model_settings,
         training_settings,
+        ordered,
+        tick_ms=tick_ms,
         channels=len(channels),
         pretrained=(),
         fingerprint=fingerprint(ordered, channels, model_settings, training_settings),
@@ -238,7 +244,7 @@ def try_out(
     members = members_of(probe.to(work.device))
     first = len(members) * len(folds_of(ordered, probe.warmup_ticks))
     for number, member in enumerate(members):
-        work.learn(member, number, first + number, ordered, Scaling.fit(ordered), kept=True)
+        work.learn(member, number, first + number, ordered, work.scales(ordered), kept=True)
     if not work.fits:
         raise ValueError(
             f"a search compares validation losses: a model of type {model_settings.type} has none, "
@@ -257,7 +263,9 @@ class _Work:
         self,
         model_settings: DetectorSettings,
         settings: TrainingSettings,
+        ordered: Sequence[Stretch],
         *,
+        tick_ms: int,
         channels: int,
         pretrained: Sequence[ResidualDetector],
         fingerprint: str,
@@ -267,6 +275,8 @@ class _Work:
     ) -> None:
         self.model_settings = model_settings
         self.settings = settings
+        self.ordered = ordered
+        self.tick_ms = tick_ms
         self.channels = channels
         self.pretrained = pretrained
         self.device = resolve(settings.device)
@@ -281,17 +291,22 @@ class _Work:
         self.under_way: tuple[dict[str, Tensor], dict[str, float | int]] | None = None
         self._resume()
 
+    def scales(self, pool: Sequence[Stretch]) -> Scales:
+        """Pooled from these; each unit's own from all of it, as it is live: held out or not."""
+        own = self.settings.scaling == "own"
+        return Scales.fit(pool, self.ordered, tick_ms=self.tick_ms if own else None)
+
     def record(self, number: int, index: int, fold: Fold) -> list[Record]:
         """Let a member learn from a fold's own part, and step through what it holds out."""
-        scaling = Scaling.fit(fold.learning)
+        scales = self.scales(fold.learning)
         known = np.any([stretch.valid.any(0) for stretch in fold.learning], axis=0)
         detector = self.model_settings.build(self.channels).to(self.device)
         member = members_of(detector)[number]
-        self.learn(member, number, index, fold.learning, scaling)
+        self.learn(member, number, index, fold.learning, scales)
         return record(
             member,
             fold.held,
-            scaling,
+            scales,
             known=known,
             warmup_ticks=detector.warmup_ticks,
             between_ticks=self._stop_between_ticks,
@@ -303,7 +318,7 @@ class _Work:
         number: int,
         index: int,
         stretches: Sequence[Stretch],
-        scaling: Scaling,
+        scales: Scales,
         *,
         kept: bool = False,
     ) -> None:
@@ -318,11 +333,11 @@ class _Work:
         if index in self.fits:
             predictor.load_tensors(under(prefix, self.done))
             return
-        runs = [scaled_run(stretch, scaling) for stretch in stretches]
+        runs = [scaled_run(stretch, scales.of(stretch.asset)) for stretch in stretches]
         predictor.prepare(
             [run.value for run in runs],
             [run.valid for run in runs],
-            torch.from_numpy(scaling.floor),
+            torch.from_numpy(scales.floor),
         )
         fit = GradientFit(predictor, runs, self.settings, fold=index)
         if self.under_way is not None:
@@ -467,7 +482,7 @@ def _check(stretches: Sequence[Stretch], channels: Sequence[Channel], warmup_tic
     return int(steps[0]) // 1_000_000
 
 
-def _fit(judge: Judge, records: Sequence[Record], scaling: Scaling) -> None:
+def _fit(judge: Judge, records: Sequence[Record], scales: Scales) -> None:
     """Fit a judge anew to these records."""
     smoothed = np.concatenate([record.smoothed[record.counts] for record in records])
     if len(smoothed) == 0:
@@ -476,16 +491,16 @@ def _fit(judge: Judge, records: Sequence[Record], scaling: Scaling) -> None:
             "Give longer runs of more than one asset, or choose shorter spans."
         )
     valid = np.concatenate([record.valid[record.counts] for record in records])
-    judge.fit(smoothed, valid, floor=scaling.floor)
+    judge.fit(smoothed, valid, floor=scales.floor)
 
 
 def _cross_scores(
-    judge: Judge, records: Sequence[Sequence[Record]], scaling: Scaling
+    judge: Judge, records: Sequence[Sequence[Record]], scales: Scales
 ) -> list[NDArray[np.float32]]:
     """Raw scores [T] of every record, each fold's by the judge fitted to the other folds."""
     scores: list[NDArray[np.float32]] = []
     for index, own in enumerate(records):
-        _fit(judge, [one for k, fold in enumerate(records) if k != index for one in fold], scaling)
+        _fit(judge, [one for k, fold in enumerate(records) if k != index for one in fold], scales)
         scores += score(judge, own)
     return scores
 
@@ -510,17 +525,13 @@ def _held_out(record: Record, surprise: NDArray[np.float32]) -> HeldOut:
     )
 
 
-def _ranges(stretches: Sequence[Stretch]) -> dict[str, AssetRange]:
-    ranges = {}
-    for asset in sorted({stretch.asset for stretch in stretches}):
-        own = [stretch for stretch in stretches if stretch.asset == asset and len(stretch)]
-        if own:
-            ranges[asset] = AssetRange(
-                first=min(int(stretch.tick[0]) for stretch in own),
-                last=max(int(stretch.tick[-1]) for stretch in own),
-                frames=sum(map(len, own)),
-            )
-    return ranges
+def _own(stretches: Sequence[Stretch], scales: Scales) -> dict[str, OwnScaling]:
+    """As they stand on the card."""
+    learnt = ranges(stretches)
+    return {
+        name: OwnScaling(scaling=scaling, learnt=learnt[name])
+        for name, scaling in scales.own.items()
+    }
 
 
 def _hash(stretches: Sequence[Stretch]) -> str:

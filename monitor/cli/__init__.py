@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from monitor.cli import (
+    adopt,
     alarms,
     backfill,
     budget,
@@ -33,6 +34,7 @@ COMMANDS = (
     example,
     quality,
     train,
+    adopt,
     run,
     reload,
     backfill,

@@ -148,11 +148,12 @@ class KindPipeline:
         health = bundle.card.health_by_name if bundle is not None else {}
         self._sensors = Sensors(kind, len(assets), health)
         self._settling = Settling(kind, len(assets))
-        self._scorer = Scorer(name, kind, ids, bundle)
+        self._scorer = Scorer(name, kind, ids, bundle, self.assets)
         self.threshold = threshold_of(kind, bundle)
         self.provisional = (
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
         )
+        self.pooled = bundle.pooled(self.assets) if bundle is not None else ()
         self.alarms = Alarms(kind, self.assets, site=site, threshold=self.threshold)
 
     def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
@@ -306,7 +307,11 @@ class Pipeline:
             "marks": {source: dict(counts) for source, counts in self._marks.items()},
             "unit_changed": {source: dict(tags) for source, tags in self._changed.items()},
             "thresholds": {
-                name: {"value": kind.threshold, "provisional": kind.provisional}
+                name: {
+                    "value": kind.threshold,
+                    "provisional": kind.provisional,
+                    "pooled": list(kind.pooled),
+                }
                 for name, kind in self._kinds.items()
                 if kind.threshold is not None
             },

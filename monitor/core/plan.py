@@ -165,7 +165,10 @@ class RunningSettings(Settings):
         0.0, ge=0, description="Not scored for this long after a start, or after a gap."
     )
     coastdown_s: float = Field(
-        0.0, ge=0, description="Stopping, not yet off, for this long after it fell below."
+        0.0,
+        ge=0,
+        description="Stopping, not yet off, for this long after it fell below; and for as long "
+        "before, nothing is learnt.",
     )
     trip_s: float = Field(
         900.0,

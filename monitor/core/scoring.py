@@ -5,7 +5,7 @@ of the state table, starts it anew after a gap or a stop, and says which scores 
 looks back: the cost of a frame does not depend on what came before it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,16 @@ class Scorer:
     """The scores of all assets of one kind. Without a bundle every frame is blind."""
 
     def __init__(
-        self, name: str, kind: KindSettings, ids: NDArray[np.int32], bundle: Bundle | None
+        self,
+        name: str,
+        kind: KindSettings,
+        ids: NDArray[np.int32],
+        bundle: Bundle | None,
+        assets: Sequence[str] = (),
     ) -> None:
+        """``assets``: their names, as the ids; left out: nobody is scaled by its own."""
         self._name, self._ids, self._bundle = name, ids, bundle
+        self._scale = bundle.scale_of(assets) if bundle is not None else None
         self._device = bundle.detector.device if bundle is not None else "cpu"
         self._channels = tuple(kind.channels)
         self._model_C = np.flatnonzero([c.model for c in kind.channels.values()])
@@ -75,7 +82,11 @@ class Scorer:
         runs = _Runs(frames, off)
         if len(rows := runs.rows):
             judged, after = bundle.sweep(
-                value[rows], valid[rows], runs.counts, self._states(bundle, runs)
+                value[rows],
+                valid[rows],
+                runs.counts,
+                self._states(bundle, runs),
+                None if self._scale is None else self._scale.rows(runs.asset[runs.run]),
             )
             last = runs.last
             seen_K = np.where(runs.anew, 0, self._frames_A[runs.asset])

@@ -85,6 +85,7 @@ def own_scores(bundle: Bundle, stretches: Sequence[Stretch]) -> list[HeldOut]:
     ordered = sorted((s for s in stretches if len(s)), key=len, reverse=True)
     surprise = [np.zeros(len(stretch), np.float32) for stretch in ordered]
     state = bundle.initial(len(ordered))
+    scale = bundle.scale_of([stretch.asset for stretch in ordered])
     for start in range(0, max(map(len, ordered), default=0), SWEEP):
         ticks = range(start, start + SWEEP)
         going = [n for n in (sum(len(s) > t for s in ordered) for t in ticks) if n]
@@ -94,6 +95,7 @@ def own_scores(bundle: Bundle, stretches: Sequence[Stretch]) -> list[HeldOut]:
             np.stack([ordered[n].valid[t] for n, t in places]),
             going,
             {name: part[: going[0]] for name, part in state.items()},
+            None if scale is None else scale.rows(np.array([n for n, _ in places])),
         )
         for (n, t), one in zip(places, judged.surprise, strict=True):
             surprise[n][t] = one

@@ -4,6 +4,7 @@ The frames come from the same code that makes them live. A stretch ends at a gap
 machine does not run, as the live state would.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,7 +53,8 @@ def stretches(
 ) -> tuple[list[Stretch], dict[str, Read]]:
     """The unbroken runs of all assets of a plan with one kind, and what was read of each source.
 
-    Frames that would not be scored live (off, starting, stopping) are left out.
+    Frames that would not be scored live (off, starting, stopping) are left out; and the last ones
+    before a stop, as long as the machine takes to stop: it was on its way down, and said it ran.
     """
     ((_, kind),) = plan.kinds.items()
     builder, running = FrameBuilder(kind, plan.assets), RunStates(kind, len(plan.assets))
@@ -99,19 +101,29 @@ def stretches(
     close()
 
     seen = np.flatnonzero([channel.model for channel in kind.channels.values()])
+    coastdown_s = 0.0 if kind.running is None else kind.running.coastdown_s
+    coasting = math.ceil(1000 * coastdown_s / kind.tick_ms)
     return [
         stretch
         for row, pieces in sorted(parts.items())
-        for stretch in _cut(plan.assets[row].name, pieces, seen)
+        for stretch in _cut(plan.assets[row].name, pieces, seen, coasting)
     ], dict(read)
 
 
 def _cut(
-    asset: str, pieces: Sequence[tuple[Frames, NDArray[np.bool_]]], seen: NDArray[np.intp]
+    asset: str,
+    pieces: Sequence[tuple[Frames, NDArray[np.bool_]]],
+    seen: NDArray[np.intp],
+    coasting: int,
 ) -> list[Stretch]:
-    """The stretches of one asset: begun by a gap or a start, ended by a gap or a stop."""
+    """The stretches of one asset: begun by a gap or a start, ended by a gap or a stop.
+
+    ``coasting``: frames before a stop in which the machine was already stopping.
+    """
     frames = Frames.join([frames for frames, _ in pieces])
     counts = np.concatenate([counts for _, counts in pieces])
+    for stop in np.flatnonzero(counts[:-1] & ~counts[1:] & ~frames.fresh[1:]) + 1:
+        counts[max(stop - coasting, 0) : stop] = False
     begins = frames.fresh | ~np.append([False], counts)[:-1] | ~counts
     runs = np.split(np.arange(len(frames)), np.flatnonzero(begins))
     return [

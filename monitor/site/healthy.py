@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -44,16 +44,30 @@ class Healthy:
         return report(self.plan, self.stretches, self.stamps)
 
 
-def healthy(config: Config, kind: str, *, clock: Clock) -> Healthy:
+def healthy(
+    config: Config,
+    kind: str,
+    *,
+    clock: Clock,
+    assets: Sequence[str] = (),
+    since: int | None = None,
+    until: int | None = None,
+) -> Healthy:
     """Read the history of a kind; without `training`, all there is of all its assets.
+
+    ``assets``, ``since`` and ``until``, ns, in the place of what its `training` says.
 
     Raises MismatchedError where nothing of it can be used, and what the histories raise.
     """
     training = config.kinds[kind].training
-    names = (training.assets if training is not None else []) or [
-        asset for asset, given in config.assets.items() if given.kind == kind
-    ]
-    since, until = (None, None) if training is None else (training.since, training.until)
+    names = (
+        list(assets)
+        or (training.assets if training is not None else [])
+        or [asset for asset, given in config.assets.items() if given.kind == kind]
+    )
+    if training is not None:
+        since = _ns(training.since) if since is None and training.since is not None else since
+        until = _ns(training.until) if until is None and training.until is not None else until
     tag_ids, asset_ids = numbered(config)
     whole = config.plan(tag_ids, asset_ids)
     plan = replace(
@@ -64,8 +78,8 @@ def healthy(config: Config, kind: str, *, clock: Clock) -> Healthy:
     sources = {source for asset in plan.assets for _, source in asset.tags.values()}
     batches = merged(
         [config.make_history(source, tag_ids) for source in config.sources if source in sources],
-        since=None if since is None else _ns(since),
-        until=None if until is None else _ns(until),
+        since=since,
+        until=until,
     )
     watch = Watch()
     runs, read = stretches(plan, watch(batches), received=clock.now())
@@ -78,7 +92,8 @@ def healthy(config: Config, kind: str, *, clock: Clock) -> Healthy:
         raise MismatchedError(f"kind {kind}: {'. '.join(useless)}.")
     if not any(found.taken for found in read.values()):
         span = " to ".join(
-            "..." if moment is None else moment.isoformat(sep=" ") for moment in (since, until)
+            "..." if moment is None else _moment(moment).isoformat(sep=" ")
+            for moment in (since, until)
         )
         raise MismatchedError(
             f"kind {kind}: no sample in the history of {', '.join(names)} from {span}; look at "
@@ -114,6 +129,11 @@ def numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
         {name: number for number, name in enumerate(config.tag_names())},
         {name: number for number, name in enumerate(config.asset_names())},
     )
+
+
+def _moment(ns: int) -> datetime:
+    """In UTC, to the microsecond."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)
 
 
 def _ns(moment: datetime) -> int:

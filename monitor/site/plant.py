@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
 from connectors.contract import History
-from models.bundle import Bundle, BundleError
+from models.adoption import adopt
+from models.bundle import AssetRange, Bundle, BundleError
 from models.gradient import Fitted
 from models.runtime import use_one_thread
 from models.search import Trial, best, search, trials_of
@@ -83,10 +84,17 @@ def unfit(config: Config) -> tuple[str, ...]:
     for name, kind in config.kinds.items():
         if kind.model is not None and Path(kind.model.bundle).exists():
             try:
-                support = _bundle(name, kind).card.support
+                bundle = _bundle(name, kind)
             except PlantError as error:
                 wrong.append(str(error))
                 continue
+            support, alike = bundle.card.support, bundle.pooled(_assets(config, name))
+            if alike:
+                wrong.append(
+                    f"kind {name}: the model scales each machine by its own healthy days, and has "
+                    f"none of {', '.join(alike)}: false alarms are likely; `watchkeeper adopt` "
+                    f"learns them"
+                )
             if support is None or kind.alarm.threshold != "auto":
                 continue
             asked = config.site.alarm_budget.each(config.scored_assets)
@@ -102,6 +110,10 @@ def unfit(config: Config) -> tuple[str, ...]:
                     f"`watchkeeper budget --apply` puts another one on its model's card"
                 )
     return tuple(wrong)
+
+
+def _assets(config: Config, kind: str) -> list[str]:
+    return [name for name, asset in config.assets.items() if asset.kind == kind]
 
 
 def _bundle(name: str, kind: Kind) -> Bundle:
@@ -203,6 +215,54 @@ def apply_budget(config: Config, kind: str, per_asset_30_days: float) -> float:
             support=support.model_copy(update={"per_asset_30_days": per_asset_30_days}),
         ).save(path)
     return made.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """A machine that is scaled by its own healthy history from now on."""
+
+    asset: str
+    kind: str
+    path: Path  # of the model
+    learnt: AssetRange
+    pooled: tuple[str, ...]  # channels that keep the pooled scaling: they never moved
+    rejections: tuple[str, ...]  # of which sources some were, how many and why
+
+
+def adopt_asset(
+    config: Config, asset: str, *, clock: Clock, since: int | None, until: int | None
+) -> Adoption:
+    """Learn the scaling of a machine from its history in (since, until], ns; the weights stay.
+
+    What is left out is as `training` says. The model's folder is replaced at once, as by a
+    training. Raises PlantError where the history will not do or the kind has no model,
+    ModelMissingError, MismatchedError, and LockedError while a process trains the model.
+    """
+    kind = config.assets[asset].kind
+    settings = config.kinds[kind]
+    if settings.model is None:
+        raise PlantError(f"kind {kind}: has no `model`: {asset} has nothing to be adopted by.")
+    path = Path(settings.model.bundle)
+    if not path.exists():
+        raise ModelMissingError(f"kind {kind}: no model in {path}. `watchkeeper train` makes it.")
+    with _held(kind, path):
+        bundle = _bundle(kind, settings)
+        found = healthy(config, kind, clock=clock, assets=[asset], since=since, until=until)
+        if not found.stretches:
+            raise PlantError(f"{asset}: did not run in that history: no frame would be scored.")
+        try:
+            made = adopt(bundle, found.stretches)
+        except ValueError as error:
+            raise PlantError(str(error)) from error
+        made.bundle.save(path)
+    return Adoption(
+        asset=asset,
+        kind=kind,
+        path=path,
+        learnt=made.bundle.card.own[asset].learnt,
+        pooled=made.pooled[asset],
+        rejections=found.rejections,
+    )
 
 
 def _held(kind: str, path: Path) -> IO[str]:

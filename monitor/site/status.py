@@ -65,7 +65,7 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
             for name in sorted({*sources, *said, *gaps})
         },
         "assets": {
-            name: _asset(latest.get(number), status.get("thresholds", {}))
+            name: _asset(name, latest.get(number), status.get("thresholds", {}))
             | {"forced": status.get("forced", {}).get(name, [])}
             | {"active": [_active(one) for one in alarms if one.active and one.asset == name]}
             for number, name in names.items()
@@ -96,11 +96,11 @@ def rejected(found: dict[str, Any], *, wholly: bool = False) -> dict[str, str]:
     }
 
 
-def _asset(row: Scores | None, thresholds: dict[str, Any]) -> dict[str, Any]:
+def _asset(name: str, row: Scores | None, thresholds: dict[str, Any]) -> dict[str, Any]:
     """The newest score of an asset; all None where there is none."""
     nothing = dict.fromkeys(("kind", "tick_ns", "state", "surprise", "coverage", "threshold"))
     if row is None:
-        return {**nothing, "provisional": False}
+        return {**nothing, "provisional": False, "pooled_scaling": False}
     state = ScoreState(int(row.state[0]))
     scored = state is ScoreState.OK
     level = thresholds.get(row.kind, {"value": None, "provisional": False})
@@ -112,6 +112,7 @@ def _asset(row: Scores | None, thresholds: dict[str, Any]) -> dict[str, Any]:
         "coverage": float(row.coverage[0]) if scored else None,
         "threshold": level["value"],
         "provisional": level["provisional"],
+        "pooled_scaling": name in level.get("pooled", ()),  # though its kind's model knows own ones
     }
 
 

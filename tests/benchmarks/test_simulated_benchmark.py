@@ -40,7 +40,18 @@ def event(simulated, at_h, *blame, alarm_class="process", point="surprise"):
 def test_a_quick_run_counts_false_alarms_faults_and_blame_of_every_model(tmp_path):
     kept = tmp_path / "simulated.json"
     subprocess.run(
-        [sys.executable, SCRIPT, "--quick", "--kinds", "tank", "--model", "ewma", "--json", kept],
+        [
+            sys.executable,
+            SCRIPT,
+            "--quick",
+            "--kinds",
+            "tank",
+            "--models",
+            "ewma",
+            "pca",
+            "--json",
+            kept,
+        ],
         check=True,
         capture_output=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
 import models
-from models.bundle import Bundle
+from models.bundle import Bundle, OwnScaling
 from models.contract import Judgement, State
 from models.settings import (
     DetectorSettings,
@@ -190,6 +190,42 @@ def test_a_detector_is_given_scaled_value_and_validity_and_nothing_else(
     assert torch.equal(seen, torch.from_numpy(usable))
     assert counts == [9]  # rows of the tick, as a sweep takes many
     assert before is state
+
+
+def test_a_row_scaled_by_its_own_has_the_same_bits_whoever_else_is_there(bundle: Bundle) -> None:
+    ranges = bundle.card.data
+    own = {
+        name: OwnScaling(
+            scaling=bundle.card.scaling.model_copy(
+                update={"mean": tuple(mean + shift for mean in bundle.card.scaling.mean)}
+            ),
+            learnt=next(iter(ranges.values())),
+        )
+        for name, shift in (("m1", 5.0), ("m4", -3.0))
+    }
+    adopted = bundle.with_own(own)
+    names = [f"m{n}" for n in range(9)]
+    value, valid = patchy(20, 9)
+
+    def judged(rows: list[int]) -> list[Judgement]:
+        state, found = adopted.initial(len(rows)), []
+        scale = adopted.scale_of([names[row] for row in rows])
+        for now, seen in zip(value[:, rows], valid[:, rows], strict=True):
+            one, state = adopted.step(now, seen, state, scale)
+            found.append(one)
+        return found
+
+    everybody, pooled = judged(list(range(9))), run(bundle, value, valid)[0]
+    for rows in ([1], [4, 1], [8, 0, 4, 2], [3]):
+        alone = judged(rows)
+        for field in fields(Judgement):
+            want = column(everybody, field.name)[:, rows]
+            np.testing.assert_array_equal(column(alone, field.name), want)
+    for field in fields(Judgement):
+        theirs, ours = column(pooled, field.name), column(everybody, field.name)
+        others = [n for n in range(9) if n not in (1, 4)]
+        np.testing.assert_array_equal(ours[:, others], theirs[:, others])
+    assert (column(everybody, "raw")[:, 1] != column(pooled, "raw")[:, 1]).any()
 
 
 def test_the_state_given_is_left_as_it_was(bundle: Bundle) -> None:

@@ -12,8 +12,9 @@ from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
 import models
 from models import bundle as bundle_room
-from models.bundle import Bundle, BundleError, Channel, write_folder
+from models.bundle import AssetRange, Bundle, BundleError, Channel, OwnScaling, write_folder
 from models.contract import Judgement
+from models.scaling import Scaling
 from models.settings import EwmaSettings
 from models.training import train
 
@@ -99,6 +100,36 @@ def test_a_folder_that_is_no_bundle_is_refused_in_words(
     assert words in str(caught.value)
     assert str(folder) in str(caught.value)
     assert caught.value.path == folder
+
+
+def own_of(count: int = 4) -> OwnScaling:
+    """A scaling that is not the pooled one."""
+    scaling = Scaling(mean=(7.0,) * count, deviation=(2.0,) * count, resolution=(0.1,) * count)
+    return OwnScaling(scaling=scaling, learnt=AssetRange(first=0, last=9, frames=10))
+
+
+def test_what_a_machine_is_scaled_by_comes_back_with_the_card(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    adopted = bundle.with_own({"m2": own_of()})
+    adopted.save(tmp_path / "a")
+    back = Bundle.load(tmp_path / "a")
+
+    assert back.card == adopted.card
+    assert back.hash == adopted.hash != bundle.hash
+    assert back.pooled(["m1", "m2"]) == ("m1",)
+    assert bundle.pooled(["m1", "m2"]) == ()
+    assert bundle.scale_of(["m1", "m2"]) is None
+
+
+def test_a_card_without_scalings_of_its_own_is_written_as_it_always_was(folder: Path) -> None:
+    assert "own" not in json.loads((folder / "card.json").read_text())
+
+
+def test_a_scaling_of_another_number_of_channels_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.with_own({"m2": own_of(3)}).save(tmp_path / "a")
+    with pytest.raises(BundleError, match="4 channels, but a scaling of m2's own of 3"):
+        Bundle.load(tmp_path / "a")
 
 
 def test_the_same_bundle_writes_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:

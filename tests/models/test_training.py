@@ -10,7 +10,7 @@ from support.machines import CHANNELS, QUICK, fleet, healthy, stretch
 
 from models.contract import Stretch
 from models.crossfit import Piece, Record, folds_of
-from models.scaling import Scaling
+from models.scaling import Scales, Scaling
 from models.settings import EwmaSettings, GruSettings, LstmSettings, TrainingSettings
 from models.training import Epoch, Interrupted, Trained, _cross_scores, train
 
@@ -205,7 +205,7 @@ def test_each_fold_is_judged_by_what_the_others_held() -> None:
     )
 
     scores = _cross_scores(
-        EwmaSettings(spans=(1,)).build(4).judge, [quiet, loud], Scaling.fit([run])
+        EwmaSettings(spans=(1,)).build(4).judge, [quiet, loud], Scales(Scaling.fit([run]), {})
     )
 
     assert np.median(scores[1] / scores[0]) == pytest.approx(100.0, rel=0.01)

@@ -74,9 +74,10 @@ class Conditions:
     def lag(self, towards: F64, tau_s: float, start: F64 | None = None) -> F64:
         """What follows with a time constant: tau dx/dt = towards - x, exact between steps.
 
-        ``start`` [D]: where it begins; left out: where it would come to rest.
+        ``start`` [D]: where it begins; left out: where it would come to rest. A machine that is
+        slower than `LONGEST_LAG_S` by its spread is as slow as that.
         """
-        assert tau_s <= LONGEST_LAG_S  # noqa: S101 - or a day would depend on the one before
+        tau_s = min(tau_s, LONGEST_LAG_S)  # or a day would depend on the one before
         keeps = float(np.exp(-STEP_S / tau_s))
         start = towards[:, 0] if start is None else start
         first = (keeps * start)[:, None]  # the state of the filter before its first input

@@ -15,6 +15,7 @@ DATA = "data"  # the watcher's data folder, beside it
 BROKER, PLC = "broker", "plc"  # its sources
 FASTEST_PUBLISHING_MS, SLOWEST_PUBLISHING_MS = 100, 500
 STALE_S, IDLE_S = 60, 30
+COAST_S = 120  # before and after a stop is noticed: whole minutes over COAST_DOWN_S of conditions
 WARM_S = 1800  # after a start: bearings and windings have come most of the way
 SLACK_MS = 500  # that a loaded machine may take beside what is configured
 
@@ -105,13 +106,16 @@ def machine(kind: MachineKind, *, period_ms: int, changes_only: bool) -> dict[st
     """The channels of a kind of machine, and how to tell that it runs."""
     stale_s = 2 * BLOCK_MS // 1000 if changes_only else max(STALE_S, 3 * period_ms // 1000)
     channels = {
-        name: {"unit": one.unit, "stale_s": stale_s} for name, one in kind.instruments.items()
-    }
+        name: {
+            "unit": one.unit, "stale_s": stale_s, "sensor": {"range": [one.low, one.high]},
+        }
+        for name, one in kind.instruments.items()
+    }  # fmt: skip
     given = {"idle_s": max(IDLE_S, 3 * period_ms // 1000), "channels": channels}
     if kind.running is None:
         return given
     channel, above = kind.running
-    running = {"channel": channel, "above": above, "startup_s": WARM_S, "coastdown_s": STALE_S}
+    running = {"channel": channel, "above": above, "startup_s": WARM_S, "coastdown_s": COAST_S}
     return {**given, "running": running}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.building import START, rich_kind
 
+from models.bundle import AssetRange, OwnScaling
 from monitor.core.frames import Frames
 from monitor.core.modes import RunState
 from monitor.core.records import ScoreState
@@ -174,3 +175,28 @@ def test_what_the_model_may_not_see_is_shown_and_changes_no_score(scorer):
     assert found.coverage.tolist() == pytest.approx([1] * 4 + [0.8] * 4)
     assert found.value[4:, 0].tolist() == [1e6] * 4
     assert not found.blame[4:, 0].any()
+
+
+def test_each_asset_is_scaled_by_its_own_however_the_frames_are_mixed(bundles):
+    bundle = bundles["gru"]
+    pooled = bundle.card.scaling
+    shifted = pooled.model_copy(update={"mean": tuple(mean + 4 for mean in pooled.mean)})
+    learnt = AssetRange(first=0, last=1, frames=2)
+    adopted = bundle.with_own({"b": OwnScaling(scaling=shifted, learnt=learnt)})
+    ids = np.arange(2, dtype=np.int32)
+
+    def scores(bundle, rows):
+        made, running = frames("r" * 40, rows=rows)
+        own = Scorer("k", KIND, ids, bundle, ["a", "b"])
+        return judged(own, made, running)
+
+    rows = [0] * 20 + [1] * 20
+    before, after = scores(bundle, rows), scores(adopted, rows)
+    mine = np.array(rows) == 0
+    np.testing.assert_array_equal(before.raw[mine], after.raw[mine])
+    assert (before.raw[~mine] != after.raw[~mine]).any()
+
+    made, running = frames("r" * 40, rows=rows)
+    moved = replace(made, value=made.value + np.where(np.array(rows) == 1, 4.0, 0.0)[:, None])
+    again = judged(Scorer("k", KIND, ids, adopted, ["a", "b"]), moved, running)
+    np.testing.assert_allclose(again.raw, before.raw, rtol=1e-3, atol=1e-3)

@@ -59,7 +59,7 @@ def test_a_stretch_ends_where_the_machine_stops_and_begins_after_its_start():
     of = kind(running={"channel": "x", "above": 0.5, "startup_s": 2.0, "coastdown_s": 1.0})
     batches = [rows(*range(1, 8)), rows(8, 9, 10, x=0.0), rows(*range(11, 18)), ENDED]
     found, count = learnt(of, batches)
-    assert spans(found) == [("a0", 3, 7), ("a0", 13, 17)]
+    assert spans(found) == [("a0", 3, 6), ("a0", 13, 17)], "the last before the stop is part of it"
     assert count == 34, "samples are counted whether or not the machine ran"
 
 

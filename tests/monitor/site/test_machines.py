@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.site.simulate.conditions import LONGEST_LAG_S, Conditions
 from monitor.site.simulate.faults import DAY_MS, FAULTS, HOUR_MS, Family, Fault
 from monitor.site.simulate.machines import KINDS
 from monitor.site.simulate.machines.tank import AREA, HEIGHT
@@ -12,6 +13,7 @@ from monitor.site.simulate.unit import BLOCK_MS, STEP_MS, Unit
 
 BEGIN = 20_454 * DAY_MS  # 2026-01-01
 MINUTE_MS = 60_000
+SLOW = "m365"  # a motor of seed 1 whose winding is slow
 PROCESS = [(kind, fault) for kind, one in KINDS.items() for fault in one.faults]
 INSTRUMENT = [name for name, kind in FAULTS.items() if kind.family is Family.INSTRUMENT]
 
@@ -73,6 +75,14 @@ def test_what_flows_into_a_tank_is_what_flows_out_and_what_stays(leak):
         expected = 2.5 * faults[0].at(times)[:-1] * STEP_MS / HOUR_MS
         assert np.abs(lost - expected).max() < 1e-9
         assert lost.sum() == pytest.approx(2.5 * 12, rel=0.05)
+
+
+def test_a_machine_that_is_slow_by_its_spread_is_no_slower_than_a_day_forgets():
+    slow = Conditions(1, f"motor/{SLOW}", first_day=20_454, days=1)
+    assert slow.of("winding", 2400.0, 0.05) > LONGEST_LAG_S
+    both = Unit("motor", SLOW, seed=1).truth(every(MINUTE_MS, 2.0))
+    second = Unit("motor", SLOW, seed=1).truth(every(MINUTE_MS, 1.0, BEGIN + DAY_MS))
+    np.testing.assert_array_equal(both[1440:], second)
 
 
 def test_a_pump_obeys_the_affinity_laws_and_its_heads_meet():
