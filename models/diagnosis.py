@@ -24,6 +24,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from models.naming import UNKNOWN, Named
 from models.settings import DiagnosisSettings
 
 # T ticks of an episode, N rows, C channels, F = 2 C features, K faults
@@ -31,20 +32,11 @@ from models.settings import DiagnosisSettings
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-UNKNOWN = "unknown"
 CLEARLY = 2.0  # times as likely as the next it must be: with less, it is a tie
 FLOOR = 0.01  # of every variance, relative to their mean: some channels were never to blame
 ROWS = 50  # of an episode, evenly spread, that distances are taken from: long ones count no more
 BLOCKS = 4  # of an episode that has no other of its fault, one of which is left out at a time
 HOTTEST = 1e4  # temperature
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What it may be; ``probability`` is None where it is unknown."""
-
-    fault: str
-    probability: float | None = None
 
 
 class Validation(BaseModel):

@@ -64,8 +64,8 @@ def healthy(config: Config, kind: str, *, clock: Clock) -> Healthy:
     sources = {source for asset in plan.assets for _, source in asset.tags.values()}
     batches = merged(
         [config.make_history(source, tag_ids) for source in config.sources if source in sources],
-        since=None if since is None else _ns(since),
-        until=None if until is None else _ns(until),
+        since=None if since is None else ns(since),
+        until=None if until is None else ns(until),
     )
     watch = Watch()
     runs, read = stretches(plan, watch(batches), received=clock.now())
@@ -116,6 +116,6 @@ def numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
     )
 
 
-def _ns(moment: datetime) -> int:
+def ns(moment: datetime) -> int:
     """Nanoseconds since 1970 UTC, exactly: a float holds only every 256th."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
