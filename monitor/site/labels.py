@@ -53,7 +53,7 @@ def read(path: Path, config: Config, kind: str) -> list[Label]:
     return own
 
 
-def _labels(path: Path, rows: csv.DictReader[str], config: Config) -> Iterator[Label]:
+def _labels(path: Path, rows: "csv.DictReader[str]", config: Config) -> Iterator[Label]:
     if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
         given = ", ".join(rows.fieldnames or ()) or "none"
         raise PlantError(f"{path}:1: no column {', '.join(missing)}; got {given}.")

@@ -3,10 +3,12 @@
 What `watchkeeper train` does where a kind has `diagnosis`, once the detector is there.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.diagnosis import DiagnosisCard, Episode, fit
@@ -47,56 +49,78 @@ def teach(
     Without one where no episode can be learnt from: the warnings say why. Raises what the histories
     raise.
     """
-    settings = config.kinds[kind]
-    assert settings.diagnosis is not None  # noqa: S101 - whoever calls has its labels
-    path = Path(settings.diagnosis.labels)
-    how = DiagnosisSettings(**settings.diagnosis.model_dump(exclude={"labels"}))
+    use = config.kinds[kind].diagnosis
+    assert use is not None  # noqa: S101 - whoever calls has its labels
+    path, how = Path(use.labels), DiagnosisSettings(**use.model_dump(exclude={"labels"}))
+    found = alarms_of(config, kind, bundle, labels, how, clock=clock)
+    pairs = list(zip(labels, found, strict=True))
+    episodes = [
+        Episode(fault=label.fault, features=features)
+        for label, features in pairs
+        if features is not None and len(features)
+    ]
+    warnings = list(
+        _left_out(
+            path,
+            without=[label for label, features in pairs if features is None],
+            silent=[
+                label for label, features in pairs if features is not None and not len(features)
+            ],
+            least=how.least_ticks,
+        )
+    )
+    if not episodes:
+        warnings.append(f"{path}: no labelled episode can be learnt from: no fault will be named")
+        return bundle, Taught(labels=len(labels), card=None, warnings=tuple(warnings))
+    head = fit(episodes, how)
+    if single := [fault for fault, number in head.card.episodes.items() if number == 1]:
+        warnings.append(
+            f"one episode alone of {', '.join(single)}: how well it is named cannot be checked; "
+            f"label another one"
+        )
+    taught = Taught(labels=len(labels), card=head.card, warnings=tuple(warnings))
+    return bundle.with_diagnosis(head), taught
+
+
+def alarms_of(
+    config: Config,
+    kind: str,
+    bundle: Bundle,
+    labels: Sequence[Label],
+    how: DiagnosisSettings,
+    *,
+    clock: Clock,
+) -> list[NDArray[np.float64] | None]:
+    """The running features [T, F] of each label's alarms; None where there is no frame of it.
+
+    The history is scored by the step itself. Raises what the histories raise.
+    """
+    if not labels:
+        return []
     tag_ids, asset_ids = numbered(config)
     whole = config.plan(tag_ids, asset_ids)
     named = {label.asset for label in labels}
     assets = tuple(asset for asset in whole.assets if asset.name in named)
     plan = replace(whole, kinds={kind: whole.kinds[kind]}, assets=assets)
     sources = {source for asset in assets for _, source in asset.tags.values()}
-    lead = LEAD + bundle.warmup_ticks * settings.tick_ms * MILLISECOND
+    lead = LEAD + bundle.warmup_ticks * plan.kinds[kind].tick_ms * MILLISECOND
     batches = merged(
         [config.make_history(source, tag_ids) for source in config.sources if source in sources],
-        since=min((label.onset for label in labels), default=0) - lead,
-        until=max((label.end for label in labels), default=0),
+        since=min(label.onset for label in labels) - lead,
+        until=max(label.end for label in labels),
     )
-    spans = [Span(asset_ids[label.asset], label.onset, label.end) for label in labels]
     pipeline = Pipeline(plan, {kind: bundle})
+    spans = [Span(asset_ids[label.asset], label.onset, label.end) for label in labels]
     scored = within(backfill(pipeline, batches, received=clock.now()), spans)
     threshold = pipeline.threshold_of(kind)
-    episodes: list[Episode] = []
-    without: list[Label] = []
-    silent: list[Label] = []
-    for label, scores in zip(labels, scored, strict=True):
-        if scores is None:
-            without.append(label)
-            continue
-        features = alarmed(scores, whole.kinds[kind], how, threshold=threshold)
-        if len(features):
-            episodes.append(Episode(fault=label.fault, features=features))
-        else:
-            silent.append(label)
-    warnings = [*_left_out(path, without, silent, how.least_ticks)]
-    if not episodes:
-        warnings.append(f"{path}: no labelled episode can be learnt from: no fault will be named")
-        return bundle, Taught(labels=len(labels), card=None, warnings=tuple(warnings))
-    head = fit(episodes, how)
-    count = Counter(episode.fault for episode in episodes)
-    if single := [fault for fault, number in sorted(count.items()) if number == 1]:
-        warnings.append(
-            f"one episode alone of {', '.join(single)}: how well it is named cannot be checked; "
-            f"label another one"
-        )
-    return bundle.with_diagnosis(head), Taught(
-        labels=len(labels), card=head.card, warnings=tuple(warnings)
-    )
+    return [
+        None if scores is None else alarmed(scores, plan.kinds[kind], how, threshold=threshold)
+        for scores in scored
+    ]
 
 
 def _left_out(
-    path: Path, without: Sequence[Label], silent: Sequence[Label], least: int
+    path: Path, *, without: Sequence[Label], silent: Sequence[Label], least: int
 ) -> Iterator[str]:
     """Which labels teach nothing, and why."""
     if without:
