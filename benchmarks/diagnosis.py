@@ -42,7 +42,7 @@ from scipy.stats import rankdata
 
 from models.bundle import Bundle
 from models.contract import Stretch
-from models.diagnosis import Episode, features, fit, trail
+from models.diagnosis import BLOCKS, Episode, features, fit, trail
 from models.naming import UNKNOWN
 from models.settings import DiagnosisSettings, TrainingSettings
 from monitor.live.clock import SystemClock
@@ -337,7 +337,7 @@ def simulated(given: Given, seed: int) -> Compared:
         alarms = alarms_of(config, KIND, bundle, labels, SETTINGS, clock=SystemClock())
     taught, shown = [], []
     for label, each in zip(labels, alarms, strict=True):
-        if each is not None and len(each):
+        if each is not None and len(each) >= BLOCKS:
             if label.asset in names[:learnt]:
                 taught.append(Episode(fault=label.fault, features=each))
             else:

@@ -3,13 +3,14 @@
 An optional head on a detector, learnt from episodes that people named. Its features are the running
 mean, since the episode began, of the square root of each channel's blame, and of the same with the
 sign of what was measured against what was expected: blame alone has no direction. Each fault is a
-Gaussian over them, all with one covariance (linear discriminant analysis: Fisher 1936; shrunk as by
-Friedman, J. Am. Stat. Assoc. 84, 1989). What is far from every fault, by the Mahalanobis distance,
-is unknown.
+Gaussian over them, all with one covariance (linear discriminant analysis: Fisher 1936), shrunk
+towards equal variances (as by Friedman, J. Am. Stat. Assoc. 84, 1989): where episodes are few,
+hardly more than the nearest mean is left. What is far from every fault, by the Mahalanobis
+distance, is unknown.
 
-Probabilities and that limit come from episodes that were left out of the fit: what was taught looks
-nearer than what comes. The probabilities of frames that follow each other so are far too sure; one
-temperature mends it (Guo et al., ICML 2017).
+How much it is shrunk, probabilities and that limit come from episodes that were left out of the
+fit: what was taught looks nearer than what comes. Frames that follow each other make probabilities
+far too sure; one temperature mends it (Guo et al., ICML 2017).
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 CLEARLY = 2.0  # times as likely as the next it must be: with less, it is a tie
-FLOOR = 0.01  # of every variance, relative to their mean: some channels were never to blame
+SHRINKAGES = (0.03, 0.1, 0.3, 0.6, 0.9)  # shares of the covariance that are set aside, to try
 ROWS = 50  # of an episode, evenly spread, that distances are taken from: long ones count no more
 BLOCKS = 4  # of an episode that has no other of its fault, one of which is left out at a time
 HOTTEST = 1e4  # temperature
@@ -86,6 +87,7 @@ class DiagnosisCard(BaseModel):
     faults: tuple[str, ...] = Field(min_length=1)
     episodes: dict[str, int]  # fault -> how many it was learnt from
     settings: DiagnosisSettings
+    shrinkage: float = Field(gt=0, le=1)  # the share of the covariance that was set aside
     limit: float = Field(gt=0)  # squared distance from the nearest fault beyond which it is unknown
     temperature: float = Field(gt=0)
     validation: Validation
@@ -99,9 +101,12 @@ class Episode:
     features: F64  # [T, F] running means, from the first tick on that may be named
 
     def __post_init__(self) -> None:
-        """Raise ValueError for one without a tick."""
-        if not len(self.features):
-            raise ValueError(f"episode of {self.fault}: want ticks, got none")
+        """Raise ValueError for one that is too short to learn from."""
+        if len(self.features) < BLOCKS:
+            raise ValueError(
+                f"episode of {self.fault}: want {BLOCKS} ticks that may be named or more, got "
+                f"{len(self.features)}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +120,9 @@ class Diagnosis:
     def distances(self, features: F64) -> F64:
         """Squared distance [N, K] of rows [N, F] from each fault.
 
-        A row by itself, and summed without a BLAS: its bits depend on nothing else.
+        A row's bits depend on nothing else.
         """
-        found = np.empty((len(features), len(self.mean)))
-        for row, feature in enumerate(features):
-            white = (self.whiten * feature).sum(axis=1)
-            found[row] = np.square(self.mean - white).sum(axis=1)
-        return found
+        return _distances(features, self.mean, self.whiten)
 
     def name(self, feature: F64) -> Named:
         """What running features [F] may come from."""
@@ -167,6 +168,15 @@ def features(blame: F32, value: F32, expected: F32) -> F64:
     return np.concatenate([root, root * side], axis=-1)
 
 
+def _distances(feature_NF: F64, mean_KF: F64, whiten_FF: F64) -> F64:
+    """Squared, [N, K]; row by row and without a BLAS, whose sums depend on how many there are."""
+    found = np.empty((len(feature_NF), len(mean_KF)))
+    for row, feature in enumerate(feature_NF):
+        white = (whiten_FF * feature).sum(axis=1)
+        found[row] = np.square(mean_KF - white).sum(axis=1)
+    return found
+
+
 def advance(mean: F64, ticks: int, feature: F64, *, memory: int) -> F64:
     """The running mean [F] one tick on, after ``ticks`` of them; it forgets what is long ago."""
     return mean + (feature - mean) / min(ticks + 1, memory)
@@ -203,31 +213,49 @@ def fit(episodes: Sequence[Episode], settings: DiagnosisSettings) -> Diagnosis:
     count = Counter(episode.fault for episode in episodes)
     faults = tuple(sorted(count))
     pieces = _pieces(episodes, faults)
-    mean, whiten = _gaussians(pieces, len(faults), settings)
+    tried = [_held_out(pieces, len(faults), shrinkage, settings) for shrinkage in SHRINKAGES]
+    chosen = min(tried, key=lambda one: one.loss)
     card = DiagnosisCard(
         faults=faults,
         episodes=dict(sorted(count.items())),
         settings=settings,
-        limit=1.0,
-        temperature=1.0,
+        shrinkage=chosen.shrinkage,
+        limit=chosen.limit,
+        temperature=chosen.temperature,
         validation=Validation(),
     )
-    held_out = [
-        Diagnosis(card, *_gaussians([*pieces[:n], *pieces[n + 1 :]], len(faults), settings))
-        for n in range(len(pieces))
-    ]
-    distances = [one.distances(piece.rows) for one, piece in zip(held_out, pieces, strict=True)]
-    card = card.model_copy(update=_calibrated(distances, pieces, settings))
     confusion: dict[str, Counter[str]] = {}
-    for one, piece in zip(held_out, pieces, strict=True):
+    for gaussians, piece in zip(chosen.gaussians, pieces, strict=True):
         if piece.whole:
-            name = Diagnosis(card, one.mean, one.whiten).name(piece.rows[-1]).fault
+            name = Diagnosis(card, *gaussians).name(piece.rows[-1]).fault
             confusion.setdefault(faults[piece.fault], Counter())[name] += 1
     validation = Validation(
         confusion={fault: dict(sorted(names.items())) for fault, names in confusion.items()},
         strange=_strange(pieces, card) if len(faults) > 1 else {},
     )
+    mean, whiten = _gaussians(pieces, len(faults), card.shrinkage)
     return Diagnosis(card.model_copy(update={"validation": validation}), mean, whiten)
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """What one shrinkage gives, by pieces that were left out one by one."""
+
+    shrinkage: float
+    gaussians: list[tuple[F64, F64]]  # without each piece
+    limit: float
+    temperature: float
+    loss: float  # mean -log of the probability of the right fault
+
+
+def _held_out(
+    pieces: Sequence[_Piece], faults: int, shrinkage: float, settings: DiagnosisSettings
+) -> _HeldOut:
+    gaussians = [
+        _gaussians([*pieces[:n], *pieces[n + 1 :]], faults, shrinkage) for n in range(len(pieces))
+    ]
+    away = [_distances(piece.rows, *one) for piece, one in zip(pieces, gaussians, strict=True)]
+    return _HeldOut(shrinkage, gaussians, *_calibrated(away, pieces, settings))
 
 
 def _pieces(episodes: Sequence[Episode], faults: Sequence[str]) -> list[_Piece]:
@@ -235,7 +263,7 @@ def _pieces(episodes: Sequence[Episode], faults: Sequence[str]) -> list[_Piece]:
     pieces = []
     for episode in episodes:
         several = alone[episode.fault] > 1
-        parts = min(1 if several else BLOCKS, len(episode.features))
+        parts = 1 if several else BLOCKS
         for part in np.array_split(episode.features, parts):
             places = np.unique(np.linspace(0, len(part) - 1, ROWS).round().astype(int))
             pieces.append(
@@ -251,10 +279,8 @@ def _pieces(episodes: Sequence[Episode], faults: Sequence[str]) -> list[_Piece]:
     return pieces
 
 
-def _gaussians(
-    pieces: Sequence[_Piece], faults: int, settings: DiagnosisSettings
-) -> tuple[F64, F64]:
-    """The mean [K, F] of each fault, whitened, and what whitens [F, F]; NaN of one without any."""
+def _gaussians(pieces: Sequence[_Piece], faults: int, shrinkage: float) -> tuple[F64, F64]:
+    """The mean [K, F] of each fault, whitened, and what whitens [F, F]; NaN of one without."""
     wide = len(pieces[0].mean)
     mean = np.full((faults, wide), np.nan)
     covariance = np.zeros((wide, wide))
@@ -265,30 +291,20 @@ def _gaussians(
         mean[fault] = sum(w * piece.mean for w, piece in zip(share, own, strict=True))
         square = sum(w * piece.square for w, piece in zip(share, own, strict=True))
         covariance += (square - np.outer(mean[fault], mean[fault])) / len(present)
-    variance = np.diag(covariance).copy()
-    shrunk = (1 - settings.shrinkage) * covariance + np.diag(settings.shrinkage * variance)
-    shrunk += np.eye(wide) * max(FLOOR * float(variance.mean()), np.finfo(np.float64).eps)
+    variance = max(float(np.diag(covariance).mean()), np.finfo(np.float64).eps)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(wide)
     whiten: F64 = solve_triangular(np.linalg.cholesky(shrunk), np.eye(wide), lower=True)
     return mean @ whiten.T, np.ascontiguousarray(whiten)
 
 
 def _calibrated(
     distances: Sequence[F64], pieces: Sequence[_Piece], settings: DiagnosisSettings
-) -> dict[str, float]:
-    """Limit and temperature from the distances [.., K] of pieces that were left out.
-
-    A fault whose only piece it was is far from everything, and says nothing of either.
-    """
-    known = [
-        (distance, piece.fault)
-        for distance, piece in zip(distances, pieces, strict=True)
-        if np.isfinite(distance[:, piece.fault]).all()
-    ]
-    if not known:
-        return {"limit": float(distances[0].shape[1]), "temperature": 1.0}
-    joined = np.concatenate([np.nan_to_num(distance, nan=np.inf) for distance, _ in known])
-    fault = np.repeat([fault for _, fault in known], [len(distance) for distance, _ in known])
-    weight = np.concatenate([np.full(len(one), 1 / len(one)) for one, _ in known])
+) -> tuple[float, float, float]:
+    """Limit, temperature and loss from the distances [.., K] of pieces that were left out."""
+    joined = np.concatenate(distances)
+    count = [len(one) for one in distances]
+    fault = np.repeat([piece.fault for piece in pieces], count)
+    weight = np.repeat([piece.weight / n for piece, n in zip(pieces, count, strict=True)], count)
     nearest = joined.min(axis=1)
     limit = np.quantile(nearest, 1 - settings.unknown_share, weights=weight, method="inverted_cdf")
     right = np.arange(len(joined)), fault
@@ -298,7 +314,7 @@ def _calibrated(
         return float(-(weight * chance[right]).sum())
 
     found = minimize_scalar(loss, bounds=(0.0, np.log(HOTTEST)), method="bounded")
-    return {"limit": float(limit), "temperature": float(np.exp(found.x))}
+    return float(limit), float(np.exp(found.x)), float(found.fun)
 
 
 def _strange(pieces: Sequence[_Piece], card: DiagnosisCard) -> dict[str, int]:
@@ -306,7 +322,7 @@ def _strange(pieces: Sequence[_Piece], card: DiagnosisCard) -> dict[str, int]:
     found = {}
     for number, fault in enumerate(card.faults):
         others = [piece for piece in pieces if piece.fault != number]
-        mean, whiten = _gaussians(others, len(card.faults), card.settings)
+        mean, whiten = _gaussians(others, len(card.faults), card.shrinkage)
         left = [k for k in range(len(card.faults)) if k != number]
         other = Diagnosis(card, mean[left], whiten)
         own = [piece for piece in pieces if piece.fault == number]

@@ -384,10 +384,3 @@ class DiagnosisSettings(BaseModel):
         description="Share of the time of known faults that may be called unknown: with more, "
         "fewer strange faults are called by a known name.",
     )
-    shrinkage: float = Field(
-        0.1,
-        gt=0,
-        le=1,
-        description="How much of the covariance between channels is left aside; more where "
-        "episodes are few.",
-    )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.diagnosis import DiagnosisCard, Episode, fit
+from models.diagnosis import BLOCKS, DiagnosisCard, Episode, fit
 from models.settings import DiagnosisSettings
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import DAY, MILLISECOND
@@ -57,16 +57,18 @@ def teach(
     episodes = [
         Episode(fault=label.fault, features=features)
         for label, features in pairs
-        if features is not None and len(features)
+        if features is not None and len(features) >= BLOCKS
     ]
     warnings = list(
         _left_out(
             path,
             without=[label for label, features in pairs if features is None],
             silent=[
-                label for label, features in pairs if features is not None and not len(features)
+                label
+                for label, features in pairs
+                if features is not None and len(features) < BLOCKS
             ],
-            least=how.least_ticks,
+            least=how.least_ticks + BLOCKS,
         )
     )
     if not episodes:
