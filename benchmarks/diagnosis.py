@@ -20,7 +20,7 @@ counts the same, however long. Frames before the first that may be named count a
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +214,9 @@ class Compared:
 
     figures: Mapping[str, dict[str, float]]  # of each method
     confusion: dict[str, dict[str, float]]
+    state: Mapping[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # with the recurrent state beside
 
 
 def _compared(
@@ -242,23 +245,42 @@ def tennessee(given: Given, seed: int) -> Compared:
     training = TrainingSettings(seed=seed, epochs=3 if given.quick else 40, device="cpu")
     bundle = learn([runs.healthy], runs.names, tep.GRU, training).bundle
     numbers = [number for number in runs.faults if number in taught_runs]
+    taught_on, shown_on = [taught_runs[n] for n in numbers], [runs.faults[n] for n in numbers]
     taught = [
         Episode(fault=f"d{number:02d}", features=trail(each, SETTINGS))
-        for number, each in zip(
-            numbers, _features(bundle, [taught_runs[n] for n in numbers]), strict=True
-        )
+        for number, each in zip(numbers, _features(bundle, taught_on), strict=True)
     ]
     shown = [
         Shown(f"d{number:02d}", trail(each[tep.BEFORE :], SETTINGS), SETTINGS.least_ticks - 1)
-        for number, each in zip(
-            numbers, _features(bundle, [runs.faults[n] for n in numbers]), strict=True
-        )
+        for number, each in zip(numbers, _features(bundle, shown_on), strict=True)
     ]
     found = _compared("tep", taught, shown)
     for each in found.values():
         easy = [each[f"tep_recall_d{n:02d}"] for n in numbers if n not in tep.HARD]
         each["tep_accuracy_easy"] = float(np.mean(easy))
-    return Compared(found, confusion(taught, shown))
+    wider = {}
+    for name, take in (("state alone", 0), ("blame, its side and state", 1)):
+        own = [
+            [
+                np.concatenate([each[len(each) - len(state) :] * take, state], axis=1)
+                for each, state in zip(*pair, strict=True)
+            ]
+            for pair in (
+                (_features(bundle, taught_on), _states(bundle, taught_on)),
+                (_features(bundle, shown_on), _states(bundle, shown_on)),
+            )
+        ]
+        wider[name] = figures(
+            [
+                replace(one, features=trail(each, SETTINGS))
+                for one, each in zip(taught, own[0], strict=True)
+            ],
+            [
+                replace(one, features=trail(each[tep.BEFORE :], SETTINGS))
+                for one, each in zip(shown, own[1], strict=True)
+            ],
+        )
+    return Compared(found, confusion(taught, shown), wider)
 
 
 def _runs(folder: Path) -> tuple[tep.Runs, dict[int, Stretch]]:
@@ -277,6 +299,18 @@ def _runs(folder: Path) -> tuple[tep.Runs, dict[int, Stretch]]:
 
 def _features(bundle: Bundle, runs: Sequence[Stretch]) -> list[F64]:
     return [features(one.blame, one.value, one.expected) for one in score(bundle, runs)]
+
+
+def _states(bundle: Bundle, runs: Sequence[Stretch]) -> list[F64]:
+    """The hidden state of the network at each tick [T, H] of each run."""
+    found = []
+    for one in runs:
+        state, hidden = bundle.initial(1), []
+        for value, valid in zip(one.value, one.valid, strict=True):
+            _, state = bundle.step(value[None], valid[None], state)
+            hidden.append(state["hidden"][0].numpy().astype(np.float64))
+        found.append(np.stack(hidden))
+    return found
 
 
 # ---- simulator ---------------------------------------------------------------------------------
@@ -374,6 +408,7 @@ def measure(given: Given) -> Found:
     """Every method on both, each seed."""
     found: dict[str, list[Figures]] = {name: [] for name in METHODS}
     confused: dict[str, list[dict[str, dict[str, float]]]] = {"tep": [], "simulator": []}
+    states = []
     for seed in given.seeds:
         say(f"Tennessee Eastman, seed {seed}")
         one, other = tennessee(given, seed), simulated(given, seed)
@@ -381,11 +416,13 @@ def measure(given: Given) -> Found:
             found[name].append(one.figures[name] | other.figures[name])
         confused["tep"].append(one.confusion)
         confused["simulator"].append(other.confusion)
+        states.append(one.state)
     chosen = {
         "head": SETTINGS.model_dump(),
         "tep": tep.GRU.model_dump(),
         "simulator": MODEL,
         "confusion": confused,
+        "tep_with_state": states,
     }
     return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
 

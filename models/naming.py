@@ -15,5 +15,5 @@ class Named:
     def __str__(self) -> str:
         """In words, for people."""
         if self.probability is None:
-            return "unlike every known fault" if self.fault == UNKNOWN else self.fault
+            return "fault unknown" if self.fault == UNKNOWN else self.fault
         return f"looks like {self.fault} ({self.probability:.0%})"

@@ -1,9 +1,10 @@
 """Which fault an alarm may come from: named while it stands, from what was to blame since it began.
 
 Beside the process alarms, where the model has a head that names faults (models/diagnosis.py). What
-speaks for a fault is gathered from the first surprise over the threshold on, until surprise is at
-rest and no alarm stands. A name is told when the alarm is raised, which is often too early for one,
-and again when another one has stood for some ticks. A frame costs the same whatever came before.
+speaks for a fault is gathered from frames whose surprise is at or over the threshold (what fades
+after a fault looks like no fault), until surprise is at rest and no alarm stands. A name is told
+when the alarm is raised, which is often too early for one, and again when another one has stood for
+some of these frames. A frame costs the same whatever came before.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ class Evidence:
         raised_A: I64,
         crossings: Sequence[Crossing],
     ) -> Iterator[tuple[int, int]]:
-        """Each row and its asset in which there is something to gather, once it is gathered.
+        """Each row from which something was gathered, or in which an alarm changed; and its asset.
 
         Rows [R] in order of tick within each asset. ``raised_A`` says since when a process alarm
         stood before them, NEVER where none did; it is led on with the crossings.
@@ -67,15 +68,15 @@ class Evidence:
                 raised_A[a] = changes[row].raised if changes[row].active else NEVER
             if not counts[row]:
                 continue
-            stands = self.ticks[a] > 0 or raised_A[a] != NEVER
-            if raised_A[a] == NEVER and scores.surprise[row] < self._clear:
-                self.ticks[a], self.mean[a] = 0, 0.0
-            elif stands or scores.surprise[row] >= self._threshold:
+            if scores.surprise[row] >= self._threshold:
                 self.mean[a] = advance(
                     self.mean[a], int(self.ticks[a]), feature[place], memory=self._memory
                 )
                 self.ticks[a] += 1
-            yield row, a
+            elif raised_A[a] == NEVER and scores.surprise[row] < self._clear:
+                self.ticks[a], self.mean[a] = 0, 0.0
+            if row in changes or scores.surprise[row] >= self._threshold:
+                yield row, a
 
 
 @dataclass(frozen=True, slots=True)
