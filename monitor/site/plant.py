@@ -84,10 +84,16 @@ def unfit(config: Config) -> tuple[str, ...]:
     for name, kind in config.kinds.items():
         if kind.model is not None and Path(kind.model.bundle).exists():
             try:
-                support = _bundle(name, kind).card.support
+                card = _bundle(name, kind).card
             except PlantError as error:
                 wrong.append(str(error))
                 continue
+            if kind.diagnosis is not None and card.diagnosis is None:
+                wrong.append(
+                    f"kinds.{name}.diagnosis: the model was taught no faults; train it again, and "
+                    f"look at what `watchkeeper train` says of the labels"
+                )
+            support = card.support
             if support is None or kind.alarm.threshold != "auto":
                 continue
             asked = config.site.alarm_budget.each(config.scored_assets)

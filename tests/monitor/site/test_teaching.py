@@ -9,6 +9,7 @@ from support.plants import CHANNELS, START
 
 from models.bundle import Bundle
 from models.naming import UNKNOWN
+from monitor.site import plant as rooms
 from monitor.site.labels import read
 from monitor.site.problems import PlantError
 from monitor.state.database import DatabaseReader
@@ -138,7 +139,8 @@ def test_a_trained_model_names_the_faults_of_its_labels_in_alarms(made):
     assert card.validation.accuracy == 1.0
     assert learnt.taught.warnings == ()
 
-    plants.backfill(made)
+    assert rooms.unfit(made.config()) == ()
+    assert plants.run(made).events == plants.backfill(made).events
     with DatabaseReader(made.data / "backfill") as database:
         alarms = Store(database).alarms()
         events = Store(database).alarm_events()
@@ -192,6 +194,7 @@ def test_without_any_episode_the_model_is_kept_without_a_head(made):
     taught = plants.learn(made).taught
     assert taught.card is None
     assert "no labelled episode can be learnt from" in taught.warnings[-1]
+    assert any("the model was taught no faults" in said for said in rooms.unfit(made.config()))
     assert Bundle.load(made.folder / "model").diagnosis is None
 
 
