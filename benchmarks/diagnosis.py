@@ -73,7 +73,11 @@ class Shown:
 
 
 def figures(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, float]:
-    """How a head taught by these names those."""
+    """How a head taught by these names those, and what it was not taught."""
+    return _named(taught, shown) | _left_out(taught, shown)
+
+
+def _named(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, float]:
     head = fit(taught, SETTINGS)
     faults = np.array(head.card.faults)
     nearest = [faults[head.distances(one.features).argmin(axis=1)].tolist() for one in shown]
@@ -84,7 +88,7 @@ def figures(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, floa
         _share(names, UNKNOWN, one) + one.early / (len(names) + one.early)
         for one, names in zip(shown, named, strict=True)
     ]
-    found |= {
+    return found | {
         "named": float(np.mean(right)),
         "named_unknown": float(np.mean(unknown)),
         "named_precision": float(np.mean(right)) / max(1 - float(np.mean(unknown)), 1e-9),
@@ -92,9 +96,6 @@ def figures(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, floa
             np.mean([names[-1] == one.fault for one, names in zip(shown, named, strict=True)])
         ),
     }
-    if len(faults) > 1:
-        found |= _left_out(taught, shown)
-    return found
 
 
 def _left_out(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, float]:
@@ -270,7 +271,7 @@ def tennessee(given: Given, seed: int) -> Compared:
                 (_features(bundle, shown_on), _states(bundle, shown_on)),
             )
         ]
-        wider[name] = figures(
+        wider[name] = _named(
             [
                 replace(one, features=trail(each, SETTINGS))
                 for one, each in zip(taught, own[0], strict=True)

@@ -35,7 +35,8 @@ F64 = NDArray[np.float64]
 
 CLEARLY = 2.0  # times as likely as the next it must be: with less, it is a tie
 SHRINKAGES = (0.03, 0.1, 0.3, 0.6, 0.9)  # shares of the covariance that are set aside, to try
-ROWS = 50  # of an episode, evenly spread, that distances are taken from: long ones count no more
+AT_ONCE = 64  # rows, for the sake of memory
+ROWS = 20  # of an episode, evenly spread, that distances are taken from: long ones count no more
 BLOCKS = 4  # of an episode that has no other of its fault, one of which is left out at a time
 HOTTEST = 1e4  # temperature
 
@@ -169,11 +170,12 @@ def features(blame: F32, value: F32, expected: F32) -> F64:
 
 
 def _distances(feature_NF: F64, mean_KF: F64, whiten_FF: F64) -> F64:
-    """Squared, [N, K]; row by row and without a BLAS, whose sums depend on how many there are."""
+    """Squared, [N, K]; without a BLAS, whose sums depend on how many rows there are."""
     found = np.empty((len(feature_NF), len(mean_KF)))
-    for row, feature in enumerate(feature_NF):
-        white = (whiten_FF * feature).sum(axis=1)
-        found[row] = np.square(mean_KF - white).sum(axis=1)
+    for start in range(0, len(feature_NF), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        white_NF = (whiten_FF * feature_NF[rows, None]).sum(axis=2)
+        found[rows] = np.square(mean_KF - white_NF[:, None]).sum(axis=2)
     return found
 
 
