@@ -186,13 +186,13 @@ def test_another_head_begins_anew(head):
     renamed = Diagnosis(
         head.card.model_copy(update={"faults": ("crack", "wear")}), head.mean, head.whiten
     )
-    of = frames(9)
-    found = scores(of, [9] * 9, [LEAK] * 9)
+    of = frames(10)
+    found = scores(of, [9] * 9 + [0], [LEAK] * 10)
     before, after = watch(head), watch(renamed)
-    rows = np.arange(9) < 6
+    rows = np.arange(10) < 6
     before.step(of.rows(rows), found.rows(rows))
     after.restore(before.snapshot(), ["a0"])
-    assert told(after.step(of.rows(~rows), found.rows(~rows))) == []  # too early again
+    assert told(after.step(of.rows(~rows), found.rows(~rows))) == [(9, "returned", UNKNOWN)]
 
 
 def test_a_snapshot_of_a_time_before_heads_is_taken_back(head):
