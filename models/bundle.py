@@ -14,7 +14,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 import models
 from models.calibration import Calibration
-from models.contract import Detector, Judgement, State, Stretch
+from models.contract import Detector, Judgement, State, Stretch, under
+from models.diagnosis import Diagnosis, DiagnosisCard
 from models.instruments import Health
 from models.scaling import Scale, Scaling
 from models.settings import DetectorSettings
@@ -39,6 +40,8 @@ from models.threshold import Support
 SCHEMA_VERSION = 1
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
+
+DIAGNOSIS = "diagnosis."  # what the names of its tensors begin with, in weights.safetensors
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h, stdio.h
 
@@ -107,6 +110,7 @@ class Card(BaseModel):
     training: dict[str, Any]
     seeds: tuple[int, ...]
     health: tuple[Health, ...] = ()  # of the channels' signals; none: an earlier version made it
+    diagnosis: DiagnosisCard | None = None  # of a head that names faults, where there is one
     metrics: dict[str, float]
     code_version: str
     created_with: dict[str, str]  # library -> version
@@ -121,10 +125,14 @@ class Card(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """One trained model: its card, and a detector that holds the weights."""
+    """One trained model: its card, a detector that holds the weights, and a head where it has one.
+
+    The head names the fault that an alarm comes from.
+    """
 
     card: Card
     detector: Detector
+    diagnosis: Diagnosis | None = None
 
     @classmethod
     def load(cls, path: Path | str, device: Device = "auto") -> "Bundle":
@@ -155,16 +163,21 @@ class Bundle:
                 f"This version knows {', '.join(models.discover())}.",
                 path=folder,
             ) from error
-        detector = settings.build(len(card.channels))
+        detector, diagnosis = settings.build(len(card.channels)), None
         try:
-            detector.load_tensors(safetensors.torch.load(content))
+            tensors = safetensors.torch.load(content)
+            if card.diagnosis is not None:
+                head = under(DIAGNOSIS, tensors)
+                diagnosis = Diagnosis.of(card.diagnosis, head, channels=len(card.channels))
+                tensors = {n: one for n, one in tensors.items() if not n.startswith(DIAGNOSIS)}
+            detector.load_tensors(tensors)
         except (safetensors.SafetensorError, ValueError) as error:
             raise BundleError(
                 f"{folder / WEIGHTS}: not the weights of a {card.kind} of "
                 f"{len(card.channels)} channels: {error}",
                 path=folder,
             ) from error
-        return cls(card, detector.to(resolve(device)))
+        return cls(card, detector.to(resolve(device)), diagnosis)
 
     def save(self, path: Path | str) -> None:
         """Write the folder, whole or not at all; one that is there already is replaced."""
@@ -172,7 +185,7 @@ class Bundle:
             Path(path),
             {
                 CARD: _card_bytes(self.card),
-                WEIGHTS: weights_bytes(self.detector),
+                WEIGHTS: weights_bytes(self.detector, self.diagnosis),
             },
         )
 
@@ -191,12 +204,18 @@ class Bundle:
     ) -> "Bundle":
         """The same model with another threshold on its card."""
         changed = {"threshold": threshold, "provisional": provisional, "support": support}
-        return Bundle(self.card.model_copy(update=changed), self.detector)
+        return replace(self, card=self.card.model_copy(update=changed))
+
+    def with_diagnosis(self, diagnosis: Diagnosis) -> "Bundle":
+        """The same model with this head, in the place of the one it may have."""
+        digest = hashlib.sha256(weights_bytes(self.detector, diagnosis)).hexdigest()
+        changed = {"diagnosis": diagnosis.card, "weights_sha256": digest}
+        return Bundle(self.card.model_copy(update=changed), self.detector, diagnosis)
 
     def with_own(self, own: Mapping[str, OwnScaling]) -> "Bundle":
         """The same model, with what these assets are scaled by on its card too."""
         changed = {"own": {**self.card.own, **own}}
-        return Bundle(self.card.model_copy(update=changed), self.detector)
+        return replace(self, card=self.card.model_copy(update=changed))
 
     def pooled(self, assets: Sequence[str]) -> tuple[str, ...]:
         """Those of these assets that have no scaling of their own, though the model has such."""
@@ -309,9 +328,12 @@ def resolve(device: Device) -> str:
     return device
 
 
-def weights_bytes(detector: Detector) -> bytes:
-    """weights.safetensors of a detector: the same tensors give the same bytes."""
-    return safetensors.torch.save(detector.tensors())
+def weights_bytes(detector: Detector, diagnosis: Diagnosis | None = None) -> bytes:
+    """weights.safetensors of a model: the same tensors give the same bytes."""
+    head = {} if diagnosis is None else diagnosis.tensors()
+    return safetensors.torch.save(
+        detector.tensors() | {f"{DIAGNOSIS}{name}": tensor for name, tensor in head.items()}
+    )
 
 
 def versions() -> dict[str, str]:
@@ -375,7 +397,8 @@ def _sync(folder: Path) -> None:
 
 def _card_bytes(card: Card) -> bytes:
     content = card.model_dump(mode="json")
-    for later in ("support", "health", "own"):  # as earlier versions wrote it: the hash stays
+    later_ones = ("support", "health", "own", "diagnosis")
+    for later in later_ones:  # as earlier versions wrote it: the hash stays
         if not content[later]:
             del content[later]
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -369,3 +369,23 @@ class SearchSettings(BaseModel):
         if given[0] > given[1]:
             raise ValueError(f"want the lower end first, got {list(given)}")
         return given
+
+
+class DiagnosisSettings(BaseModel):
+    """How faults are named, from episodes that people labelled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    memory_ticks: int = Field(
+        50, ge=1, description="Over about how many ticks of an alarm it is seen what is to blame."
+    )
+    least_ticks: int = Field(
+        10, ge=1, description="Ticks of an alarm before which its fault is unknown."
+    )
+    unknown_share: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of the time of known faults that may be called unknown: with more, "
+        "fewer strange faults are called by a known name.",
+    )

@@ -2,6 +2,7 @@
 
 import getpass
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +63,7 @@ def listed(
             (f"{alarm.state:<12}", style),
             f"  {alarm.asset}  {alarm.alarm_class}  ",
             alarm.reason,
+            ("" if alarm.diagnosis is None else f"  ({alarm.diagnosis})", "cyan"),
             ("  (tripped)" if alarm.tripped else "", "yellow"),
             (_shelved(alarm, config.site.timezone), "yellow"),
         )
@@ -165,5 +167,6 @@ def _json(alarm: "Alarm") -> dict[str, Any]:
         "value": alarm.value,
         "threshold": alarm.threshold,
         "blame": dict(alarm.blame),
+        "diagnosis": None if alarm.diagnosis is None else asdict(alarm.diagnosis),
         "shelved_until_ns": alarm.shelved_until,
     }

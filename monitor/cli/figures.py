@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from monitor.cli.console import MOST_SHOWN, Exit, StopError, duration, local, say
-from monitor.cli.words import figure
+from monitor.cli.words import figure, looks_like
 from monitor.live.clock import SystemClock
 from monitor.site.config import Config
 from monitor.site.status import rejected
@@ -60,7 +60,11 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
         say(f"alarms   {name}: ", many, *_beside_budget(name, found, config))
         for alarm in found["assets"][name]["active"]:
             since = _moment(alarm["raised_ns"], zone)
-            say(("ACTIVE   ", "bold red"), f"{name}, since {since}: {alarm['reason']}")
+            say(
+                ("ACTIVE   ", "bold red"),
+                f"{name}, since {since}: {alarm['reason']}",
+                (looks_like(alarm["diagnosis"]), "cyan"),
+            )
     _say_week(found, config)
     latency = found["score_latency_ms"]
     if latency["p50"] is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitor.cli.console import duration, err, local
+from monitor.cli.words import looks_like
 from monitor.live.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def view(found: dict[str, Any], rates: dict[str, float], *, zone: str) -> "Rende
     if len(ranked) > MOST_ASSETS:
         lines.append(Text(f"and {len(ranked) - MOST_ASSETS} more assets", "dim"))
     standing = [
-        (alarm["raised_ns"], name, alarm["reason"])
+        (alarm["raised_ns"], name, f"{alarm['reason']}{looks_like(alarm['diagnosis'])}")
         for name, asset in found["assets"].items()
         for alarm in asset["active"]
     ]

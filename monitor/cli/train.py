@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.naming import UNKNOWN
 from monitor.cli import console, quality
 from monitor.cli.words import stands_behind
 
 if TYPE_CHECKING:
+    from models.diagnosis import DiagnosisCard
     from models.search import Trial
     from models.tensorboard import Board
     from models.training import Epoch, Progress
@@ -104,6 +106,7 @@ def command(
                     "machines": learnt.machines,
                     "quality": {severity: learnt.quality.count(severity) for severity in Severity},
                     "trials": [_trial(trial) for trial in learnt.trials],
+                    "diagnosis": _faults(learnt),
                     "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
                     "warnings": [*learnt.rejections, *_warnings(learnt)],
                 }
@@ -141,8 +144,54 @@ def _say(learnt: "Learnt") -> None:
     console.say(
         f"    cross-fitted over all of that time: {each} was judged by a model that never saw it"
     )
+    if learnt.taught is not None and learnt.taught.card is not None:
+        _say_faults(learnt.taught.labels, learnt.taught.card)
     for warning in (*learnt.rejections, *_warnings(learnt)):
         console.say(("    warning: ", "yellow"), warning)
+
+
+def _say_faults(labels: int, card: "DiagnosisCard") -> None:
+    """What it can name, and how well: a row each fault, a column each name."""
+    known, found = sum(card.episodes.values()), card.validation
+    console.say(
+        f"    names {console.count(len(card.faults), 'fault')}, learnt from {known} of "
+        f"{console.count(labels, 'labelled episode')}: {', '.join(card.faults)}"
+    )
+    if found.accuracy is None or found.unknown is None:
+        return
+    console.say(
+        f"    left out one by one, {found.accuracy:.0%} of {found.episodes} were named right and "
+        f"{found.unknown:.0%} called unknown; as which (rows: what it was):"
+    )
+    names = [*found.confusion, UNKNOWN]
+    rows = [["", *names, "recall", "precision"]]
+    for fault, named in found.confusion.items():
+        shares = [found.recall(fault), found.precision(fault)]
+        counts = [str(named.get(name, 0)) for name in names]
+        rows.append([fault, *counts, *("-" if one is None else f"{one:.0%}" for one in shares)])
+    _say_table(rows)
+
+
+def _say_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        console.say("        " + "  ".join(map(str.rjust, row, widths)))
+
+
+def _faults(learnt: "Learnt") -> dict[str, Any] | None:
+    """What it can name, for scripts."""
+    if learnt.taught is None:
+        return None
+    card = learnt.taught.card
+    found = None if card is None else card.validation
+    return {
+        "labels": learnt.taught.labels,
+        "episodes": {} if card is None else dict(card.episodes),
+        "accuracy": None if found is None else found.accuracy,
+        "unknown": None if found is None else found.unknown,
+        "confusion": {} if found is None else found.confusion,
+        "strange": {} if found is None else found.strange,
+    }
 
 
 def _trial(trial: "Trial") -> dict[str, Any]:
@@ -164,10 +213,8 @@ def _say_trials(trials: "Sequence[Trial]") -> None:
         values = [f"{given[name]:g}" for name in names]
         mark, epochs = "" if trial.changed else "as given", max(fit.epochs for fit in trial.fits)
         rows.append([mark, f"{trial.validation_loss:.4f}", str(epochs), *values])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     console.say(f"    {console.count(len(trials), 'trial')}, the best is kept:")
-    for row in rows:
-        console.say("        " + "  ".join(map(str.rjust, row, widths)))
+    _say_table(rows)
 
 
 @contextmanager
@@ -200,6 +247,8 @@ def _told(kind: str, board: "Board | None", *, aloud: bool) -> "Iterator[Progres
 
 def _warnings(learnt: "Learnt") -> Iterator[str]:
     """What makes a model worse than it might be."""
+    if learnt.taught is not None:
+        yield from learnt.taught.warnings
     if learnt.support.own:
         yield (
             "the model is more surprised by what it learnt from than the models of the cross-fit "

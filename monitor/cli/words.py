@@ -1,10 +1,13 @@
 """What several commands say in the same words."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from models.naming import Named
 from monitor.cli import console
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.threshold import Support
 
 
@@ -27,6 +30,11 @@ def stands_behind(support: "Support", *, provisional: bool) -> str:
 def alarms(number: float) -> str:
     """``1 alarm``, ``0.5 alarms``."""
     return f"{figure(number)} {'alarm' if number == 1 else 'alarms'}"
+
+
+def looks_like(diagnosis: "Mapping[str, Any] | None") -> str:
+    """What an alarm of `status` looks like, behind its reason; nothing where nobody says."""
+    return "" if diagnosis is None else f"  ({Named(**diagnosis)})"
 
 
 def figure(number: float) -> str:

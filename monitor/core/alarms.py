@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.batch import U8
-from monitor.core.aggregate import FOREVER, NEVER, changes, common, ends, last_true
+from connectors.batch import I64, U8
+from models.diagnosis import Diagnosis
+from models.naming import Named
+from monitor.core.aggregate import FOREVER, NEVER, Bool, changes, common, ends, last_true
 from monitor.core.conditions import Change, Conditions
-from monitor.core.crossings import ProcessConditions
+from monitor.core.crossings import Crossing, ProcessConditions
+from monitor.core.diagnosis import Diagnoses
 from monitor.core.frames import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import (
@@ -100,16 +103,29 @@ def _conditions(
 class Alarms:
     """The alarms of all assets of one kind.
 
-    ``threshold`` is in surprise; None where there is no model, and so no process alarm.
+    ``threshold`` is in surprise; None where there is no model, and so no process alarm. ``head``
+    names what a process alarm may come from, where the model has one.
     """
 
     def __init__(
-        self, kind: KindSettings, assets: Sequence[str], *, site: str, threshold: float | None
+        self,
+        kind: KindSettings,
+        assets: Sequence[str],
+        *,
+        site: str,
+        threshold: float | None,
+        head: Diagnosis | None = None,
     ) -> None:
         self._site, self._assets, self._kind = site, tuple(assets), kind
         self._channels = tuple(kind.channels)
         self._threshold = threshold
         self._process = ProcessConditions(kind.alarm, threshold or math.inf, len(assets))
+        self._diagnoses = None
+        if head is not None and threshold is not None:
+            columns = np.flatnonzero([channel.model for channel in kind.channels.values()])
+            self._diagnoses = Diagnoses(
+                head, columns, alarm=kind.alarm, threshold=threshold, assets=len(assets)
+            )
         self._limits = _limits(kind)
         self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
@@ -149,6 +165,8 @@ class Alarms:
 
     def _note(self, event: AlarmEvent) -> AlarmEvent:
         """Remember on the board how the point stands now."""
+        if event.transition is Transition.DIAGNOSED:
+            return event  # it stands as it stood
         self._board[event.asset, event.point] = {
             "id": event.id,
             "class": str(event.alarm_class),
@@ -290,6 +308,7 @@ class Alarms:
             return []
         alarm = self._kind.alarm
         counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
+        raised_A = self._process.raised
         found = self._process.step(
             asset=frames.asset,
             tick=frames.tick,
@@ -297,7 +316,8 @@ class Alarms:
             counts=counts,
             fresh=frames.fresh,
         )
-        events = []
+        names, news = self._named(frames, scores, counts=counts, raised_A=raised_A, found=found)
+        events = news
         for change, level, peak in found:
             surprise = float(scores.surprise[change.row])
             blame = _largest_first(self._channels, scores.blame[change.row])
@@ -310,6 +330,8 @@ class Alarms:
                 reason = f"surprise {surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
                 if alarm.return_ratio * peak > self._threshold * alarm.clear_ratio:
                     reason += f"; it had been {peak:.1f}"
+            if (name := names.get(change.row)) is not None and name.probability is not None:
+                reason += f"; {name}"
             events.append(
                 self._event(
                     change,
@@ -320,9 +342,43 @@ class Alarms:
                     value=surprise,
                     threshold=self._threshold,
                     blame=blame,
+                    diagnosis=name,
                 )
             )
         return events
+
+    def _named(
+        self,
+        frames: Frames,
+        scores: Scores,
+        *,
+        counts: Bool,
+        raised_A: I64,
+        found: Sequence[Crossing],
+    ) -> tuple[dict[int, Named], list[AlarmEvent]]:
+        """What each change looks like, by its row, and what is news of alarms that stand."""
+        if self._diagnoses is None:
+            return {}, []
+        names, told = self._diagnoses.step(
+            frames.asset, scores, counts=counts, raised_A=raised_A, crossings=found
+        )
+        return names, [
+            replace(
+                self._event(
+                    Change(one.row, int(frames.asset[one.row]), active=True, raised=one.raised),
+                    frames,
+                    alarm_class=AlarmClass.PROCESS,
+                    point="surprise",
+                    reason=str(one.name),
+                    value=float(scores.surprise[one.row]),
+                    threshold=self._threshold or math.inf,
+                    blame=_largest_first(self._channels, scores.blame[one.row]),
+                    diagnosis=one.name,
+                ),
+                transition=Transition.DIAGNOSED,
+            )
+            for one in told
+        ]
 
     def _blamed(self, blame: Mapping[str, float], scores: Scores, row: int) -> str:
         """Where a surprise comes from, in words: the first channel against what was expected."""
@@ -445,6 +501,7 @@ class Alarms:
         value: float,
         threshold: float,
         blame: Mapping[str, float] = MappingProxyType({}),
+        diagnosis: Named | None = None,
     ) -> AlarmEvent:
         asset = self._assets[frames.asset[change.row]]
         return AlarmEvent(
@@ -460,12 +517,14 @@ class Alarms:
             threshold=threshold,
             blame=blame,
             active=change.active,
+            diagnosis=diagnosis,
         )
 
     def snapshot(self) -> dict[str, Any]:
         """What the next transitions depend on."""
         return {
             **self._process.snapshot(),
+            **({} if self._diagnoses is None else {"diagnoses": self._diagnoses.snapshot()}),
             "beyond": self._beyond.snapshot(),
             "limits": [list(name) for name in self._limit_names()],
             "faulty": self._faulty.snapshot(),
@@ -480,6 +539,8 @@ class Alarms:
         """Take back what ``snapshot`` gave for these assets, as far as the plan still has them."""
         old_A, new_A = common(assets, self._assets)
         self._process.restore(tree, old_A, new_A)
+        if self._diagnoses is not None and "diagnoses" in tree:
+            self._diagnoses.restore(tree["diagnoses"], old_A, new_A)
         for points, kept, named, names in (
             (self._beyond, "beyond", "limits", self._limit_names()),
             (self._faulty, "faulty", "words", self._words),

@@ -58,6 +58,11 @@ class Conditions:
         return active
 
     @property
+    def raised(self) -> I64:
+        """Since when each is active [P], ns; NEVER: it is normal. A copy."""
+        return self._raised_P.copy()
+
+    @property
     def busy(self) -> Bool:
         """Which points are active, or may become so: only theirs is there anything to time [P]."""
         busy: Bool = self.active | (self._ran_P > 0) | (self._last_P != NEVER)

@@ -43,6 +43,11 @@ class ProcessConditions:
         """Of which assets [A] more than a surprise over the threshold matters."""
         return self._over.busy | self._peaks.busy
 
+    @property
+    def raised(self) -> I64:
+        """Since when an alarm of each asset [A] stands; NEVER where none does. A copy."""
+        return self._over.raised
+
     def step(
         self,
         *,

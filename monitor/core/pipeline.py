@@ -6,6 +6,7 @@ of the journal after a crash ends where the crash was, and a backfill of history
 run gave.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -154,7 +155,13 @@ class KindPipeline:
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
         )
         self.pooled = bundle.pooled(self.assets) if bundle is not None else ()
-        self.alarms = Alarms(kind, self.assets, site=site, threshold=self.threshold)
+        self.alarms = Alarms(
+            kind,
+            self.assets,
+            site=site,
+            threshold=self.threshold,
+            head=bundle.diagnosis if bundle is not None else None,
+        )
 
     def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
         """Everything that follows from the frames that are complete by now."""
@@ -316,6 +323,11 @@ class Pipeline:
                 if kind.threshold is not None
             },
         }
+
+    def threshold_of(self, kind: str) -> float:
+        """The surprise that a kind alarms at; infinite where it has no model."""
+        threshold = self._kinds[kind].threshold
+        return math.inf if threshold is None else threshold
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that the next results depend on, as arrays and JSON values, all copies."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import Notice, Samples, Waveforms
+from models.naming import Named
 from monitor.core.missing import SourceGap
 
 # N rows, C channels of one kind
@@ -113,6 +114,12 @@ class Scores:
         """Count of rows."""
         return len(self.tick)
 
+    def rows(self, wanted: NDArray[np.bool_]) -> "Scores":
+        """Some of the rows [N]."""
+        columns = {column.name: getattr(self, column.name) for column in fields(Scores)[2:]}
+        kept = {name: column[wanted] for name, column in columns.items()}
+        return Scores(kind=self.kind, channels=self.channels, **kept)
+
     @staticmethod
     def join(blocks: Sequence["Scores"]) -> "Scores":
         """Blocks of one kind, one after the other. Raises IndexError for none."""
@@ -135,6 +142,7 @@ class Transition(StrEnum):
     UNSHELVED = "unshelved"
     STOPPED = "stopped"  # it stands, and its machine was switched off or came to rest
     TRIPPED = "tripped"  # the same, so soon after it was raised that it may be why
+    DIAGNOSED = "diagnosed"  # it stands, and what it looks like is news
 
 
 class AlarmClass(StrEnum):
@@ -167,6 +175,7 @@ class AlarmEvent:
     active: bool | None = None  # whether it stands after this; None: an earlier version wrote it
     acknowledged: bool | None = None  # the same; None: the transition says nothing of it
     shelved_until: int | None = None  # ns, wall time: its point is shelved until then
+    diagnosis: Named | None = None  # what it looks like; None: nobody taught the model faults
 
     @property
     def silent(self) -> bool:

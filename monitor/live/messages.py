@@ -1,6 +1,7 @@
 """What an alarm's transition says to the world: one message each, named by what it says."""
 
 import hashlib
+from dataclasses import asdict
 
 from connectors.points import Message
 from monitor.core.records import AlarmEvent
@@ -27,6 +28,7 @@ def message(event: AlarmEvent, *, site: str) -> Message:
             "value": event.value if event.value == event.value else None,
             "threshold": event.threshold,
             "blame": dict(event.blame),
+            "diagnosis": None if event.diagnosis is None else asdict(event.diagnosis),
             "who": event.who,
             "active": event.active,
             "acknowledged": event.acknowledged,

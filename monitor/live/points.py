@@ -155,7 +155,12 @@ class PointMaker:
                 "valid": np.isfinite(np.array([event.value])).astype(np.float64),
                 "shelved": np.array([event.shelved_until is not None], np.float64),
             },
-            texts={"alarm_id": (event.id,), "reason": (event.reason,), "who": (event.who,)},
+            texts={
+                "alarm_id": (event.id,),
+                "reason": (event.reason,),
+                "who": (event.who,),
+                "fault": ("" if event.diagnosis is None else event.diagnosis.fault,),
+            },
         )
 
 

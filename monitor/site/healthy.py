@@ -66,8 +66,8 @@ def healthy(
         or [asset for asset, given in config.assets.items() if given.kind == kind]
     )
     if training is not None:
-        since = _ns(training.since) if since is None and training.since is not None else since
-        until = _ns(training.until) if until is None and training.until is not None else until
+        since = ns(training.since) if since is None and training.since is not None else since
+        until = ns(training.until) if until is None and training.until is not None else until
     tag_ids, asset_ids = numbered(config)
     whole = config.plan(tag_ids, asset_ids)
     plan = replace(
@@ -131,11 +131,11 @@ def numbered(config: Config) -> tuple[dict[str, int], dict[str, int]]:
     )
 
 
-def _moment(ns: int) -> datetime:
+def _moment(instant: int) -> datetime:
     """In UTC, to the microsecond."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant // 1000)
 
 
-def _ns(moment: datetime) -> int:
+def ns(moment: datetime) -> int:
     """Nanoseconds since 1970 UTC, exactly: a float holds only every 256th."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

@@ -45,6 +45,7 @@ from monitor.site.config import Config
 from monitor.site.healthy import healthy, numbered
 from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
 from monitor.site.settings import Kind
+from monitor.site.teaching import Taught, labels_of, teach
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.locks import held
@@ -88,6 +89,11 @@ def unfit(config: Config) -> tuple[str, ...]:
             except PlantError as error:
                 wrong.append(str(error))
                 continue
+            if kind.diagnosis is not None and bundle.card.diagnosis is None:
+                wrong.append(
+                    f"kinds.{name}.diagnosis: the model was taught no faults; train it again, and "
+                    f"look at what `watchkeeper train` says of the labels"
+                )
             support, alike = bundle.card.support, bundle.pooled(_assets(config, name))
             if alike:
                 wrong.append(
@@ -143,6 +149,7 @@ class Learnt:
     machines: int  # that were learnt from; one alone is held out block by block of its time
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
     trials: tuple[Trial, ...]  # of a search, in their order; none where there was none
+    taught: Taught | None  # the faults it can name; None: the kind has no `diagnosis`
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +299,7 @@ def _learn(
     assert isinstance(fit, TrainingSettings)  # noqa: S101 - as above
     tried: list[Trial] = []
     path = Path(settings.model.bundle)
+    labels = labels_of(config, kind)
     found = healthy(config, kind, clock=clock)
     quality = found.quality()
     checkpoint = path.with_name(path.name + ".checkpoint")
@@ -317,10 +325,14 @@ def _learn(
         tick_ms=settings.tick_ms,
         per_asset_30_days=config.site.alarm_budget.each(config.scored_assets),
     )
+    taught = None
     if workers().first:
-        trained.bundle.with_threshold(
+        bundle = trained.bundle.with_threshold(
             threshold.value, provisional=threshold.provisional, support=support
-        ).save(path)
+        )
+        if settings.diagnosis is not None:
+            bundle, taught = teach(config, kind, bundle, labels, clock=clock)
+        bundle.save(path)
         for folder in (checkpoint, trials_of(checkpoint)):
             shutil.rmtree(folder, ignore_errors=True)
     return Learnt(
@@ -336,6 +348,7 @@ def _learn(
         machines=len(quality.assets),
         fits=trained.fits,
         trials=tuple(tried),
+        taught=taught,
     )
 
 

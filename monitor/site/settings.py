@@ -20,7 +20,7 @@ from pydantic import (
 import models
 from connectors import discover
 from connectors.contract import ConfigPath
-from models.settings import DetectorSettings, SearchSettings, TrainingSettings
+from models.settings import DetectorSettings, DiagnosisSettings, SearchSettings, TrainingSettings
 from monitor.core.plan import BudgetSettings, ChannelSettings, KindSettings, Settings
 from monitor.site.problems import did_you_mean
 from monitor.site.schema import ByType
@@ -172,6 +172,16 @@ class Training(Settings):
         return self
 
 
+class DiagnosisUse(DiagnosisSettings):
+    """What a kind's model is taught to call the faults it finds."""
+
+    labels: ConfigPath = Field(
+        description="A CSV of past faults with the columns asset, fault, onset and end, relative "
+        "to this file: see docs/diagnosis.md.",
+        examples=["labels.csv"],
+    )
+
+
 class Kind(KindSettings):
     """A kind of asset with its model."""
 
@@ -179,6 +189,9 @@ class Kind(KindSettings):
         None, description="The trained model that scores it; without one, limits still work."
     )
     training: Training | None = Field(None, description="How `watchkeeper train` makes the model.")
+    diagnosis: DiagnosisUse | None = Field(
+        None, description="The faults that `watchkeeper train` teaches it to name."
+    )
 
     @field_validator("channels", mode="before")
     @classmethod

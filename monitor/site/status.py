@@ -122,4 +122,5 @@ def _active(alarm: Alarm) -> dict[str, Any]:
         "point": alarm.point,
         "raised_ns": alarm.raised,
         "reason": alarm.reason,
+        "diagnosis": None if alarm.diagnosis is None else asdict(alarm.diagnosis),
     }

@@ -173,9 +173,19 @@ def _source_gaps(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _diagnosis(connection: sqlite3.Connection) -> None:
+    """What an alarm looks like: a fault and how sure that is, as JSON; NULL: nobody says."""
+    for statement in (
+        "ALTER TABLE alarm_event ADD COLUMN diagnosis TEXT",
+        "ALTER TABLE alarm ADD COLUMN diagnosis TEXT",
+    ):
+        connection.execute(statement)
+
+
 STEPS: tuple[Step, ...] = (
     ("0001_first", _first),
     ("0002_retention", _retention),
     ("0003_shelving", _shelving),
     ("0004_source_gaps", _source_gaps),
+    ("0005_diagnosis", _diagnosis),
 )

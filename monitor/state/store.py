@@ -7,7 +7,7 @@ record's results are in exactly once, or not at all and the record is stepped ag
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import Samples
+from models.naming import Named
 from monitor.core.digest import digest
 from monitor.core.missing import SourceGap
 from monitor.core.records import (
@@ -62,6 +63,7 @@ class Alarm:
     tripped: bool  # its machine stopped soon after it was raised
     shelved_until: int | None  # ns since 1970 UTC, wall time; None: it is not shelved
     who: str  # the last person who did something to it, "" if nobody did
+    diagnosis: Named | None  # what it looks like, as was told last; None: nobody says
 
     @property
     def state(self) -> AlarmState:
@@ -212,7 +214,7 @@ class Store:
         rows = self.database.query(
             "SELECT alarm, asset, class, point, raised, changed, reason, value, threshold, blame,"
             " active, acknowledged, shelved, who, EXISTS (SELECT 1 FROM alarm_event AS event"
-            " WHERE event.alarm = alarm.alarm AND event.transition = 'tripped')"
+            " WHERE event.alarm = alarm.alarm AND event.transition = 'tripped'), diagnosis"
             " FROM alarm WHERE raised > :since"
             " AND (:asset IS NULL OR asset = :asset) AND (active OR NOT :active)"
             " AND (shelved OR NOT :shelved)"
@@ -243,6 +245,7 @@ class Store:
                 shelved_until=row[12] or None,
                 who=row[13],
                 tripped=bool(row[14]),
+                diagnosis=_diagnosis(row[15]),
             )
             for row in rows
         ]
@@ -297,7 +300,8 @@ class Store:
         """Every transition after ``since``, in the order in which they happened."""
         rows = self.database.query(
             "SELECT alarm, asset, class, point, transition, tick, raised, reason, value,"
-            " threshold, blame, who, active, acknowledged, shelved_until FROM alarm_event"
+            " threshold, blame, who, active, acknowledged, shelved_until, diagnosis"
+            " FROM alarm_event"
             " WHERE tick > :since"
             " AND (:alarm IS NULL OR alarm = :alarm)"
             " AND (:asset IS NULL OR asset = :asset) ORDER BY number",
@@ -320,6 +324,7 @@ class Store:
                 active=_truth(row[12]),
                 acknowledged=_truth(row[13]),
                 shelved_until=row[14],
+                diagnosis=_diagnosis(row[15]),
             )
             for row in rows
         ]
@@ -477,12 +482,14 @@ def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
         "event_active": event.active,
         "event_acknowledged": event.acknowledged,
         "shelved_until": event.shelved_until,
+        "diagnosis": None if event.diagnosis is None else json.dumps(asdict(event.diagnosis)),
     }
     new = tx.execute(
         "INSERT INTO alarm_event (alarm, asset, class, point, transition, tick, raised, reason,"
-        " value, threshold, blame, who, active, acknowledged, shelved_until)"
+        " value, threshold, blame, who, active, acknowledged, shelved_until, diagnosis)"
         " VALUES (:alarm, :asset, :class, :point, :transition, :tick, :raised, :reason, :value,"
-        " :threshold, :blame, :who, :event_active, :event_acknowledged, :shelved_until)"
+        " :threshold, :blame, :who, :event_active, :event_acknowledged, :shelved_until,"
+        " :diagnosis)"
         " ON CONFLICT (alarm, transition, tick) DO NOTHING",
         row,
     ).rowcount
@@ -491,13 +498,14 @@ def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
     changes: dict[str, int | None] = dict.fromkeys(("active", "acknowledged"))
     tx.execute(
         "INSERT INTO alarm (alarm, asset, class, point, raised, changed, reason, value, threshold,"
-        " blame, active, acknowledged, shelved, who)"
+        " blame, active, acknowledged, shelved, who, diagnosis)"
         " VALUES (:alarm, :asset, :class, :point, :raised, :tick, :reason, :value, :threshold,"
         " :blame, coalesce(:active, 0), coalesce(:acknowledged, 0), coalesce(:shelved_until, 0),"
-        " :who)"
+        " :who, :diagnosis)"
         " ON CONFLICT (alarm) DO UPDATE SET changed = :tick, active = coalesce(:active, active),"
         " acknowledged = coalesce(:acknowledged, acknowledged),"
-        " who = CASE WHEN :who = '' THEN who ELSE :who END",
+        " who = CASE WHEN :who = '' THEN who ELSE :who END,"
+        " diagnosis = coalesce(:diagnosis, diagnosis)",
         row | changes | _CHANGES.get(event.transition, {}),
     )
     if event.transition in (Transition.SHELVED, Transition.UNSHELVED):
@@ -510,6 +518,10 @@ def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
 
 def _bounds(since: int | None, until: int | None) -> tuple[int, int]:
     return (EARLIEST if since is None else since), (LATEST if until is None else until)
+
+
+def _diagnosis(stored: str | None) -> Named | None:
+    return None if stored is None else Named(**json.loads(stored))
 
 
 def _truth(stored: int | None) -> bool | None:

@@ -14,7 +14,7 @@ from connectors.contract import NotReadyError, RefusedError
 from models.bundle import Bundle
 from models.training import Interrupted
 from monitor.site import plant as rooms
-from monitor.site.healthy import _ns
+from monitor.site.healthy import ns
 from monitor.site.problems import ModelMissingError, PlantError
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.errors import LockedError
@@ -215,7 +215,7 @@ def test_a_model_is_trained_by_one_process_at_a_time(tmp_path):
 
 def test_a_time_of_the_configuration_is_exact():
     moment = datetime(2026, 3, 1, 6, 0, 0, 7_001, UTC)
-    assert _ns(moment) == 1_772_344_800_007_001_000
+    assert ns(moment) == 1_772_344_800_007_001_000
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm"])

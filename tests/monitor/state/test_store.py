@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from support.keeping import SECOND, START, batch, event, same, scores
 
+from models.naming import Named
 from monitor.core.digest import digest
 from monitor.core.records import Gap, Results, Scores, Transition
 from monitor.state.database import Database, DatabaseReader
@@ -127,6 +128,18 @@ def test_an_alarm_goes_from_active_to_acknowledged_to_returned(store):
     assert (alarm.reason, alarm.value, alarm.who) == ("surprise 4.0 over 3.0", 4.0, "ann")
     assert alarm.blame == {"flow": 0.75, "heat": 0.25}
     assert store.alarm_events() == [happened for happened, _ in story]
+
+
+def test_an_alarm_looks_like_what_was_told_of_it_last(store):
+    unknown, leak = Named("unknown"), Named("leak", 0.9)
+    write(store, done=1, alarms=[event(RAISED, 0, diagnosis=unknown)])
+    assert store.alarms()[0].diagnosis == unknown
+    named = event(Transition.DIAGNOSED, 5, diagnosis=leak, active=True)
+    write(store, done=2, alarms=[named, event(Transition.ACKNOWLEDGED, 6, who="ann")])
+    (alarm,) = store.alarms()
+    assert alarm.diagnosis == leak
+    assert alarm.active
+    assert [one.diagnosis for one in store.alarm_events()] == [unknown, leak, None]
 
 
 def test_shelving_hides_an_alarm_and_does_not_change_it(store):
