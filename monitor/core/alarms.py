@@ -140,6 +140,8 @@ class Alarms:
         ]
         found.sort(key=lambda event: (event.tick, event.id, event.transition))
         events = []
+        if self._kind.running is None:
+            running = None  # it cannot stop
         stops = [] if running is None else self._stops(frames, running)
         for tick, asset in [*stops, (FOREVER, "")]:
             while found and found[0].tick <= tick:

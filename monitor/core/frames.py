@@ -23,13 +23,13 @@ from monitor.core.aggregate import (
     Bool,
     Groups,
     Index,
-    carried,
     changes,
     common,
     ends,
     layers,
     ranges,
 )
+from monitor.core.by_asset import ByAsset
 from monitor.core.missing import SourceGap
 from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
 from monitor.core.records import Gap
@@ -497,22 +497,23 @@ class FrameBuilder:
 
         # Where nothing was sampled, look back: to an earlier frame of the asset, else to what is
         # held. Bad samples say nothing about when it was known.
-        stood, stood_ok, stood_forced, stood_quality = carried(
+        by = ByAsset(row)
+        stood, stood_ok, stood_forced, stood_quality = by.latest(
             sampled,
-            row,
             (carry.value, self._held.value),
             (carry.ok, self._held.ok),
             (carry.forced, self._held.forced),
             (carry.quality, self._held.quality),
         )
-        (known,) = carried(carry.time != NEVER, row, (carry.time, self._held.time))
-
-        last = ends(row)
-        self._held.value[row[last]] = stood[last]
-        self._held.ok[row[last]] = stood_ok[last]
-        self._held.forced[row[last]] = stood_forced[last]
-        self._held.quality[row[last]] = stood_quality[last]
-        self._held.time[row[last]] = known[last]
+        (known,) = by.latest(carry.time != NEVER, (carry.time, self._held.time))
+        for held, now in (
+            (self._held.value, stood),
+            (self._held.ok, stood_ok),
+            (self._held.forced, stood_forced),
+            (self._held.quality, stood_quality),
+            (self._held.time, known),
+        ):
+            by.keep(held, by.ends(now))
 
         value = np.where(sampled, shown, stood)
         ok = np.where(sampled, shown_ok, stood_ok)

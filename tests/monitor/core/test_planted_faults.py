@@ -67,8 +67,8 @@ FAULTS = {
     ),
     "held values are forgotten between closes": Fault(
         FrameBuilder._fill,
-        "self._held.value[row[last]] = stood[last]",
-        "self._held.value[row[last]] = np.nan",
+        "(self._held.value, stood)",
+        "(self._held.value, np.full_like(stood, np.nan))",
         checks.check_any_delivery,
     ),
     "a gap is one tick too short": Fault(
