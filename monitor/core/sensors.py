@@ -39,7 +39,7 @@ REST = 3.0  # times the longest rest in health, and REST_TICKS more: frozen
 REST_TICKS = 10
 DOUBT = 1.5  # times the longest rest in health, and DOUBT_TICKS more: hidden, nothing said yet
 DOUBT_TICKS = 3
-COLLAPSE = 0.6  # of the lowest noise in health; healthy units that nobody saw stay above 0.9
+COLLAPSE = 0.8  # of the lowest noise in health; healthy units that nobody saw stay above 0.9
 JUMP = 2.0  # times the largest change in health while no other channel stirs: sudden
 NOISES = 5.0  # times the noise of late, too: a machine in trouble is not as quiet as it was
 TRUST_TICKS = 60  # after a jump that others share no other is doubted: the machine is on the move
@@ -69,6 +69,7 @@ class Verdict(IntEnum):
     FORCED = 8  # set by hand
     STALE = 9
     BAD = 10  # its source says so
+    UNIT = 11  # its source says that it means something else now, and nobody has looked
 
 
 class Word(StrEnum):
@@ -92,6 +93,7 @@ WORD_OF: Mapping[Verdict, Word] = {
     Verdict.FORCED: Word.CHECK,
     Verdict.STALE: Word.FAILURE,
     Verdict.BAD: Word.FAILURE,
+    Verdict.UNIT: Word.CHECK,
 }
 # In which the value still speaks of the process: the model sees it.
 SEEN = (Verdict.GOOD, Verdict.UNCERTAIN, Verdict.SPIKES)
@@ -113,6 +115,7 @@ def in_words(verdict: Verdict, channel: ChannelSettings, value: float) -> str:
         Verdict.FORCED: f"is set to {shown} by hand,",
         Verdict.STALE: f"has given no value for {channel.stale_s:g} s and more,",
         Verdict.BAD: "is bad, its source says",
+        Verdict.UNIT: f"is {shown} in another unit or range than before, its source says,",
     }[verdict]
 
 
@@ -138,13 +141,15 @@ class _Signals:
     bends: I64  # how many it is made of
     stirred: I64  # number of the tick of the last rare change
     doubt: I64  # ticks since a jump that may be a spike; 0: none
-    anchor: F64  # value before the last jump that was doubted; NaN: none was
+    anchor: F64  # value before the last jump that was doubted; NaN: it went back
+    landed: F64  # where that jump went, if it was the machine's
     spikes: F64  # of late; 0: none
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
     since: I64  # number of the tick that it did
     strikes: I64  # changes beyond all in health since then, of its own
     trust: I64  # number of the tick until which no jump is doubted
+    unit: Bool  # it changed, and nobody has looked
 
 
 _NAMES = tuple(field.name for field in fields(_Signals))
@@ -243,12 +248,14 @@ class Sensors:
             stirred=np.full(shape, NEVER),
             doubt=np.zeros(shape, np.int64),
             anchor=np.full(shape, np.nan),
+            landed=np.full(shape, np.nan),
             spikes=np.zeros(shape),
             spiking=np.zeros(shape, np.bool_),
             offset=np.zeros(shape),
             since=np.full(shape, NEVER),
             strikes=np.zeros(shape, np.int64),
             trust=np.full(shape, NEVER),
+            unit=np.zeros(shape, np.bool_),
         )
         self._busy_AC = np.zeros(shape, np.bool_)  # whose jumps are of interest still
         bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
@@ -270,8 +277,27 @@ class Sensors:
         self._learnt = any(math.isfinite(one.frozen) or one.quiet for one in bounds)
         self._learnt |= any(math.isfinite(one.jump) for one in bounds)
 
-    def judge(self, frames: Frames, running: NDArray[np.uint8]) -> Judged:
-        """The verdict on each channel of each frame; ``running`` [R] are the RunStates."""
+    def unit_changed(self, which_AC: Bool) -> None:
+        """The unit of these is not what it was."""
+        self._signals.unit |= which_AC
+
+    def unit_known(self, which_AC: Bool) -> None:
+        """The unit of these is again what it was, or somebody has looked."""
+        self._signals.unit &= ~which_AC
+
+    def beside(self, frames: Frames) -> Bool:
+        """Where a value is not in its unit, or not in its range [R, C]: it tells nothing."""
+        beyond = (frames.value < self._low_C) | (frames.value > self._high_C)
+        beside: Bool = self._signals.unit[frames.asset] | beyond
+        return beside
+
+    def judge(
+        self, frames: Frames, running: NDArray[np.uint8], alone: Bool | None = None
+    ) -> Judged:
+        """The verdict on each channel of each frame; ``running`` [R] are the RunStates.
+
+        ``alone`` [R, C]: what is known to have jumped by itself, from other evidence.
+        """
         nothing = np.zeros(frames.value.shape, np.bool_)
         if not len(frames):
             return Judged(nothing.astype(np.uint8), nothing, nothing)
@@ -300,10 +326,11 @@ class Sensors:
             (Verdict.UNCERTAIN, valid & (frames.quality == QUALITY_UNCERTAIN)),
             (Verdict.SPIKES, valid & jumps.spiking),
             (Verdict.QUIET, valid & quiet),
-            (Verdict.OFFSET, valid & jumps.off),
+            (Verdict.OFFSET, valid & (jumps.off if alone is None else jumps.off | alone)),
             (Verdict.FROZEN, valid & frozen),
             (Verdict.OUT_OF_RANGE, valid & beyond),
             (Verdict.CLAMPED, valid & frozen & at_end),
+            (Verdict.UNIT, valid & by.held(s.unit)),
             (Verdict.FORCED, frames.forced),
             (Verdict.STALE, ~valid & ever),
             (Verdict.BAD, ~valid & (frames.quality == QUALITY_BAD)),
@@ -422,7 +449,7 @@ class Sensors:
         level = JUMP * float(self._jump_C[channel])
         doubt, anchor, spikes = int(s.doubt[at]), float(s.anchor[at]), float(s.spikes[at])
         spiking, offset, since = bool(s.spiking[at]), float(s.offset[at]), int(s.since[at])
-        strikes, trust = int(s.strikes[at]), int(s.trust[at])
+        strikes, trust, landed = int(s.strikes[at]), int(s.trust[at]), float(s.landed[at])
         for i, row in enumerate(life.row):
             known, jumped, number = life.known[i], life.sudden[i], life.number[i]
             value, shared = life.value[i], life.shared[i]
@@ -431,19 +458,23 @@ class Sensors:
             if doubt or offset:
                 strikes += int(life.beyond[i] and not shared and not back)
             if doubt and back:
-                doubt, spikes = 0, spikes + 1
+                spikes += doubt <= SPIKE_TICKS
+                doubt, anchor = 0, math.nan
             elif doubt and (strikes or (shared and doubt >= SPIKE_TICKS)):
-                doubt, trust = 0, number + TRUST_TICKS
+                doubt, landed, trust = 0, value, number + TRUST_TICKS
             elif doubt and doubt < PROBATION_TICKS:
                 doubt += 1
             elif doubt:
                 doubt, offset, since = 0, value - anchor if known else 0.0, number
             elif offset and jumped:
                 offset = _left(offset + step, least=max(level, abs(step) / 2))
-            elif jumped and number > trust and not back:  # the way back is as good as the way there
+                anchor = anchor if offset else math.nan
+            elif jumped and back and abs(life.before[i] - landed) <= level:
+                anchor = math.nan  # the way back is as good as the way there
+            elif jumped and number > trust:
                 doubt, anchor, strikes = 1, life.before[i], 0
             if strikes >= STRIKES and offset:
-                offset, trust = 0.0, number + TRUST_TICKS
+                offset, landed, trust = 0.0, value, number + TRUST_TICKS
             elif number - since > OFFSET_S * SECOND // self._tick:
                 offset = 0.0
             spikes = spikes * SPIKE_DECAY if spikes > FORGOTTEN else 0.0
@@ -453,7 +484,7 @@ class Sensors:
             jumps.spiking[row, channel] = spiking
         s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
         s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
-        s.strikes[at], s.trust[at] = strikes, trust
+        s.strikes[at], s.trust[at], s.landed[at] = strikes, trust, landed
         self._busy_AC[at] = bool(doubt or offset or spikes)
 
     # ---- snapshot -------------------------------------------------------------------------------
@@ -467,7 +498,8 @@ class Sensors:
     ) -> None:
         """Take back what ``snapshot`` gave: assets and channels ``old`` of it are ``new`` here."""
         for name in _NAMES:
-            getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
+            if name in tree:  # else an earlier version wrote it
+                getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
         s = self._signals
         self._busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
 
