@@ -21,7 +21,7 @@ from monitor.core.aggregate import FOREVER, NEVER, Bool, changes, common, ends, 
 from monitor.core.board import Board, alarm_id
 from monitor.core.conditions import Change, Conditions
 from monitor.core.crossings import ProcessConditions
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import (
     SECOND,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.aggregate import NEVER, Bool, Index, changes, ends, last_true
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import SECOND, KindSettings
 
 # R frames, A assets

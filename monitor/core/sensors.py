@@ -29,7 +29,7 @@ from connectors.batch import F64, I64, QUALITY_BAD, QUALITY_UNCERTAIN, U8
 from models.instruments import ALPHA, NEAR_TICKS, NOISE_TICKS, Health
 from monitor.core.aggregate import NEVER, Bool, Index
 from monitor.core.by_asset import ByAsset
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import scored
 from monitor.core.plan import MILLISECOND, SECOND, ChannelSettings, KindSettings
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from monitor.core.aggregate import NEVER, Bool, Index
 from monitor.core.by_asset import ByAsset
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import SECOND, KindSettings
 from monitor.core.sensors import Judged
 

@@ -18,7 +18,7 @@ import numpy as np
 from models.instruments import Health
 from monitor.core.aggregate import NEVER, Bool, Index
 from monitor.core.by_asset import ByAsset
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import MILLISECOND, KindSettings
 from monitor.core.sensors import JUMP, PROBATION_TICKS, SPIKE_TICKS, bounds_of
 

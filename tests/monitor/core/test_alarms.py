@@ -11,7 +11,7 @@ from support.building import NOW, SECOND, START, kind
 
 from monitor.core.alarms import Alarms
 from monitor.core.board import alarm_id
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import AlarmSettings, ChannelSettings, LimitSettings
 from monitor.core.records import Action, AlarmClass, Command, Scores, ScoreState, Transition
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.building import START, rich_kind
 
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.records import ScoreState
 from monitor.core.scoring import Scorer

@@ -7,7 +7,7 @@ from support.building import SECOND, START, kind
 from connectors.batch import QUALITY_BAD, QUALITY_UNCERTAIN
 from models.contract import Stretch
 from models.instruments import health_of
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import ChannelSettings, SensorSettings
 from monitor.core.sensors import Sensors, Verdict
