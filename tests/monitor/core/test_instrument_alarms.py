@@ -279,3 +279,21 @@ def test_a_running_tag_out_of_its_range_tells_nothing(bundles):
     batch = running_machine(lambda _: 1.0, others=-40)
     state, _ = states_of(bundles["ewma"], batch, sensor=of)
     assert not (state == ScoreState.OFF).any()
+
+
+# ---- how much is left to judge by ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bad", "raises"), [((), True), ((1, 2), False)])
+def test_a_process_alarm_wants_enough_of_the_evidence_in_the_step_too(bundles, bad, raises):
+    random = np.random.default_rng(1)
+    points = []
+    for second in range(1, LENGTH):
+        for tag in range(3):
+            drift = max(second - 120, 0) if tag == 0 else 0
+            status = BAD if tag in bad and second >= 60 else 0
+            points.append((tag, second, 50 + random.normal() + drift, status))
+    results = watched(bundles["ewma"], samples(*points), sensor=NOT_JUDGED)
+    (scores,) = results.scores
+    assert (scores.coverage[-1] >= 0.5) == raises
+    assert (AlarmClass.PROCESS in {event.alarm_class for event in results.alarms}) == raises
