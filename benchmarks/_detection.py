@@ -34,7 +34,7 @@ from models.runtime import use_one_thread
 from models.settings import DetectorSettings, TrainingSettings
 from models.training import Epoch, Trained, train
 from monitor.core.alarms import Alarms
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import MILLISECOND, AlarmSettings, ChannelSettings, KindSettings
 from monitor.core.records import Scores, Transition

@@ -178,6 +178,7 @@ class NoticeKind(StrEnum):
     DEATH = "death"  # the source said it goes away
     OVERFLOW = "overflow"  # the peer dropped samples of `tags` from (since, until]
     UNIT_CHANGED = "unit_changed"  # the meaning of `tags` changed
+    UNIT_RESTORED = "unit_restored"  # the unit of `tags` is the configured one again
     FILLED = "filled"  # what was missing of `tags` in (since, until] was read from history
     ENDED = "ended"  # nothing more will come
     REJECTED = "rejected"  # `count` samples could not be taken, for `reason`

@@ -211,12 +211,12 @@ class Meanings:
 
         await at_once(locate, portions(paths, facts.paths_per_call))
         await at_once(fetch, portions(there, facts.reads_per_call))
-        changed: dict[str, list[int]] = {}
+        changed: dict[tuple[str, bool], list[int]] = {}  # by words, and whether all is right again
         for tag, (unit, *ranges) in found.items():
             said = self._judge(tags[tag], unit_name(unit), _range_name(*ranges))
             if said:
-                changed.setdefault(said, []).append(tag)
-        for words, whose in changed.items():
+                changed.setdefault((said, self._right(tags[tag], said)), []).append(tag)
+        for (words, _), whose in changed.items():
             logger.warning(
                 "Source %s: %s: %s.",
                 self._source,
@@ -226,11 +226,11 @@ class Meanings:
         return [
             Notice(
                 source=self._source,
-                kind=NoticeKind.UNIT_CHANGED,
+                kind=NoticeKind.UNIT_RESTORED if right else NoticeKind.UNIT_CHANGED,
                 tags=tuple(sorted(whose)),
                 reason=words,
             )
-            for words, whose in changed.items()
+            for (words, right), whose in changed.items()
         ]
 
     def _judge(self, tag: TagRef, unit: str, spread: str) -> str:
@@ -254,6 +254,13 @@ class Meanings:
             self.known[tag.id] = (right, spread)
         self._table = None
         return "; ".join(words)
+
+    def _right(self, tag: TagRef, said: str) -> bool:
+        """Whether what changed makes a unit the configured one again."""
+        unit = self.known.get(tag.id, ("", None))[0]
+        same = bool(unit and tag.unit) and conversion(unit, tag.unit or "") == (1.0, 0.0)
+        again = "its unit is right again" in said or (same and "its unit" in said)
+        return again and tag.id not in self.bad
 
     def _fit(self, tag: TagRef, unit: str, was: str) -> tuple[str, str]:
         """How a unit goes with the configured one: the unit that is right, and what changed."""

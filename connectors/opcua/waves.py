@@ -266,5 +266,5 @@ class Waves:
                 self._totals["rejected_total"] += notice.count
             elif notice.kind is NoticeKind.OVERFLOW:
                 self._totals["overflow_total"] += len(notice.tags)
-            elif notice.kind is NoticeKind.UNIT_CHANGED:
+            elif notice.kind in (NoticeKind.UNIT_CHANGED, NoticeKind.UNIT_RESTORED):
                 self._totals["unit_changed_total"] += len(notice.tags)

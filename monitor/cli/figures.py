@@ -58,13 +58,9 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
     for name, number in found["alarms"].items():
         many = (str(number), "bold red" if number else "green")
         say(f"alarms   {name}: ", many, *_beside_budget(name, found, config))
-        for alarm in found["assets"][name]["active"]:
-            since = _moment(alarm["raised_ns"], zone)
-            say(
-                ("ACTIVE   ", "bold red"),
-                f"{name}, since {since}: {alarm['reason']}",
-                (looks_like(alarm["diagnosis"]), "cyan"),
-            )
+        _say_active(name, found["assets"][name], zone)
+    for name, source in found["sources"].items():
+        _say_active(name, source, zone)
     _say_week(found, config)
     latency = found["score_latency_ms"]
     if latency["p50"] is not None:
@@ -72,6 +68,17 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
     _say_sinks(found, live["sinks"])
     if "digest" in found:
         say(f"digest   {found['digest']}")
+
+
+def _say_active(name: str, one: dict[str, Any], zone: str) -> None:
+    """The alarms of an asset, or of a source, that stand."""
+    for alarm in one["active"]:
+        since = _moment(alarm["raised_ns"], zone)
+        say(
+            ("ACTIVE   ", "bold red"),
+            f"{name}, since {since}: {alarm['reason']}",
+            (looks_like(alarm["diagnosis"]), "cyan"),
+        )
 
 
 def _say_service(found: dict[str, Any], zone: str) -> None:

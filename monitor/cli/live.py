@@ -107,8 +107,8 @@ def view(found: dict[str, Any], rates: dict[str, float], *, zone: str) -> "Rende
         lines.append(Text(f"and {len(ranked) - MOST_ASSETS} more assets", "dim"))
     standing = [
         (alarm["raised_ns"], name, f"{alarm['reason']}{looks_like(alarm['diagnosis'])}")
-        for name, asset in found["assets"].items()
-        for alarm in asset["active"]
+        for name, one in (*found["assets"].items(), *found["sources"].items())
+        for alarm in one["active"]
     ]
     lines.append(Text(""))
     for raised, name, reason in sorted(standing, reverse=True)[:SHOWN_ALARMS]:

@@ -145,21 +145,6 @@ def common(old: Sequence[Any], new: Sequence[Any]) -> tuple[Index, Index]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def carried(
-    there: Bool, row: Index, *columns: tuple[NDArray[Any], NDArray[Any]]
-) -> list[NDArray[Any]]:
-    """Each column [R, C] as of the latest frame of the asset in which it is ``there`` [R, C].
-
-    A column comes with what is held [A, C], for where there was none in these frames.
-    """
-    if bool(there.all()):
-        return [now for now, _ in columns]
-    back = last_true(there)
-    within = back >= last_true(changes(row))[:, None]
-    at = back * there.shape[1] + np.arange(there.shape[1])
-    return [np.where(within, now.ravel()[at], held[row]) for now, held in columns]
-
-
 def layers(
     hows: Sequence[Aggregate], tag_of_C: Sequence[int], tags: int
 ) -> list[tuple[Aggregate, Index]]:

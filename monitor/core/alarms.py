@@ -1,13 +1,12 @@
 """Alarms: from scores and values to the transitions that a person acts on.
 
-Last stop of the step. Three classes so far: `process` (a surprise over its threshold), `limit` (a
-value beyond a plain limit, which needs no model) and `instrument` (a sensor that is not to be
-believed, in the words of NAMUR NE 107). What is active stays so while the machine is off
-or nothing is valid; only evidence of a healthy machine makes it return. States follow ISA-18.2: an
-alarm is active or normal, acknowledged or not.
+Last stop of the step. Three classes: `process` (a surprise over its threshold), `limit` (a value
+beyond a plain limit, which needs no model) and `instrument` (a sensor that is not to be believed,
+in the words of NAMUR NE 107); what is wrong with a whole source is for links.py. What is active
+stays so while the machine is off or nothing is valid; only evidence of a healthy machine makes it
+return.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ from connectors.batch import I64, U8
 from models.diagnosis import Diagnosis
 from models.naming import Named
 from monitor.core.aggregate import FOREVER, NEVER, Bool, changes, common, ends, last_true
+from monitor.core.board import Board, alarm_id
 from monitor.core.conditions import Change, Conditions
 from monitor.core.crossings import Crossing, ProcessConditions
 from monitor.core.diagnosis import Diagnoses
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import (
     SECOND,
@@ -36,7 +36,6 @@ from monitor.core.plan import (
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
-    Command,
     Scores,
     ScoreState,
     Standing,
@@ -53,12 +52,6 @@ CLASSES = (
     AlarmClass.LIMIT,
     AlarmClass.INSTRUMENT,
 )  # that are raised here, and end here
-
-
-def alarm_id(site: str, asset: str, alarm_class: AlarmClass, point: str, raised: int) -> str:
-    """The name of an alarm: 32 hex digits, the same wherever it is worked out."""
-    named = "\x1f".join((site, asset, alarm_class, point, str(raised)))
-    return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +128,7 @@ class Alarms:
         self._faulty = _conditions([kind.instrument] * len(self._words), len(assets))
         self._before = np.full((len(assets), len(self._channels)), np.nan)  # [A, C] last values
         self._still_A = np.zeros(len(assets), np.bool_)  # the machine has stopped, or never ran
-        self._board: dict[tuple[str, str], dict[str, Any]] = {}  # (asset, point) -> last occurrence
+        self.board = Board()
 
     def step(
         self,
@@ -143,40 +136,29 @@ class Alarms:
         scores: Scores,
         verdict: U8 | None = None,
         running: U8 | None = None,
+        told: Bool | None = None,
     ) -> list[AlarmEvent]:
         """The transitions of these frames and their scores, row for row the same.
 
         ``verdict`` [R, C]: what is wrong with the instruments; None: nothing. ``running`` [R]:
-        RunStates; None: not known.
+        RunStates; None: not known. ``told`` [R, C]: of what is wrong there people know by an
+        alarm of another class; None: nowhere.
         """
         found = [
             *self._step_surprise(frames, scores),
             *self._step_limits(frames, scores),
-            *([] if verdict is None else self._step_instruments(frames, verdict)),
+            *([] if verdict is None else self._step_instruments(frames, verdict, told)),
         ]
         found.sort(key=lambda event: (event.tick, event.id, event.transition))
         events = []
+        if self._kind.running is None:
+            running = None  # it cannot stop
         stops = [] if running is None else self._stops(frames, running)
         for tick, asset in [*stops, (FOREVER, "")]:
             while found and found[0].tick <= tick:
-                events.append(self._note(found.pop(0)))
+                events.append(self.board.note(found.pop(0)))
             events += self._stopped(asset, tick)
         return events
-
-    def _note(self, event: AlarmEvent) -> AlarmEvent:
-        """Remember on the board how the point stands now."""
-        if event.transition is Transition.DIAGNOSED:
-            return event  # it stands as it stood
-        self._board[event.asset, event.point] = {
-            "id": event.id,
-            "class": str(event.alarm_class),
-            "raised": event.raised,
-            "threshold": event.threshold,
-            "acknowledged": event.transition is Transition.RETURNED
-            and self._board[event.asset, event.point]["acknowledged"],
-            "active": event.active,
-        }
-        return event
 
     def _stops(self, frames: Frames, running: U8) -> list[tuple[int, str]]:
         """When which machine stopped that did not stand still before; in order of time."""
@@ -197,70 +179,28 @@ class Alarms:
         """The alarms of the machine's state that stand when it stops: they go on to."""
         running = self._kind.running
         events = []
-        for (name, point), alarm in self._board.items():
-            after = tick - alarm["raised"]
-            if name != asset or not (alarm["active"] and after > 0) or running is None:
-                continue
-            if (alarm_class := AlarmClass(alarm["class"])) is AlarmClass.INSTRUMENT:
+        for alarm in self.board.active(asset):
+            after = tick - alarm.raised
+            if after <= 0 or running is None or alarm.alarm_class is AlarmClass.INSTRUMENT:
                 continue
             trips = after <= running.trip_s * SECOND
             events.append(
                 AlarmEvent(
-                    id=alarm["id"],
+                    id=alarm.id,
                     asset=asset,
-                    alarm_class=alarm_class,
-                    point=point,
+                    alarm_class=alarm.alarm_class,
+                    point=alarm.point,
                     transition=Transition.TRIPPED if trips else Transition.STOPPED,
                     tick=tick,
-                    raised=alarm["raised"],
+                    raised=alarm.raised,
                     reason=f"machine stopped {after / SECOND:g} s after this alarm was raised"
                     f"{': a trip' if trips else ''}; it stands until the machine is seen healthy",
                     value=math.nan,
-                    threshold=alarm["threshold"],
+                    threshold=alarm.threshold,
                     active=True,
                 )
             )
         return events
-
-    def acknowledge(self, command: Command, *, now: int) -> list[AlarmEvent]:
-        """A person has seen the alarm that the command names; nothing if it was seen before."""
-        for (asset, point), alarm in self._board.items():
-            if alarm["id"] == command.target and not alarm["acknowledged"]:
-                alarm["acknowledged"] = True
-                return [
-                    AlarmEvent(
-                        id=alarm["id"],
-                        asset=asset,
-                        alarm_class=AlarmClass(alarm["class"]),
-                        point=point,
-                        transition=Transition.ACKNOWLEDGED,
-                        tick=now,
-                        raised=alarm["raised"],
-                        reason=command.why,
-                        value=float("nan"),
-                        threshold=alarm["threshold"],
-                        who=command.who,
-                        active=alarm["active"],
-                        acknowledged=True,
-                    )
-                ]
-        return []
-
-    def find(self, alarm_id: str) -> Standing | None:
-        """The alarm of this id, if it is the last one of its point."""
-        for (asset, point), alarm in self._board.items():
-            if alarm["id"] == alarm_id:
-                return Standing(
-                    id=alarm["id"],
-                    asset=asset,
-                    alarm_class=AlarmClass(alarm["class"]),
-                    point=point,
-                    raised=alarm["raised"],
-                    threshold=alarm["threshold"],
-                    acknowledged=alarm["acknowledged"],
-                    active=alarm["active"],
-                )
-        return None
 
     def settle(self, standing: Sequence[Standing]) -> list[Standing]:
         """Let exactly these be active; gives back those that nothing here can end.
@@ -279,9 +219,7 @@ class Alarms:
         }
         if self._threshold is not None:
             places |= {(asset, "surprise"): (surprise, p) for p, asset in enumerate(self._assets)}
-        for known in self._board.values():
-            known["active"] = False
-        rest = []
+        mine, rest = [], []
         for alarm in standing:
             named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
             place = places.pop((alarm.asset, alarm.point), None)
@@ -290,14 +228,8 @@ class Alarms:
                 continue
             raised_P, p = place
             raised_P[p] = alarm.raised
-            self._board[alarm.asset, alarm.point] = {
-                "id": alarm.id,
-                "class": str(alarm.alarm_class),
-                "raised": alarm.raised,
-                "threshold": alarm.threshold,
-                "acknowledged": alarm.acknowledged,
-                "active": True,
-            }
+            mine.append(alarm)
+        self.board.settle(mine)
         self._process.settle(surprise)
         self._beyond.settle(beyond)
         self._faulty.settle(faulty)
@@ -450,20 +382,23 @@ class Alarms:
                 )
         return events
 
-    def _step_instruments(self, frames: Frames, verdict: U8) -> list[AlarmEvent]:
+    def _step_instruments(self, frames: Frames, verdict: U8, told: Bool | None) -> list[AlarmEvent]:
         """One condition for each channel and word; what asks for another word is another one."""
         asks_RC = _ASKS[verdict]
         if not (self._faulty.busy.any() or bool((asks_RC >= 0).any())):
             return []
         count_A, count_C = len(self._assets), len(self._channels)
         number = np.arange(len(self._words))
-        entered = (asks_RC[:, number % count_C] == number // count_C).ravel()
+        says = np.ones((len(frames), len(number)), np.bool_)
+        if told is not None:
+            says = ~told[:, number % count_C]
+        entered = (says & (asks_RC[:, number % count_C] == number // count_C)).ravel()
         found = self._faulty.step(
             (frames.asset[:, None] + number * count_A).ravel(),
             np.repeat(frames.tick, len(number)),
-            says=np.ones(len(entered), np.bool_),
+            says=says.ravel(),
             entered=entered,
-            left=~entered,
+            left=says.ravel() & ~entered,
             fresh=np.repeat(frames.fresh, len(number)),
         )
         events = []
@@ -532,7 +467,7 @@ class Alarms:
             "channels": list(self._channels),
             "before": self._before.copy(),
             "still": self._still_A.copy(),
-            "board": [[asset, point, dict(alarm)] for (asset, point), alarm in self._board.items()],
+            "board": self.board.snapshot(),
         }
 
     def restore(self, tree: Mapping[str, Any], assets: Sequence[str]) -> None:
@@ -555,11 +490,7 @@ class Alarms:
         self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
         if "still" in tree:  # as above
             self._still_A[new_A] = tree["still"][old_A]
-        self._board = {
-            (asset, point): {"active": False} | alarm  # once it was not kept; settle() says it then
-            for asset, point, alarm in tree["board"]
-            if asset in self._assets
-        }
+        self.board.restore(tree["board"], self._assets)
 
     def _limit_names(self) -> list[tuple[str, str]]:
         return [(self._channels[limit.channel], limit.name) for limit in self._limits]

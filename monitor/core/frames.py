@@ -10,28 +10,26 @@ The result depends on the samples, not on how they were cut into batches, as lon
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from connectors.batch import F64, I64, U8, U32, Flag, forced, quality, usable
+from connectors.batch import F64, I64, U8, U32, Flag
 from monitor.core.aggregate import (
     FOREVER,
     NEVER,
     Bool,
     Groups,
     Index,
-    carried,
     changes,
     common,
     ends,
-    layers,
     ranges,
 )
+from monitor.core.holding import Frames, Held
 from monitor.core.missing import SourceGap
-from monitor.core.plan import MILLISECOND, SECOND, Aggregate, Asset, KindSettings
+from monitor.core.plan import MILLISECOND, SECOND, Asset, KindSettings
 from monitor.core.records import Gap
 from monitor.core.repeats import MOST_KNOWN, Repeats
 from monitor.core.vouching import Feeds, Span, Vouched
@@ -39,41 +37,6 @@ from monitor.core.waiting import MOST_WAITING, Waiting, to_close
 
 # A assets, S sources, G tags (or features of a tag's blocks) and C channels of one kind; R frames,
 # n samples, m groups (one tag, one tick)
-
-# Aggregates of one sample that are the sample
-ONE_IS_ITSELF = tuple(how for how in Aggregate if how not in (Aggregate.RMS, Aggregate.STD))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frames:
-    """Closed frames of one kind, in order of asset and tick."""
-
-    asset: Index  # [R] row of the asset in its kind
-    tick: I64  # [R] ns since 1970 UTC
-    value: F64  # [R, C] in the channel's unit; NaN where not valid
-    age: NDArray[np.float32]  # [R, C] s since the value was last known
-    valid: Bool  # [R, C]
-    forced: Bool  # [R, C] set by hand: shown, but no evidence of the process
-    quality: U8  # [R, C] of the last sample, as OPC UA severity: 0 good, 1 uncertain, 2 bad
-    fresh: Bool  # [R] the first frame of an asset, or the first after a gap
-
-    def __len__(self) -> int:
-        """Count of frames."""
-        return len(self.tick)
-
-    def rows(self, index: Index | Bool) -> "Frames":
-        """Some of the frames."""
-        return Frames(**{name: getattr(self, name)[index] for name in _COLUMNS})
-
-    @staticmethod
-    def join(parts: Sequence["Frames"]) -> "Frames":
-        """Frames one after the other, for one asset. Raises ValueError for none."""
-        return Frames(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
-        )
-
-
-_COLUMNS = tuple(column.name for column in fields(Frames))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +47,6 @@ class Intake:
     late: Bool  # [n]
     duplicate: int
     rejected: Mapping[str, int]
-
-
-@dataclass(slots=True)
-class _Held:
-    """What each channel shows in a tick without samples."""
-
-    value: F64  # [A, C]
-    ok: Bool  # [A, C] the last sample was usable
-    forced: Bool  # [A, C] the last usable sample was set by hand
-    quality: U8  # [A, C] of the last sample
-    time: I64  # [A, C] of the last usable sample
 
 
 class FrameBuilder:
@@ -128,10 +80,7 @@ class FrameBuilder:
         self._ahead = round(kind.max_ahead_s * SECOND)
         self._remember = round(kind.remember_s * SECOND)
         self._oldest = round(kind.oldest.timestamp()) * SECOND
-        self._stale_C = np.array([round(c.stale_s * SECOND) for c in kind.channels.values()])
         self._tag_of_C = [kind.slots.index(kind.slot_of(channel)) for channel in kind.channels]
-        hows = [channel.aggregate for channel in kind.channels.values()]
-        self._layers = layers(hows, self._tag_of_C, len(self.tags))
         self._source_AG = np.array(
             [[row_of[asset.tags[slot.tag][1]] for slot in kind.slots] for asset in assets], np.intp
         ).reshape(count_A, len(self.tags))
@@ -150,13 +99,7 @@ class FrameBuilder:
         self._most_waiting = most_waiting
         self._repeats = Repeats(self._floor, most=most_known)
         self._last_A = np.full(count_A, NEVER, np.int64)  # number of the last closed tick
-        self._held = _Held(
-            np.full((count_A, count_C), np.nan),
-            np.zeros((count_A, count_C), np.bool_),
-            np.zeros((count_A, count_C), np.bool_),
-            np.zeros((count_A, count_C), np.uint8),
-            np.full((count_A, count_C), NEVER, np.int64),
-        )
+        self._held = Held(kind, count_A, self._tag_of_C, len(self.tags))
         self._open = Waiting.none()
         self._nothing = Frames(
             asset=np.empty(0, np.intp),
@@ -212,7 +155,7 @@ class FrameBuilder:
             self._repeats.note(slot[late], time[late])
             self._vouched.late(slot[late], time[late], held_AG)
             newest = answers & live & (time > held_AG.ravel()[slot])
-            self._stand(slot[newest], time[newest], value[newest], status[newest])
+            self._held.stand(slot[newest], time[newest], value[newest], status[newest])
         if bool(keep.any()):
             batch = Waiting(slot, np.full(len(slot), s), time, value, status).take(keep)
             self._open = Waiting.join([self._open, batch])
@@ -287,7 +230,7 @@ class FrameBuilder:
             if bool((last_A == NEVER).all()):  # else the next frame does it
                 self._forget(limit_A)
             return self._nothing, []
-        frames = self._fill(groups, row, tick, fresh)
+        frames = self._held.fill(groups, row, tick, fresh, vouched=self._vouched)
 
         self._open = self._open.take(~ripe)
         last = ends(row)
@@ -365,21 +308,6 @@ class FrameBuilder:
             behind_SA = self._watermark_SA - self._lateness < early_A * self._tick
             self._outrun_S += (behind_SA & self._uses_SA & hurried_A).sum(axis=1)
         return np.maximum(limit_A, early_A)
-
-    def _stand(self, slot: Index, time: I64, value: F64, status: U32) -> None:
-        """After a gap a source says what is now: that is held, though the frame of it is closed."""
-        order = np.argsort(time, kind="stable")
-        row, tag = slot[order] // len(self.tags), slot[order] % len(self.tags)
-        time, value, status = time[order], value[order], status[order]
-        for column, channel in enumerate(self.kind.channels.values()):
-            if channel.aggregate in ONE_IS_ITSELF:
-                mine = tag == self._tag_of_C[column]
-                self._held.ok[row[mine], column] = usable(status[mine])
-                self._held.quality[row[mine], column] = quality(status[mine])
-                mine &= usable(status)
-                self._held.value[row[mine], column] = value[mine]
-                self._held.time[row[mine], column] = time[mine]
-                self._held.forced[row[mine], column] = forced(status[mine])
 
     def _limits(self, now: int) -> I64:
         """The number of the last tick of each asset that no source holds back."""
@@ -460,80 +388,6 @@ class FrameBuilder:
         new = changes(row) | changes(tick)
         return row[new], tick[new]
 
-    def _fill(self, groups: Groups, row: Index, tick: I64, fresh: Bool) -> Frames:
-        """The values of the frames: what was sampled in a tick, else what was last known."""
-        count_R, count_C = len(row), len(self._tag_of_C)
-        instant = tick * self._tick
-        # A tick number fits beside its asset in one integer: the grid is sorted by it, so groups
-        # find their frame.
-        base, span = tick.min(), tick.max() - tick.min() + 1
-        frame_of = np.searchsorted(
-            row * span + (tick - base), groups.row * span + groups.tick - base
-        )
-
-        shown = np.full((count_R, count_C), np.nan)
-        nowhere = np.zeros((count_R, count_C), np.bool_)
-        shown_ok, sampled, shown_forced = nowhere.copy(), nowhere.copy(), nowhere.copy()
-        never = np.full((count_R, count_C), NEVER, np.int64)
-        severity = np.zeros((count_R, count_C), np.uint8)
-        carry = _Held(shown.copy(), nowhere.copy(), nowhere.copy(), severity, never)
-        held_AC = np.where(self._held.ok, self._held.value, np.nan)
-        for how, column_G in self._layers:
-            column = column_G[groups.tag]
-            value = groups.value(how, held_AC, column, self._tick)
-            stands = how in (Aggregate.LAST, Aggregate.TIME_MEAN)
-            mine = np.flatnonzero(column >= 0)
-            at = frame_of[mine] * count_C + column[mine]  # in the raveled [R, C]
-            ends_it = how is Aggregate.LAST
-            sampled.ravel()[at] = True
-            shown.ravel()[at] = value[mine]
-            shown_ok.ravel()[at] = (groups.last_usable if ends_it else groups.any_usable)[mine]
-            shown_forced.ravel()[at] = (groups.last_forced if ends_it else groups.any_forced)[mine]
-            carry.value.ravel()[at] = (groups.last_value if stands else value)[mine]
-            carry.ok.ravel()[at] = groups.last_usable[mine]
-            carry.quality.ravel()[at] = groups.last_quality[mine]
-            carry.forced.ravel()[at] = (groups.last_forced if stands else groups.any_forced)[mine]
-            carry.time.ravel()[at] = groups.last_time[mine]
-
-        # Where nothing was sampled, look back: to an earlier frame of the asset, else to what is
-        # held. Bad samples say nothing about when it was known.
-        stood, stood_ok, stood_forced, stood_quality = carried(
-            sampled,
-            row,
-            (carry.value, self._held.value),
-            (carry.ok, self._held.ok),
-            (carry.forced, self._held.forced),
-            (carry.quality, self._held.quality),
-        )
-        (known,) = carried(carry.time != NEVER, row, (carry.time, self._held.time))
-
-        last = ends(row)
-        self._held.value[row[last]] = stood[last]
-        self._held.ok[row[last]] = stood_ok[last]
-        self._held.forced[row[last]] = stood_forced[last]
-        self._held.quality[row[last]] = stood_quality[last]
-        self._held.time[row[last]] = known[last]
-
-        value = np.where(sampled, shown, stood)
-        ok = np.where(sampled, shown_ok, stood_ok)
-        if self._vouched:
-            vouched = self._vouched.until(row, instant, known)
-            since = np.where(ok, np.maximum(known, vouched), known)
-        else:
-            since = known
-        age = instant[:, None] - since
-        valid = ok & (age <= self._stale_C)
-        return Frames(
-            asset=row,
-            tick=instant,
-            value=np.where(valid, value, np.nan),
-            age=(age / SECOND).astype(np.float32),
-            valid=valid,
-            forced=valid & np.where(sampled, shown_forced, stood_forced),
-            quality=stood_quality,
-            fresh=fresh,
-        )
-
     # ---- snapshot -------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
@@ -549,13 +403,7 @@ class FrameBuilder:
             "ended": self._ended_S.copy(),
             "alive": self._vouched.snapshot(),
             "last": self._last_A.copy(),
-            "held": {
-                "value": self._held.value.copy(),
-                "ok": self._held.ok.copy(),
-                "forced": self._held.forced.copy(),
-                "quality": self._held.quality.copy(),
-                "time": self._held.time.copy(),
-            },
+            "held": self._held.snapshot(),
             "open": {
                 "slot": self._open.slot.copy(),
                 "source": self._open.source.copy(),
@@ -585,15 +433,7 @@ class FrameBuilder:
         ):
             if name in tree:  # else an earlier version wrote it
                 mine_S[new_S] = tree[name][old_S]
-        for mine_AC, name in (
-            (self._held.value, "value"),
-            (self._held.ok, "ok"),
-            (self._held.forced, "forced"),
-            (self._held.quality, "quality"),
-            (self._held.time, "time"),
-        ):
-            if name in tree["held"]:  # as above
-                mine_AC[np.ix_(new_A, new_C)] = tree["held"][name][np.ix_(old_A, old_C)]
+        self._held.restore(tree["held"], (old_A, old_C), (new_A, new_C))
         last = tree["last"][old_A]
         self._last_A[new_A] = np.where(last == NEVER, NEVER, last * tree["tick"] // self._tick)
 

@@ -1,7 +1,8 @@
 """Run state: is the machine running, and for how long?
 
 Between the frames and the scoring. A frame of a machine that is off, starting or stopping is not
-scored. When the channel that tells is not valid, the state is unknown and scoring goes on: a broken
+scored. When the channel that tells is not valid, or
+not to be believed, the state is unknown and scoring goes on: a broken
 sensor must not switch the monitor off.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.aggregate import NEVER, Bool, Index, changes, ends, last_true
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import SECOND, KindSettings
 
 # R frames, A assets
@@ -46,13 +47,18 @@ class RunStates:
         self._state_A = np.full(assets, RunState.UNKNOWN, np.uint8)
         self._since_A = np.full(assets, NEVER, np.int64)  # ns, when the run or the stop began
 
-    def of(self, frames: Frames) -> NDArray[np.uint8]:
-        """The RunState of each frame [R]. Without a condition every machine is running."""
+    def of(self, frames: Frames, doubted: Bool | None = None) -> NDArray[np.uint8]:
+        """The RunState of each frame [R]. Without a condition every machine is running.
+
+        ``doubted`` [R]: the channel that tells is not to be believed.
+        """
         settings = self._settings
         if settings is None:
             return np.full(len(frames), RunState.RUNNING, np.uint8)
         row, tick = frames.asset, frames.tick
         valid = frames.valid[:, self._column]
+        if doubted is not None:
+            valid = valid & ~doubted
         on = frames.value[:, self._column] > settings.above  # NaN, where not valid, is not above
         first = changes(row)
         known = last_true(valid)

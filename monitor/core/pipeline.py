@@ -26,31 +26,29 @@ from connectors.batch import (
     forced,
 )
 from models.bundle import Bundle
-from monitor.core.aggregate import Bool, Index, common
-from monitor.core.alarms import CLASSES, Alarms
+from monitor.core.aggregate import Bool, Index
+from monitor.core.alarms import CLASSES
 from monitor.core.conservation import Conservation
 from monitor.core.frames import FrameBuilder
+from monitor.core.kind import KindPipeline
+from monitor.core.links import Links
 from monitor.core.missing import LONGEST_WORDS, SourceGap, said
-from monitor.core.modes import RunStates
-from monitor.core.plan import SECOND, Asset, Feature, KindSettings, Plan
+from monitor.core.plan import SECOND, Feature, Plan
 from monitor.core.records import (
     Action,
+    AlarmClass,
     AlarmEvent,
+    Beat,
     Cause,
     Command,
     Epoch,
-    Gap,
     Record,
     Results,
-    Scores,
     ScoreState,
     Shelf,
     Standing,
     Transition,
 )
-from monitor.core.scoring import Scorer
-from monitor.core.sensors import Sensors
-from monitor.core.settling import Settling
 from monitor.core.shelving import Shelves
 from monitor.core.vibration import feature_of, samples_of
 
@@ -130,74 +128,6 @@ def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now
                 pass  # kept by the journal alone
 
 
-class KindPipeline:
-    """Frames, run states, scores and alarms of all assets of one kind."""
-
-    def __init__(
-        self,
-        name: str,
-        kind: KindSettings,
-        assets: list[Asset],
-        bundle: Bundle | None,
-        *,
-        site: str,
-    ) -> None:
-        self.assets = [asset.name for asset in assets]
-        self.frames = FrameBuilder(kind, assets)
-        ids = np.array([asset.id for asset in assets], np.int32)
-        self._running = RunStates(kind, len(assets))
-        health = bundle.card.health_by_name if bundle is not None else {}
-        self._sensors = Sensors(kind, len(assets), health)
-        self._settling = Settling(kind, len(assets))
-        self._scorer = Scorer(name, kind, ids, bundle, self.assets)
-        self.threshold = threshold_of(kind, bundle)
-        self.provisional = (
-            bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
-        )
-        self.pooled = bundle.pooled(self.assets) if bundle is not None else ()
-        self.alarms = Alarms(
-            kind,
-            self.assets,
-            site=site,
-            threshold=self.threshold,
-            head=bundle.diagnosis if bundle is not None else None,
-        )
-
-    def close(self, now: int) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
-        """Everything that follows from the frames that are complete by now."""
-        frames, gaps = self.frames.close(now)
-        if not len(frames):
-            return None, [], gaps
-        running = self._running.of(frames)
-        judged = self._sensors.judge(frames, running)
-        scores = self._scorer.score(frames, running, self._settling.evidence(frames, judged))
-        return scores, self.alarms.step(frames, scores, judged.verdict, running), gaps
-
-    def snapshot(self) -> dict[str, Any]:
-        """Everything that the next results depend on."""
-        return {
-            "assets": list(self.assets),
-            "frames": self.frames.snapshot(),
-            "running": self._running.snapshot(),
-            "sensors": self._sensors.snapshot(),
-            "settling": self._settling.snapshot(),
-            "scoring": self._scorer.snapshot(),
-            "alarms": self.alarms.snapshot(),
-        }
-
-    def restore(self, tree: Mapping[str, Any]) -> None:
-        """Take back what ``snapshot`` gave, for the assets that are still there."""
-        old_A, new_A = common(tree["assets"], self.assets)
-        self.frames.restore(tree["frames"])
-        self._running.restore(tree["running"], old_A, new_A)
-        old_C, new_C = common(tree["frames"]["channels"], list(self.frames.kind.channels))
-        for name, part in (("sensors", self._sensors), ("settling", self._settling)):
-            if name in tree:  # else an earlier version wrote it
-                part.restore(tree[name], (old_A, old_C), (new_A, new_C))
-        self._scorer.restore(tree["scoring"], old_A, new_A)
-        self.alarms.restore(tree["alarms"], tree["assets"])
-
-
 class Pipeline:
     """The state of the step and the step itself, for all assets of a plan.
 
@@ -229,23 +159,15 @@ class Pipeline:
         self._shelves = Shelves()
         self._gone: list[Standing] = []  # to be ended: nothing that is configured could
         self._slots = SlotMap(plan)
+        self._links = Links(plan)
+        self._config = ""  # that is in force, as its epoch names it
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
             self._kinds[name] = KindPipeline(name, kind, assets, bundles.get(name), site=plan.site)
 
     def step(self, record: Record) -> Results:
         """What follows from one record."""
-        if not self._wall:
-            self._listen()
-            self._wall = record.received
-        passed = record.received - self._wall
-        if passed > 0 or passed < -LONGEST_STEP:
-            went_by = min(max(passed, 0), LONGEST_STEP)
-            self._now += went_by
-            self._reached += went_by
-            self._wall = record.received
-        self._latest = max(self._latest, record.received)
-        self._reached = max(self._reached, record.received)
+        self._pass(record.received)
         late: tuple[Samples, ...] = ()
         missing: tuple[SourceGap, ...] = ()
         events = self._shelves.expire(self._latest)
@@ -263,9 +185,11 @@ class Pipeline:
                 if record.body.action is Action.SHELVE and self._wall < self._latest - LONGEST_STEP:
                     self._latest = self._wall  # as for an Epoch: else its time would be over
                 events += self._obey(record.body)
+            case Beat():
+                events += self._shelves.mark(self._links.step(self._now, self._latest))
             case _:
-                pass  # a Beat lets time pass; the others change no frame
-        parts = [kind.close(self._now) for kind in touched]
+                pass  # they change no frame
+        parts = [kind.close(self._now, self._links.blind) for kind in touched]
         events += self._shelves.mark(event for _, found, _ in parts for event in found)
         found = tuple(scores for scores, _, _ in parts if scores is not None)
         for scores in found:
@@ -278,6 +202,21 @@ class Pipeline:
             late=late,
             source_gaps=missing,
         )
+
+    def _pass(self, received: int) -> None:
+        """Time passes, up to the record that was received then."""
+        if not self._wall:
+            self._listen()
+            self._wall = received
+        passed = received - self._wall
+        if passed > 0 or passed < -LONGEST_STEP:
+            went_by = min(max(passed, 0), LONGEST_STEP)
+            self._now += went_by
+            self._reached += went_by
+            self._wall = received
+        self._latest = max(self._latest, received)
+        self._reached = max(self._reached, received)
+        self._links.look(self._now)
 
     @property
     def conservation(self) -> dict[str, Conservation]:
@@ -341,6 +280,8 @@ class Pipeline:
             "late": dict(self._late),
             "repeated": dict(self._repeated),
             "rejected": {source: dict(counts) for source, counts in self._rejected.items()},
+            "config": self._config,
+            "links": self._links.snapshot(),
             "gone": [asdict(alarm) for alarm in self._gone],
             "shelves": self._shelves.snapshot(),
             "kinds": {name: kind.snapshot() for name, kind in self._kinds.items()},
@@ -355,6 +296,9 @@ class Pipeline:
         self._frames = Counter(tree["frames"])
         self._repeated = Counter(tree["repeated"])
         self._rejected = {source: Counter(counts) for source, counts in tree["rejected"].items()}
+        self._config = tree.get("config", "")
+        if "links" in tree:  # else an earlier version wrote it
+            self._links.restore(tree["links"])
         # A snapshot from before alarms were settled and shelved has none of these.
         self._gone = [Standing.from_json(alarm) for alarm in tree.get("gone", ())]
         self._shelves.restore(tree.get("shelves", ()))
@@ -382,10 +326,11 @@ class Pipeline:
         the same, unless those records were stepped with another configuration before. An alarm
         that nothing here can end, for it is no longer configured, ends with the next Epoch.
         """
+        links = [alarm for alarm in standing if alarm.alarm_class is AlarmClass.PIPELINE]
         rest = [alarm for alarm in standing if alarm.alarm_class in CLASSES]
         for kind in self._kinds.values():
             rest = kind.alarms.settle(rest)
-        self._gone = rest
+        self._gone = [*rest, *self._links.settle(links)]
         self._shelves.settle(shelves)
 
     def _take_blocks(self, blocks: Waveforms) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
@@ -415,6 +360,7 @@ class Pipeline:
     ) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
         self._received[samples.source] += len(samples)
+        self._links.heard(samples.source, self._now)
         self._mark(samples)
         number, slot = self._slots.of(samples.source, samples.tag, feature)
         self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
@@ -439,6 +385,7 @@ class Pipeline:
                 self._heard(samples.source, "running", samples.time[mine[intake.sound]])
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
+            self._links.refused(samples.source, intake.rejected, self._now)
             if bool(intake.late.any()):
                 late.append(_rows(samples, mine[intake.late]))
                 self._late[samples.source] += int(intake.late.sum())
@@ -452,17 +399,24 @@ class Pipeline:
         else:
             for kind in self._kinds.values():
                 kind.frames.await_new(self._now)
+            self._links.await_new(self._now)
+        if epoch.config != self._config and self._config:
+            self._changed.clear()
+            for kind in self._kinds.values():
+                kind.units_known()
+        self._config = epoch.config
         gone, self._gone = self._gone, []
         return self._shelves.mark(_ended(alarm, now=self._latest) for alarm in gone)
 
     def _obey(self, command: Command) -> list[AlarmEvent]:
         """What follows from what a person did; nothing where no alarm is of that name."""
-        boards = [kind.alarms for kind in self._kinds.values()]
+        boards = [*(kind.alarms.board for kind in self._kinds.values()), self._links.board]
         match command.action:
             case Action.ACKNOWLEDGE:
                 seen = [
                     one for board in boards for one in board.acknowledge(command, now=self._latest)
                 ]
+                self._look(command.target)
                 return self._shelves.mark(seen)
             case Action.SHELVE:
                 named = [alarm for board in boards if (alarm := board.find(command.target))]
@@ -476,10 +430,19 @@ class Pipeline:
             case _:
                 return []
 
+    def _look(self, alarm_id: str) -> None:
+        """Whose unit changed is known by who has seen the alarm."""
+        for kind in self._kinds.values():
+            if alarm := kind.alarms.board.find(alarm_id):
+                for tag in kind.looked(alarm):
+                    for known in self._changed.values():
+                        known.pop(str(tag), None)
+
     def _notice(self, notice: Notice, *, received: int) -> tuple[SourceGap, ...]:
         """What a source said of itself; gives what it said is missing, or filled."""
         if notice.kind in _SAYS:
             self._heard(notice.source, _SAYS[notice.kind], None)
+        self._links.says(notice, self._now)
         builders = [kind.frames for kind in self._kinds.values()]
         hear(notice, builders, received=self._reached, now=self._now)
         if notice.kind is NoticeKind.REJECTED:
@@ -490,10 +453,8 @@ class Pipeline:
                 if len(examples) < MOST_REASONS:
                     reason = notice.reason[:LONGEST_WORDS]
                     examples.setdefault(reason, notice.example[:LONGEST_WORDS])
-        if notice.kind is NoticeKind.UNIT_CHANGED:
-            names = [str(tag) for tag in notice.tags] or [ALL_TAGS]
-            changed = self._changed.setdefault(notice.source, {})
-            changed.update(dict.fromkeys(names, notice.reason[:LONGEST_WORDS]))
+        if notice.kind in (NoticeKind.UNIT_CHANGED, NoticeKind.UNIT_RESTORED):
+            self._units(notice)
         gap = said(notice, received=received)
         if gap is None:
             return ()
@@ -501,6 +462,18 @@ class Pipeline:
         counts[gap.kind] += 1
         counts[f"{gap.kind}_ns"] += gap.until - gap.since
         return (gap,)
+
+    def _units(self, notice: Notice) -> None:
+        """The unit of some tags is not what it was, or is so again."""
+        changed = notice.kind is NoticeKind.UNIT_CHANGED
+        known = self._changed.setdefault(notice.source, {})
+        for name in [str(tag) for tag in notice.tags] or [ALL_TAGS]:
+            if changed:
+                known[name] = notice.reason[:LONGEST_WORDS]
+            else:
+                known.pop(name, None)
+        for kind in self._kinds.values():
+            kind.units(notice.source, notice.tags, changed=changed)
 
     def _forced(self) -> dict[str, list[str]]:
         """The channels of each asset that hold a value that was set by hand."""
@@ -545,6 +518,7 @@ class Pipeline:
     def _listen(self) -> None:
         for kind in self._kinds.values():
             kind.frames.listen(self._now)
+        self._links.listen(self._now)
 
 
 def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
@@ -561,19 +535,6 @@ def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
         threshold=alarm.threshold,
         active=False,
     )
-
-
-def threshold_of(kind: KindSettings, bundle: Bundle | None) -> float | None:
-    """The surprise to alarm at, or None without a model. Raises ValueError where none is known."""
-    if bundle is None:
-        return None
-    threshold = bundle.card.threshold if kind.alarm.threshold == "auto" else kind.alarm.threshold
-    if threshold is None:
-        raise ValueError(
-            "alarm.threshold is auto, but the model has no threshold of its own. "
-            "Train it again, or set alarm.threshold to a surprise, such as 4."
-        )
-    return threshold
 
 
 def _rows(batch: Rows, wanted: Index | Bool) -> Rows:

@@ -5,7 +5,7 @@ numbers that assets and tags carry in batches. Times are settings in the unit of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple
@@ -102,7 +102,7 @@ class SensorSettings(Settings):
     )
     noise: bool = Field(
         default=True,
-        description="Whether it is out of specification with less than 60 % of the least noise the "
+        description="Whether it is out of specification with less than 80 % of the least noise the "
         "model has seen.",
     )
     jump: bool = Field(
@@ -236,6 +236,37 @@ class InstrumentSettings(Settings):
     )
 
 
+class LinkSettings(Settings):
+    """When what is wrong with a source becomes an alarm of class pipeline."""
+
+    lost_s: float = Field(
+        300.0,
+        gt=0,
+        description="For how long it must be gone: it says so, or has been silent for the "
+        "`idle_s` of its kinds.",
+    )
+    back_s: float = Field(
+        60.0, ge=0, description="How long it must be heard before the alarm returns."
+    )
+    clock_s: float = Field(
+        60.0,
+        ge=0,
+        description="For how long its samples must be refused because they are stamped more than "
+        "`max_ahead_s` ahead, or before `oldest`.",
+    )
+    quiet_s: float = Field(
+        3600.0,
+        ge=0,
+        description="How long no stamp must be refused, and nothing dropped by its peer, before "
+        "those alarms return.",
+    )
+
+    @property
+    def delays(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """On and off, of a source that is lost, of its clock, and of samples lost; in s."""
+        return (self.lost_s, self.clock_s, 0.0), (self.back_s, self.quiet_s, self.quiet_s)
+
+
 class BudgetSettings(Settings):
     """How many process alarms of healthy machines are acceptable; `auto` thresholds keep both."""
 
@@ -341,6 +372,7 @@ class Plan:
     site: str
     kinds: Mapping[str, KindSettings]
     assets: tuple[Asset, ...]
+    links: LinkSettings = field(default_factory=LinkSettings)
 
     def assets_of(self, kind: str) -> list[Asset]:
         """The assets of one kind, in order: its rows."""

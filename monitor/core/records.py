@@ -151,6 +151,7 @@ class AlarmClass(StrEnum):
     PROCESS = "process"
     LIMIT = "limit"
     INSTRUMENT = "instrument"
+    PIPELINE = "pipeline"  # of a source: ``asset`` is its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.contract import State
 from monitor.core.aggregate import Bool, Index, changes, ends, last_true
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import scored
 from monitor.core.plan import KindSettings
 from monitor.core.records import Scores, ScoreState

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from connectors.batch import F64, I64, QUALITY_BAD, QUALITY_UNCERTAIN, U8
 from models.instruments import ALPHA, NEAR_TICKS, NOISE_TICKS, Health
-from monitor.core.aggregate import NEVER, Bool, Index, changes, ends, last_true
-from monitor.core.frames import Frames
+from monitor.core.aggregate import NEVER, Bool, Index
+from monitor.core.by_asset import ByAsset
+from monitor.core.holding import Frames
 from monitor.core.modes import scored
 from monitor.core.plan import MILLISECOND, SECOND, ChannelSettings, KindSettings
 
@@ -38,7 +39,7 @@ REST = 3.0  # times the longest rest in health, and REST_TICKS more: frozen
 REST_TICKS = 10
 DOUBT = 1.5  # times the longest rest in health, and DOUBT_TICKS more: hidden, nothing said yet
 DOUBT_TICKS = 3
-COLLAPSE = 0.6  # of the lowest noise in health; healthy units that nobody saw stay above 0.9
+COLLAPSE = 0.8  # of the lowest noise in health; healthy units that nobody saw stay above 0.9
 JUMP = 2.0  # times the largest change in health while no other channel stirs: sudden
 NOISES = 5.0  # times the noise of late, too: a machine in trouble is not as quiet as it was
 TRUST_TICKS = 60  # after a jump that others share no other is doubted: the machine is on the move
@@ -50,6 +51,7 @@ PROBATION_TICKS = 10  # a jump that stays is hidden for so long before the chann
 STRIKES = 2  # changes beyond all in health, of its own: an offset that moves so is the machine's
 SPIKES, SPIKES_OVER = 2.5, 1.0  # so many of late: it spikes; fewer: it does so no more
 OFFSET_S = 86_400  # after so long an offset is the new normal, and the model's to judge
+FURTHEST = float(np.finfo(np.float64).max) / 4  # a change whose bend can be told
 KNOWN_TICKS = 1.5  # age of a value that was sampled, or vouched for, in this tick
 
 
@@ -67,6 +69,7 @@ class Verdict(IntEnum):
     FORCED = 8  # set by hand
     STALE = 9
     BAD = 10  # its source says so
+    UNIT = 11  # its source says that it means something else now, and nobody has looked
 
 
 class Word(StrEnum):
@@ -90,6 +93,7 @@ WORD_OF: Mapping[Verdict, Word] = {
     Verdict.FORCED: Word.CHECK,
     Verdict.STALE: Word.FAILURE,
     Verdict.BAD: Word.FAILURE,
+    Verdict.UNIT: Word.CHECK,
 }
 # In which the value still speaks of the process: the model sees it.
 SEEN = (Verdict.GOOD, Verdict.UNCERTAIN, Verdict.SPIKES)
@@ -111,6 +115,7 @@ def in_words(verdict: Verdict, channel: ChannelSettings, value: float) -> str:
         Verdict.FORCED: f"is set to {shown} by hand,",
         Verdict.STALE: f"has given no value for {channel.stale_s:g} s and more,",
         Verdict.BAD: "is bad, its source says",
+        Verdict.UNIT: f"is {shown} in another unit or range than before, its source says,",
     }[verdict]
 
 
@@ -136,13 +141,15 @@ class _Signals:
     bends: I64  # how many it is made of
     stirred: I64  # number of the tick of the last rare change
     doubt: I64  # ticks since a jump that may be a spike; 0: none
-    anchor: F64  # value before the last jump that was doubted; NaN: none was
+    anchor: F64  # value before the last jump that was doubted; NaN: it went back
+    landed: F64  # where that jump went, if it was the machine's
     spikes: F64  # of late; 0: none
     spiking: Bool
     offset: F64  # how far off it jumped; 0: it did not
     since: I64  # number of the tick that it did
     strikes: I64  # changes beyond all in health since then, of its own
     trust: I64  # number of the tick until which no jump is doubted
+    unit: Bool  # it changed, and nobody has looked
 
 
 _NAMES = tuple(field.name for field in fields(_Signals))
@@ -191,8 +198,8 @@ class _Moves:
     known: Bool  # said, or vouched for, in this tick, while the machine runs
     shown: F64
     before: F64  # the last that was known; NaN before the first
+    tick: I64  # number of the tick of that
     change: F64  # how far apart the two are
-    step: I64  # ticks between them
     moved: Bool
     follows: Bool  # known in this tick and in the one before
 
@@ -201,12 +208,23 @@ class _Moves:
 class _Jumps:
     """What is thought of jumps: [R, C]."""
 
-    sudden: Bool  # further than twice the furthest in health
-    beyond: Bool  # further than the furthest in health
-    shared: Bool  # another channel stirred of late
     doubted: Bool  # may be a spike
     off: Bool  # was none, and no other channel jumped
     spiking: Bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """What the life of one channel's jumps depends on, frame for frame."""
+
+    row: list[int]
+    number: list[int]  # of the tick
+    known: list[bool]
+    value: list[float]
+    before: list[float]
+    sudden: list[bool]  # further than twice the furthest in health
+    beyond: list[bool]  # further than the furthest in health
+    shared: list[bool]  # another channel stirred of late
 
 
 class Sensors:
@@ -230,13 +248,16 @@ class Sensors:
             stirred=np.full(shape, NEVER),
             doubt=np.zeros(shape, np.int64),
             anchor=np.full(shape, np.nan),
+            landed=np.full(shape, np.nan),
             spikes=np.zeros(shape),
             spiking=np.zeros(shape, np.bool_),
             offset=np.zeros(shape),
             since=np.full(shape, NEVER),
             strikes=np.zeros(shape, np.int64),
             trust=np.full(shape, NEVER),
+            unit=np.zeros(shape, np.bool_),
         )
+        self._busy_AC = np.zeros(shape, np.bool_)  # whose jumps are of interest still
         bounds = [bounds_of(c, health.get(name), kind) for name, c in kind.channels.items()]
         columns = np.array([astuple(one) for one in bounds], np.float64).T
         (
@@ -249,176 +270,211 @@ class Sensors:
             self._jump_C,
             self._still_C,
         ) = columns
+        self._resting_C = np.minimum(self._frozen_C, self._doubt_C)
+        self._smooth_C = np.minimum(JUMP * self._jump_C, FURTHEST)
+        self._ranged = bool(np.isfinite([self._low_C, self._high_C]).any())
         self._alone = len(kind.channels) == 1
         self._learnt = any(math.isfinite(one.frozen) or one.quiet for one in bounds)
         self._learnt |= any(math.isfinite(one.jump) for one in bounds)
 
-    def judge(self, frames: Frames, running: NDArray[np.uint8]) -> Judged:
-        """The verdict on each channel of each frame; ``running`` [R] are the RunStates."""
-        if not len(frames):
-            nothing = np.zeros(frames.value.shape, np.bool_)
-            return Judged(nothing.astype(np.uint8), nothing, nothing)
-        s, row, last = self._signals, frames.asset, ends(frames.asset)
-        ever = (last_true(frames.valid) >= _opening(row)) | s.ever[row]
-        s.ever[row[last]] = ever[last]
-        if self._learnt:
-            moves = self._moves(frames, scored(running))
-            rest = self._rest(frames, moves)
-            noise, counted = self._noise(frames, moves, rest)
-            jumps = self._jumps(frames, moves, noise)
-        else:
-            rest = noise = np.zeros(frames.value.shape)
-            counted = np.zeros(frames.value.shape, np.int64)
-            jumps = _Jumps(*(np.zeros(frames.value.shape, np.bool_) for _ in range(6)))
+    def unit_changed(self, which_AC: Bool) -> None:
+        """The unit of these is not what it was."""
+        self._signals.unit |= which_AC
 
+    def unit_known(self, which_AC: Bool) -> None:
+        """The unit of these is again what it was, or somebody has looked."""
+        self._signals.unit &= ~which_AC
+
+    def beside(self, frames: Frames) -> Bool:
+        """Where a value is not in its unit, or not in its range [R, C]: it tells nothing."""
+        beyond = (frames.value < self._low_C) | (frames.value > self._high_C)
+        beside: Bool = self._signals.unit[frames.asset] | beyond
+        return beside
+
+    def judge(
+        self, frames: Frames, running: NDArray[np.uint8], alone: Bool | None = None
+    ) -> Judged:
+        """The verdict on each channel of each frame; ``running`` [R] are the RunStates.
+
+        ``alone`` [R, C]: what is known to have jumped by itself, from other evidence.
+        """
+        nothing = np.zeros(frames.value.shape, np.bool_)
+        if not len(frames):
+            return Judged(nothing.astype(np.uint8), nothing, nothing)
+        s, by = self._signals, ByAsset(frames.asset)
         valid, value = frames.valid, frames.value
-        beyond = (value < self._low_C) | (value > self._high_C)
-        at_end = (value <= self._low_C) | (value >= self._high_C)
-        frozen = rest > self._frozen_C
-        quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
+        (ever,) = by.latest(valid, (valid, s.ever))
+        by.keep(s.ever, by.ends(ever))
+        frozen, quiet, beyond, at_end, hidden = nothing, nothing, nothing, nothing, nothing
+        jumps = _Jumps(nothing, nothing, nothing)
+        if self._learnt:
+            moves = self._moves(frames, scored(running), by)
+            rest = self._rest(moves, by)
+            noise, counted = self._noise(moves, rest, by)
+            jumps = self._jumps(moves, noise, by)
+            quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
+            hidden = jumps.doubted
+            if bool((rest > self._resting_C).any()):
+                frozen = rest > self._frozen_C
+                hidden = hidden | (rest > self._doubt_C)
+        if self._ranged:
+            beyond = (value < self._low_C) | (value > self._high_C)
+            at_end = (value <= self._low_C) | (value >= self._high_C)
+
         verdict = np.zeros(value.shape, np.uint8)
         for what, where in (  # the last that holds counts
             (Verdict.UNCERTAIN, valid & (frames.quality == QUALITY_UNCERTAIN)),
             (Verdict.SPIKES, valid & jumps.spiking),
             (Verdict.QUIET, valid & quiet),
-            (Verdict.OFFSET, valid & jumps.off),
+            (Verdict.OFFSET, valid & (jumps.off if alone is None else jumps.off | alone)),
             (Verdict.FROZEN, valid & frozen),
             (Verdict.OUT_OF_RANGE, valid & beyond),
             (Verdict.CLAMPED, valid & frozen & at_end),
+            (Verdict.UNIT, valid & by.held(s.unit)),
             (Verdict.FORCED, frames.forced),
             (Verdict.STALE, ~valid & ever),
             (Verdict.BAD, ~valid & (frames.quality == QUALITY_BAD)),
         ):
             verdict[where] = what
+        if not bool(verdict.any()):
+            return Judged(verdict, hidden, nothing)
         unseen = ~_SEEN[verdict]
-        hidden = unseen | jumps.doubted | (rest > self._doubt_C)
-        return Judged(verdict, hidden, unseen & ~frames.forced)
+        return Judged(verdict, hidden | unseen, unseen & ~frames.forced)
 
-    def _moves(self, frames: Frames, runs: Bool) -> "_Moves":
+    def _moves(self, frames: Frames, runs: Bool, by: ByAsset) -> _Moves:
         """How each channel moved since it was known last."""
-        s, row = self._signals, frames.asset
+        s = self._signals
         number = (frames.tick // self._tick)[:, None]
         fresh_enough = frames.age <= KNOWN_TICKS * self._tick / SECOND
         known = frames.valid & ~frames.forced & fresh_enough & runs[:, None]
-        latest = last_true(known)
-        before = np.concatenate([np.full_like(latest[:1], -1), latest[:-1]])
-        within = before >= _opening(row)
-        value = np.where(within, np.take_along_axis(frames.value, before, 0), s.value[row])
-        tick = np.where(within, number[:, 0][before], s.tick[row])
+        numbers = np.broadcast_to(number, known.shape)
+        before, tick = by.before(known, (frames.value, s.value), (numbers, s.tick))
         with np.errstate(over="ignore"):  # two huge values may be infinitely far apart
-            change = np.abs(frames.value - value)
+            change = np.abs(frames.value - before)
         moves = _Moves(
             number=number,
             known=known,
             shown=frames.value,
-            before=value,
+            before=before,
+            tick=tick,
             change=change,
-            step=number - tick,
             moved=known & (change != 0),  # NaN, for the first one, is a move
-            follows=known & (number - tick == 1) & ~frames.fresh[:, None],
+            follows=known & (tick == number - 1) & ~frames.fresh[:, None],
         )
-        last = ends(row)
-        at = row[last]
-        s.value[at] = np.where(known[last], frames.value[last], value[last])
-        s.tick[at] = np.where(known[last], number[last], tick[last])
+        now = by.ends(known)
+        by.keep(s.value, np.where(now, by.ends(frames.value), by.ends(before)))
+        by.keep(s.tick, np.where(now, by.ends(number), by.ends(tick)))
         return moves
 
-    def _rest(self, frames: Frames, moves: "_Moves") -> F64:
+    def _rest(self, moves: _Moves, by: ByAsset) -> F64:
         """Ticks without a move [R, C]: as far as known, and while another channel moves."""
-        s, row, moved = self._signals, frames.asset, moves.moved
-        others = self._alone | (moved.sum(axis=1, keepdims=True) > moved)
-        counts = moves.known & others & ~moved
-        grows = np.where(counts, np.clip(moves.step, 1, self._still_C), 0.0)
-        total = np.cumsum(grows, axis=0)  # whole numbers: exact, however it is cut
-        begin = last_true(moved | changes(row)[:, None])
-        anew = np.take_along_axis(moved, begin, 0)
-        start = np.where(anew, 0.0, s.rest[row] + np.take_along_axis(grows, begin, 0))
-        rest: F64 = start + total - np.take_along_axis(total, begin, 0)
-        last = ends(row)
-        s.rest[row[last]] = rest[last]
+        s, moved = self._signals, moves.moved
+        counts = moves.known & ~moved
+        if not self._alone and bool(counts.any()):
+            counts &= moved.any(axis=1, keepdims=True)
+        at = np.flatnonzero(counts)
+        row, channel = divmod(at, moved.shape[1])
+        grows = np.zeros(moved.shape)
+        ticks = moves.number[row, 0] - moves.tick.ravel()[at]
+        grows.ravel()[at] = np.clip(ticks, 1, self._still_C[channel])
+        rest = by.since(moved, grows, s.rest)
+        by.keep(s.rest, by.ends(rest))
         return rest
 
-    def _noise(self, frames: Frames, moves: "_Moves", rest: F64) -> tuple[F64, I64]:
+    def _noise(self, moves: _Moves, rest: F64, by: ByAsset) -> tuple[F64, I64]:
         """The mean bend [R, C], without jumps and long rests; of how many."""
-        s, row = self._signals, frames.asset
-        starts, last = np.flatnonzero(changes(row)), ends(row)
-        smooth = moves.follows & (moves.change <= JUMP * self._jump_C)
-        with np.errstate(over="ignore"):
-            step = np.where(smooth, moves.shown - moves.before, np.nan)
-        step[np.isinf(step)] = np.nan
-        before = np.concatenate([step[:1], step[:-1]])
-        before[starts] = s.step[row[starts]]
-        bend = np.abs(step - before)
+        s = self._signals
+        smooth = moves.follows & (moves.change <= self._smooth_C)
+        step = np.where(smooth, moves.shown - moves.before, np.nan)
+        bend = np.abs(step - by.previous(step, s.step))
         counts = ~np.isnan(bend) & (rest <= self._still_C)
-        counted = np.cumsum(counts, axis=0)
-        counted += s.bends[row] - (counted - counts)[_opening(row)[:, 0]]
+        counted = by.since(np.zeros_like(counts), counts.astype(np.int64), s.bends)
         weight = np.where(counts, np.where(counted == 1, 1.0, ALPHA), 0.0)
         bend = np.where(counts, bend, 0.0)
         noise = np.empty_like(bend)
-        lengths = np.diff(np.append(starts, len(row)))
-        for tick in range(int(lengths.max())):  # of all assets side by side
-            now = starts[lengths > tick] + tick
-            mean = s.noise[row[now]]
-            noise[now] = s.noise[row[now]] = mean + weight[now] * (bend[now] - mean)
-        s.step[row[last]], s.bends[row[last]] = step[last], counted[last]
+        mean = s.noise[by.row[by.first]]
+        for which, now in by.ticks():  # of all assets side by side
+            mean[which] += weight[now] * (bend[now] - mean[which])
+            noise[now] = mean[which]
+        by.keep(s.noise, mean)
+        by.keep(s.step, by.ends(step))
+        by.keep(s.bends, by.ends(counted))
         return noise, counted
 
-    def _jumps(self, frames: Frames, moves: "_Moves", noise: F64) -> "_Jumps":
+    def _jumps(self, moves: _Moves, noise: F64, by: ByAsset) -> _Jumps:
         """What became of jumps: a loop over the channels that have one, of late or in doubt."""
-        s, row = self._signals, frames.asset
-        shape = frames.value.shape
+        s, channels = self._signals, moves.known.shape[1]
         stirs = moves.follows & (moves.change > self._stir_C)
-        sudden = moves.follows & (moves.change > np.fmax(JUMP * self._jump_C, NOISES * noise))
-        beyond = moves.follows & (moves.change > self._jump_C)
-        jumps = _Jumps(sudden, beyond, *(np.zeros(shape, np.bool_) for _ in range(4)))
-        busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
-        if not (bool(stirs.any()) or bool(busy_AC[row].any())):
-            return jumps
-        latest = last_true(stirs)
-        within = latest >= _opening(row)
-        stirred = np.where(within, moves.number[:, 0][latest], s.stirred[row])
-        last = ends(row)
-        s.stirred[row[last]] = stirred[last]
-        recent = moves.number - stirred <= STIR_TICKS
-        jumps.shared[:] = recent.sum(axis=1, keepdims=True) > recent
-        np.logical_or.at(busy_AC, row, sudden)
-        first = np.flatnonzero(changes(row))
-        for begin, end in zip(first.tolist(), (last + 1).tolist(), strict=True):
-            for channel in np.flatnonzero(busy_AC[row[begin]]).tolist():
-                self._follow(int(row[begin]), channel, range(begin, end), moves, jumps)
+        sudden = beyond = moves.follows & (moves.change > self._jump_C)
+        if bool(beyond.any()):
+            sudden = beyond & (moves.change > np.fmax(JUMP * self._jump_C, NOISES * noise))
+        busy_NC = np.logical_or.reduceat(sudden, by.first) | self._busy_AC[by.row[by.first]]
+        jumps = _Jumps(*(np.zeros(moves.known.shape, np.bool_) for _ in range(3)))
+        of_interest = busy_NC.any(axis=1)
+        if bool(of_interest.any()):
+            rows = np.flatnonzero(np.repeat(of_interest, by.lengths))
+            theirs = ByAsset(by.row[rows])
+            numbers = np.broadcast_to(moves.number[rows], (len(rows), channels))
+            (stirred,) = theirs.latest(stirs[rows], (numbers, s.stirred))
+            recent = moves.number[rows] - stirred <= STIR_TICKS
+            shared = recent.sum(axis=1, keepdims=True) > recent
+            for begin, end, busy_C in zip(
+                theirs.first.tolist(),
+                (theirs.last + 1).tolist(),
+                busy_NC[of_interest],
+                strict=True,
+            ):
+                here = rows[begin:end]
+                for channel in np.flatnonzero(busy_C).tolist():
+                    life = _Life(
+                        row=here.tolist(),
+                        number=moves.number[here, 0].tolist(),
+                        known=moves.known[here, channel].tolist(),
+                        value=moves.shown[here, channel].tolist(),
+                        before=moves.before[here, channel].tolist(),
+                        sudden=sudden[here, channel].tolist(),
+                        beyond=beyond[here, channel].tolist(),
+                        shared=shared[begin:end, channel].tolist(),
+                    )
+                    self._follow(int(theirs.row[begin]), channel, life, jumps)
+        at, column = np.divmod(np.flatnonzero(stirs), channels)
+        s.stirred[by.row[at], column] = moves.number[at, 0]  # in order: the last one stays
         return jumps
 
     def _follow(  # noqa: C901 - the whole of a jump's life in one place
-        self, asset: int, channel: int, rows: range, moves: "_Moves", jumps: "_Jumps"
+        self, asset: int, channel: int, life: _Life, jumps: _Jumps
     ) -> None:
         """A jump is doubted at first; then it was a spike, an offset, or shared with others."""
         s, at = self._signals, (asset, channel)
-        level = JUMP * self._jump_C[channel]
-        doubt, anchor, spikes = int(s.doubt[at]), s.anchor[at], s.spikes[at]
-        spiking, offset, since = bool(s.spiking[at]), s.offset[at], s.since[at]
-        strikes, trust = int(s.strikes[at]), s.trust[at]
-        for row in rows:
-            known, jumped = moves.known[row, channel], jumps.sudden[row, channel]
-            value, number = moves.shown[row, channel], moves.number[row, 0]
-            shared = jumps.shared[row, channel]
-            step = value - moves.before[row, channel]
+        level = JUMP * float(self._jump_C[channel])
+        doubt, anchor, spikes = int(s.doubt[at]), float(s.anchor[at]), float(s.spikes[at])
+        spiking, offset, since = bool(s.spiking[at]), float(s.offset[at]), int(s.since[at])
+        strikes, trust, landed = int(s.strikes[at]), int(s.trust[at]), float(s.landed[at])
+        for i, row in enumerate(life.row):
+            known, jumped, number = life.known[i], life.sudden[i], life.number[i]
+            value, shared = life.value[i], life.shared[i]
+            step = value - life.before[i]
             back = known and abs(value - anchor) <= level
             if doubt or offset:
-                strikes += int(jumps.beyond[row, channel] and not shared and not back)
+                strikes += int(life.beyond[i] and not shared and not back)
             if doubt and back:
-                doubt, spikes = 0, spikes + 1
+                spikes += doubt <= SPIKE_TICKS
+                doubt, anchor = 0, math.nan
             elif doubt and (strikes or (shared and doubt >= SPIKE_TICKS)):
-                doubt, trust = 0, number + TRUST_TICKS
+                doubt, landed, trust = 0, value, number + TRUST_TICKS
             elif doubt and doubt < PROBATION_TICKS:
                 doubt += 1
             elif doubt:
                 doubt, offset, since = 0, value - anchor if known else 0.0, number
             elif offset and jumped:
                 offset = _left(offset + step, least=max(level, abs(step) / 2))
-            elif jumped and number > trust and not back:  # the way back is as good as the way there
-                doubt, anchor, strikes = 1, moves.before[row, channel], 0
+                anchor = anchor if offset else math.nan
+            elif jumped and back and abs(life.before[i] - landed) <= level:
+                anchor = math.nan  # the way back is as good as the way there
+            elif jumped and number > trust:
+                doubt, anchor, strikes = 1, life.before[i], 0
             if strikes >= STRIKES and offset:
-                offset, trust = 0.0, number + TRUST_TICKS
+                offset, landed, trust = 0.0, value, number + TRUST_TICKS
             elif number - since > OFFSET_S * SECOND // self._tick:
                 offset = 0.0
             spikes = spikes * SPIKE_DECAY if spikes > FORGOTTEN else 0.0
@@ -428,7 +484,8 @@ class Sensors:
             jumps.spiking[row, channel] = spiking
         s.doubt[at], s.anchor[at], s.spikes[at] = doubt, anchor, spikes
         s.spiking[at], s.offset[at], s.since[at] = spiking, offset, since
-        s.strikes[at], s.trust[at] = strikes, trust
+        s.strikes[at], s.trust[at], s.landed[at] = strikes, trust, landed
+        self._busy_AC[at] = bool(doubt or offset or spikes)
 
     # ---- snapshot -------------------------------------------------------------------------------
 
@@ -441,18 +498,15 @@ class Sensors:
     ) -> None:
         """Take back what ``snapshot`` gave: assets and channels ``old`` of it are ``new`` here."""
         for name in _NAMES:
-            getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
+            if name in tree:  # else an earlier version wrote it
+                getattr(self._signals, name)[np.ix_(*new)] = tree[name][np.ix_(*old)]
+        s = self._signals
+        self._busy_AC = (s.doubt > 0) | (s.offset != 0) | (s.spikes > 0)
 
 
 def _left(offset: float, *, least: float) -> float:
     """What is left of an offset; nothing where it is less than this."""
     return offset if abs(offset) > least else 0.0
-
-
-def _opening(row: Index) -> Index:
-    """Where the first frame of each frame's asset stands [R, 1]."""
-    opening: Index = last_true(changes(row))[:, None]
-    return opening
 
 
 _SEEN = np.array([verdict in SEEN for verdict in Verdict])

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.aggregate import NEVER, Bool, Index, carried, changes, ends, last_true
-from monitor.core.frames import Frames
+from monitor.core.aggregate import NEVER, Bool, Index
+from monitor.core.by_asset import ByAsset
+from monitor.core.holding import Frames
 from monitor.core.plan import SECOND, KindSettings
 from monitor.core.sensors import Judged
 
@@ -42,27 +43,21 @@ class Settling:
         ``sound`` [R, C]: valid, and its instrument not at fault. A frame that is fresh has no
         before: the model starts anew with what is there.
         """
-        row, tick = frames.asset, frames.tick[:, None]
-        first = changes(row)
-        opening = last_true(first)[:, None]
-
-        seen = last_true(sound)
-        before = np.concatenate([np.full_like(seen[:1], -1), seen[:-1]])  # this frame
-        within = before >= opening
-        known = np.where(within, frames.tick[before], self._valid_AC[row])
+        by, tick = ByAsset(frames.asset), frames.tick[:, None]
+        ticks = np.broadcast_to(tick, sound.shape)
+        (known,) = by.before(sound, (ticks, self._valid_AC))  # this frame
         away = (tick - known > self._stale_C) & (known != NEVER)
         fault = frames.valid & ~sound
-        failed = np.where(fault, tick, NEVER)
-        (failed,) = carried(fault, row, (failed, self._failed_AC))
+        (failed,) = by.latest(fault, (ticks, self._failed_AC))
         returns = sound & (away | ((failed > known) & (known != NEVER))) & ~frames.fresh[:, None]
-
-        back = last_true(returns)
-        since = np.where(back >= opening, frames.tick[back], self._back_AC[row])
-        last = ends(row)
-        self._back_AC[row[last]] = since[last]
-        self._failed_AC[row[last]] = failed[last]
-        newest = np.where(seen >= opening, frames.tick[seen], self._valid_AC[row])
-        self._valid_AC[row[last]] = newest[last]
+        (since,) = by.latest(returns, (ticks, self._back_AC))
+        (newest,) = by.latest(sound, (ticks, self._valid_AC))
+        for held, now in (
+            (self._back_AC, since),
+            (self._failed_AC, failed),
+            (self._valid_AC, newest),
+        ):
+            by.keep(held, by.ends(now))
         settling: Bool = sound & (tick - since < self._settle_C)
         return settling
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from connectors.batch import Notice, NoticeKind, Samples
 from models.bundle import Channel
 from models.contract import Stretch
-from monitor.core.frames import FrameBuilder, Frames
+from monitor.core.frames import FrameBuilder
+from monitor.core.holding import Frames
 from monitor.core.modes import RunStates, scored
 from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import KindSettings, Plan

@@ -17,7 +17,7 @@ from connectors.batch import F64, I64
 from connectors.points import Points
 from models.bundle import Bundle
 from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes
-from monitor.core.pipeline import threshold_of
+from monitor.core.kind import threshold_of
 from monitor.core.plan import MILLISECOND, SECOND, Asset, Plan
 from monitor.core.records import AlarmEvent, Results, Scores, ScoreState, Transition
 from monitor.live.standing import ServiceStanding

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from models.bundle import Bundle
-from monitor.core.pipeline import threshold_of
+from monitor.core.kind import threshold_of
 from monitor.core.plan import SECOND, BudgetSettings
 from monitor.history.budget import (
     DAYS,

@@ -139,7 +139,7 @@ class Config(Settings):
             )
             for name, settings in self.assets.items()
         )
-        return Plan(site=self.site.name, kinds=self.kinds, assets=assets)
+        return Plan(site=self.site.name, kinds=self.kinds, assets=assets, links=self.site.links)
 
     def tag_refs(self, source: str, tag_ids: Mapping[str, int]) -> list[TagRef]:
         """What a source is asked for."""

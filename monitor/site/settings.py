@@ -21,7 +21,7 @@ import models
 from connectors import discover
 from connectors.contract import ConfigPath
 from models.settings import DetectorSettings, DiagnosisSettings, SearchSettings, TrainingSettings
-from monitor.core.plan import BudgetSettings, ChannelSettings, KindSettings, Settings
+from monitor.core.plan import BudgetSettings, ChannelSettings, KindSettings, LinkSettings, Settings
 from monitor.site.problems import did_you_mean
 from monitor.site.schema import ByType
 
@@ -95,6 +95,10 @@ class SiteSettings(Settings):
     )
     alarm_budget: BudgetSettings = Field(
         BudgetSettings(), description="How many false alarms are acceptable."
+    )
+    links: LinkSettings = Field(
+        LinkSettings(),
+        description="When what is wrong with a source becomes an alarm of class pipeline.",
     )
 
 

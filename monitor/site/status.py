@@ -6,7 +6,7 @@ from typing import Any
 
 from monitor.core.conservation import Conservation
 from monitor.core.plan import BudgetSettings
-from monitor.core.records import Scores, ScoreState
+from monitor.core.records import AlarmClass, Scores, ScoreState
 from monitor.live.budget import spent
 from monitor.site.advice import rejections
 from monitor.state.database import DatabaseReader
@@ -61,13 +61,20 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
                     for number, reason in status.get("unit_changed", {}).get(name, {}).items()
                 },
                 "gaps": gaps.get(name, NO_GAPS).to_json(),
+                "active": [_active(one) for one in alarms if one.active and _of(one, name)],
             }
             for name in sorted({*sources, *said, *gaps})
         },
         "assets": {
             name: _asset(name, latest.get(number), status.get("thresholds", {}))
             | {"forced": status.get("forced", {}).get(name, [])}
-            | {"active": [_active(one) for one in alarms if one.active and one.asset == name]}
+            | {
+                "active": [
+                    _active(one)
+                    for one in alarms
+                    if one.active and one.asset == name and not _of(one, name)
+                ]
+            }
             for number, name in names.items()
         },
         "frames": sum(frames.values()),
@@ -114,6 +121,11 @@ def _asset(name: str, row: Scores | None, thresholds: dict[str, Any]) -> dict[st
         "provisional": level["provisional"],
         "pooled_scaling": name in level.get("pooled", ()),  # though its kind's model knows own ones
     }
+
+
+def _of(alarm: Alarm, source: str) -> bool:
+    """Whether an alarm is of a source, not of an asset that may have its name."""
+    return alarm.asset == source and alarm.alarm_class is AlarmClass.PIPELINE
 
 
 def _active(alarm: Alarm) -> dict[str, Any]:

@@ -145,6 +145,17 @@ async def test_a_unit_that_becomes_another_of_its_quantity_is_converted_from_the
     assert meant(meanings, 68.0) == (pytest.approx(20.0), GOOD)
 
 
+async def test_a_unit_that_is_the_configured_one_again_is_said_to_be_restored():
+    meanings, server = Meanings("plc", {}), Server(EngineeringUnits=eu("°C", code="CEL"))
+    tags, kinds = {1: TagRef(id=1, address="t1", unit="degC")}, []
+    for unit, high in (("CEL", 100), ("FAH", 212), ("CEL", 100), ("CEL", 50), ("P1", 50)):
+        server.says["EngineeringUnits"] = eu("x", code=unit)
+        server.says["EURange"] = ua.Range(0.0, float(high))
+        kinds += [one.kind for one in await meanings.read(server, Limits, {1: 1}, tags)]
+    changed, restored = NoticeKind.UNIT_CHANGED, NoticeKind.UNIT_RESTORED
+    assert kinds == [changed, restored, changed, changed]  # its range alone is not its unit
+
+
 async def test_a_unit_that_cannot_be_converted_makes_values_bad_until_it_is_right_again():
     meanings, server = Meanings("plc", {}), Server(EngineeringUnits=eu("°C"))
     await told(meanings, server)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from connectors.batch import BAD, GOOD, Samples
-from monitor.core.frames import FrameBuilder, Frames, Intake
+from monitor.core.frames import FrameBuilder, Intake
+from monitor.core.holding import Frames
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import (
     AlarmSettings,

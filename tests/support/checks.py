@@ -14,7 +14,7 @@ from support.streams import Item, columns, deliveries, sent, sources_of
 from connectors.batch import BAD, Flag, Notice, NoticeKind, Samples
 from models.bundle import Bundle
 from monitor.core.digest import digest
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, ChannelSettings, LimitSettings, Plan
 from monitor.core.records import Beat, Cause, Epoch, Record, Results, Scores, Standing, Transition

@@ -8,7 +8,7 @@ from support.streams import NAN, Item
 
 from connectors.batch import GOOD
 from models.bundle import Bundle
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunStates, scored
 from monitor.core.plan import MILLISECOND, SECOND, Asset, KindSettings
 from monitor.core.records import ScoreState

@@ -9,8 +9,9 @@ from hypothesis import given as for_any
 from hypothesis import strategies as st
 from support.building import NOW, SECOND, START, kind
 
-from monitor.core.alarms import Alarms, alarm_id
-from monitor.core.frames import Frames
+from monitor.core.alarms import Alarms
+from monitor.core.board import alarm_id
+from monitor.core.holding import Frames
 from monitor.core.plan import AlarmSettings, ChannelSettings, LimitSettings
 from monitor.core.records import Action, AlarmClass, Command, Scores, ScoreState, Transition
 
@@ -439,7 +440,7 @@ def test_assets_do_not_share_their_limits_timers():
 
 def acknowledge(alarms, target):
     command = Command(action=Action.ACKNOWLEDGE, target=target, who="ann", why="seen")
-    return [str(event.transition) for event in alarms.acknowledge(command, now=NOW)]
+    return [str(event.transition) for event in alarms.board.acknowledge(command, now=NOW)]
 
 
 def test_an_alarm_is_acknowledged_once_active_or_returned():

@@ -146,11 +146,11 @@ def test_a_shelf_ends_once_whatever_the_clock_does(jump):
     )
     plant = Plant(quick)
     plant.live(5, value=9.0)
-    (raised,) = plant.pipeline._kinds["k"].alarms._board.values()
+    (raised,) = plant.pipeline._kinds["k"].alarms.board.active("a0")
     plant.feel(
         Command(
             action=Action.SHELVE,
-            target=raised["id"],
+            target=raised.id,
             who="ann",
             why="cleaning",
             until=START + 60 * SECOND,

@@ -11,7 +11,7 @@ from models.diagnosis import Diagnosis, Episode, fit
 from models.naming import UNKNOWN
 from models.settings import DiagnosisSettings
 from monitor.core.alarms import Alarms
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import AlarmSettings, ChannelSettings
 from monitor.core.records import Scores, ScoreState, Transition
 

@@ -15,7 +15,17 @@ from monitor.core.plan import (
     RunningSettings,
     SensorSettings,
 )
-from monitor.core.records import AlarmClass, ScoreState, Transition
+from monitor.core.records import (
+    Action,
+    AlarmClass,
+    Cause,
+    Command,
+    Epoch,
+    Record,
+    Results,
+    ScoreState,
+    Transition,
+)
 
 ENDED = Notice(source="s", kind=NoticeKind.ENDED)
 LENGTH = 240
@@ -183,3 +193,107 @@ def test_an_alarm_goes_when_the_machine_runs_again_and_is_healthy():
         (65, "returned"),
     ]
     assert all(e.active for e in results.alarms if e.transition is Transition.TRIPPED)
+
+
+# ---- units that change --------------------------------------------------------------------------
+
+
+def changed(*, ends):
+    """A unit that changes at 20 s, and what ends it at 60 s."""
+    of = kind(channels={name: ChannelSettings() for name in ("x", "y")})
+    pipeline = Pipeline(plan(of), {})
+    events = []
+    for second in range(1, 150):
+        bodies = [samples((0, second, 1.0), (1, second, 2.0))]
+        if second == 20:
+            bodies.append(Notice(source="s", kind=NoticeKind.UNIT_CHANGED, tags=(0,), reason="psi"))
+        if second == 60:
+            bodies += ends(events)
+        for body in bodies:
+            events += pipeline.step(Record(START + second * SECOND, body)).alarms
+    return told(Results(alarms=tuple(events))), pipeline.status()["unit_changed"].get("s", {})
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda events: [Command(action=Action.ACKNOWLEDGE, target=events[0].id, who="ann")],
+        lambda _: [Notice(source="s", kind=NoticeKind.UNIT_RESTORED, tags=(0,))],
+        lambda _: [
+            Epoch(config="a", bundles={}, cause=Cause.RELOAD),
+            Epoch(config="b", bundles={}, cause=Cause.RELOAD),
+        ],
+    ],
+    ids=["seen", "right again", "another configuration"],
+)
+def test_a_unit_that_changed_asks_for_a_check_until_somebody_looked_or_it_is_right(ends):
+    events, left = changed(ends=ends)
+    assert [e for e in events if e[3] != "acknowledged"] == [
+        (30, "instrument", "x function check", "raised"),
+        (120, "instrument", "x function check", "returned"),
+    ]
+    assert left == {}
+
+
+def test_a_unit_that_nobody_looks_at_stays_an_alarm_over_a_restart():
+    begins = Epoch(config="", bundles={}, cause=Cause.START)
+    events, left = changed(ends=lambda _: [begins])
+    assert [what for *_, what in events] == ["raised"]
+    assert left == {"0": "psi"}
+
+
+def running_machine(speed, *, others):
+    """240 s of a machine whose speed is ``speed`` from 100 s on; its state of each second."""
+    random = np.random.default_rng(1)
+    points = []
+    for second in range(1, LENGTH):
+        points.append((0, second, (50 + random.normal()) if second < 100 else speed(second)))
+        after = 0 if second < 100 else others
+        points += [(tag, second, 50 + random.normal() + after) for tag in (1, 2)]
+    return samples(*points)
+
+
+def states_of(bundle, batch, **settings):
+    results = watched(bundle, batch, running=RunningSettings(channel="x", above=20), **settings)
+    (scores,) = results.scores
+    return scores.state, told(results)
+
+
+def test_a_running_tag_that_falls_alone_is_an_instrument_s_fault_and_scoring_goes_on(bundles):
+    batch = running_machine(lambda second: 1 + 0.01 * (second % 3), others=0)
+    state, events = states_of(bundles["ewma"], batch)
+    assert (state[100:108] == ScoreState.OFF).all()  # until it is known
+    assert (state[115:] == ScoreState.OK).all()
+    assert ("instrument", "x out of specification", "raised") in [e[1:] for e in events]
+    assert {e[1] for e in events} == {"instrument"}
+
+
+def test_a_machine_that_truly_stops_is_off_and_its_running_tag_good(bundles):
+    state, events = states_of(bundles["ewma"], running_machine(lambda _: 1.0, others=-40))
+    assert (state[100:] == ScoreState.OFF).all()
+    assert events == []
+
+
+def test_a_running_tag_out_of_its_range_tells_nothing(bundles):
+    of = SensorSettings(range=(10, 100))
+    batch = running_machine(lambda _: 1.0, others=-40)
+    state, _ = states_of(bundles["ewma"], batch, sensor=of)
+    assert not (state == ScoreState.OFF).any()
+
+
+# ---- how much is left to judge by ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bad", "raises"), [((), True), ((1, 2), False)])
+def test_a_process_alarm_wants_enough_of_the_evidence_in_the_step_too(bundles, bad, raises):
+    random = np.random.default_rng(1)
+    points = []
+    for second in range(1, LENGTH):
+        for tag in range(3):
+            drift = max(second - 120, 0) if tag == 0 else 0
+            status = BAD if tag in bad and second >= 60 else 0
+            points.append((tag, second, 50 + random.normal() + drift, status))
+    results = watched(bundles["ewma"], samples(*points), sensor=NOT_JUDGED)
+    (scores,) = results.scores
+    assert (scores.coverage[-1] >= 0.5) == raises
+    assert (AlarmClass.PROCESS in {event.alarm_class for event in results.alarms}) == raises

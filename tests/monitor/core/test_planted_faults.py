@@ -14,6 +14,7 @@ from support.checks import Case
 
 from monitor.core.conditions import Conditions
 from monitor.core.frames import FrameBuilder
+from monitor.core.holding import Held
 from monitor.core.pipeline import Pipeline
 from monitor.core.scoring import Scorer, _Runs
 from monitor.core.vouching import Vouched
@@ -66,9 +67,9 @@ FAULTS = {
         FrameBuilder._limits, "- self._lateness", "- 0", checks.check_any_delivery
     ),
     "held values are forgotten between closes": Fault(
-        FrameBuilder._fill,
-        "self._held.value[row[last]] = stood[last]",
-        "self._held.value[row[last]] = np.nan",
+        Held.fill,
+        "(self.value, stood)",
+        "(self.value, np.full_like(stood, np.nan))",
         checks.check_any_delivery,
     ),
     "a gap is one tick too short": Fault(

@@ -7,7 +7,7 @@ import pytest
 from support.building import START, rich_kind
 
 from models.bundle import AssetRange, OwnScaling
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.records import ScoreState
 from monitor.core.scoring import Scorer

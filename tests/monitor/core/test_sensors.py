@@ -7,7 +7,7 @@ from support.building import SECOND, START, kind
 from connectors.batch import QUALITY_BAD, QUALITY_UNCERTAIN
 from models.contract import Stretch
 from models.instruments import health_of
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.plan import ChannelSettings, SensorSettings
 from monitor.core.sensors import Sensors, Verdict
@@ -248,6 +248,50 @@ def test_what_never_came_is_not_stale():
     value = machine(20, 100)
     value[:, FLOW] = np.nan
     assert said(judged(value), FLOW) == []
+
+
+@pytest.mark.parametrize(("ticks", "counts"), [(3, True), (4, False), (8, False)])
+def test_a_jump_that_is_back_within_three_ticks_is_a_spike_and_a_longer_one_is_not(ticks, counts):
+    value = machine(20)
+    for start in range(500, 800, 40):
+        value[start : start + ticks, FLOW] += 30
+    found = judged(value)
+    assert ("spikes" in said(found, FLOW)) == counts
+    for start in range(500, 800, 40):
+        assert found.hidden[start : start + ticks, FLOW].all()
+
+
+def test_a_jump_that_lands_where_an_earlier_one_began_is_seen_all_the_same():
+    value = machine(20)
+    value[:, FLOW] += np.clip((np.arange(LENGTH) - 520) / 10, 0, 30)  # slowly to another level
+    value[500, FLOW] += 30  # one spike, at the old one
+    value[1200:, FLOW] -= 30
+    found = judged(value)
+    assert said(found, FLOW) == ["offset"]
+    assert since(found, FLOW) < 1220
+
+
+def test_the_way_back_is_the_machine_s_only_from_where_it_went():
+    value = machine(20)
+    value[500:, FLOW] += 15
+    value[502:, HEAT] += 10  # the machine's
+    value[:, FLOW] += np.clip((np.arange(LENGTH) - 600) / 10, 0, 25)
+    value[1200:, FLOW] -= 40  # back where it began, from elsewhere and alone
+    assert said(judged(value), FLOW) == ["offset"]
+
+
+def test_a_unit_that_changed_is_said_until_somebody_has_looked():
+    value, of = machine(20, 120), sensors(health={})
+    which = np.zeros((1, 4), bool)
+    which[0, HEAT] = True
+    first = judged(value[:40], of=of)
+    of.unit_changed(which)
+    second = judged(value[40:80], of=of, start=40)
+    of.unit_known(which)
+    third = judged(value[80:], of=of, start=80)
+    assert [said(found, HEAT) for found in (first, second, third)] == [[], ["unit"], []]
+    assert second.hidden[:, HEAT].all()
+    assert not second.hidden[:, FLOW].any()
 
 
 # ---- settings -----------------------------------------------------------------------------------

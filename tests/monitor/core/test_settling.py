@@ -5,7 +5,7 @@ import pytest
 from support.building import BAD, SECOND, START, kind, plan, samples, stepped
 
 from connectors.batch import Notice, NoticeKind
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import ChannelSettings, LimitSettings, SensorSettings
 from monitor.core.records import AlarmClass

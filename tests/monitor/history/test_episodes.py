@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from connectors.batch import I64
 from monitor.core.aggregate import Bool
 from monitor.core.alarms import Alarms
-from monitor.core.frames import Frames
+from monitor.core.holding import Frames
 from monitor.core.plan import SECOND, AlarmSettings, ChannelSettings, KindSettings
 from monitor.core.records import Scores, ScoreState, Transition
 from monitor.history.episodes import BLOCK, Trace, count, episodes, held

@@ -47,6 +47,7 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "outrun": 0,
         "marks": {},
         "unit_changed": {},
+        "active": [],
         "gaps": {"told": 0, "filled": 0, "missing_s": 0.0, "last": None},
         "state": "ended",
         "reason": "",
