@@ -13,7 +13,7 @@ channels that TSB-AD has as multivariate and as univariate series are given apar
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -25,18 +25,19 @@ from _detection import (
     Found,
     Given,
     LayoutError,
-    check,
     learn,
     main,
     read_csv,
     say,
     score,
     stretch,
+    together,
 )
 from _vus import period, vus_pr
 from numpy.typing import NDArray
 
-from models.settings import DetectorSettings, EwmaSettings
+from models.settings import DetectorSettings, EwmaSettings, GruSettings, TrainingSettings
+from models.training import Trained
 
 TICK_MS = 60_000
 STILL = 0.02  # 1 % of the range that arrays are scaled to: what is taken for their resolution
@@ -122,23 +123,10 @@ MODELS: dict[str, DetectorSettings] = {
     "Mahalanobis, drifting level": NEAREST.model_copy(update={"judge": "distance"}),
 }
 BASELINES = ("EWMA-Mahalanobis",)
-
-
-def measured(
-    name: str, settings: DetectorSettings, channels: Sequence[Telemetry], given: Given
-) -> dict[str, float]:
-    """VUS-PR of each channel."""
-    found = {}
-    for number, channel in enumerate(channels):
-        say(f"{name}: {channel.name}, {number + 1} of {len(channels)}")
-        train = stretch(channel.name, channel.train[:, None], tick_ms=TICK_MS)
-        test = stretch(channel.name, channel.test[:, None], tick_ms=TICK_MS)
-        bundle = learn([train], ["value"], settings).bundle
-        raw = score(bundle, [test])[0].raw.astype(np.float64)
-        found[channel.name] = vus_pr(channel.label, raw, period(channel.test))
-        if given.check and name == LEAD and number == 0:
-            check(name, bundle, [test], quick=given.quick)
-    return found
+NETWORKS: dict[str, DetectorSettings] = {
+    "GRU": GruSettings(hidden=16, spans=SPANS, score_span=16, warmup_ticks=WARMUP),
+}
+JOINED = "nearest example and a GRU"
 
 
 def measure(given: Given) -> Found:
@@ -147,9 +135,35 @@ def measure(given: Given) -> Found:
     wanted = lists(given.data)
     if given.quick:
         channels = channels[:QUICK]
-    found: dict[str, Sequence[Figures]] = {}
-    for name, settings in MODELS.items():  # chance plays no part: one run says what three would
-        found[name] = [figures(measured(name, settings, channels, given), wanted)]
+    vus: dict[tuple[str, int], dict[str, float]] = {}  # of a model and seed: channel: VUS-PR
+
+    def judge(channel: Telemetry, name: str, seed: int, *members: Trained) -> None:
+        bundle = together(*([member] for member in members))[0]
+        test = [stretch(channel.name, channel.test[:, None], tick_ms=TICK_MS)]
+        scores = score(bundle, test)
+        raw = scores[0].raw.astype(np.float64)
+        found = vus_pr(channel.label, raw, period(channel.test))
+        vus.setdefault((name, seed), {})[channel.name] = found
+        if name == LEAD:
+            given.proofs.add(name, bundle, test, scores)
+
+    for number, channel in enumerate(channels):
+        say(f"{channel.name}, {number + 1} of {len(channels)}")
+        train = [stretch(channel.name, channel.train[:, None], tick_ms=TICK_MS)]
+        steady = {name: learn(train, ["value"], settings) for name, settings in MODELS.items()}
+        for name, trained in steady.items():  # chance plays no part: one run says what three would
+            judge(channel, name, given.seeds[0], trained)
+        for seed in given.seeds:
+            training = TrainingSettings(
+                seed=seed, epochs=2 if given.quick else 20, chunk_ticks=50, device="cpu"
+            )
+            for name, settings in NETWORKS.items():
+                network = learn(train, ["value"], settings, training)
+                judge(channel, name, seed, network)
+                judge(channel, JOINED, seed, steady[LEAD], network)
+    found: dict[str, list[Figures]] = {}
+    for (name, _), own in vus.items():
+        found.setdefault(name, []).append(figures(own, wanted))
     chosen = {"lead": NEAREST.model_dump(mode="json"), "channels": len(channels)}
     return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
 
