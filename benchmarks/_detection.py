@@ -92,6 +92,16 @@ def read_csv(path: Path, *, delimiter: str = ",") -> dict[str, NDArray[np.generi
     return {name: column.to_numpy(zero_copy_only=False) for name, column in columns}
 
 
+def numbers(path: Path, names: Sequence[str], columns: Mapping[str, NDArray[np.generic]]) -> F64:
+    """The named columns of a table side by side, float64 [T, C]. Raises LayoutError."""
+    if absent := [name for name in names if name not in columns]:
+        raise LayoutError(f"{path}: want columns {', '.join(absent)}, got {', '.join(columns)}")
+    try:
+        return np.stack([columns[name].astype(np.float64) for name in names], axis=1)
+    except (ValueError, TypeError) as error:
+        raise LayoutError(f"{path}: want numbers in {', '.join(names)}: {error}") from error
+
+
 def stretch(asset: str, value: F64, *, tick_ms: int, valid: Bool | None = None) -> Stretch:
     """Rows [T, C] as frames one tick apart; NaN is not valid, nor what ``valid`` [T, C] excludes.
 
@@ -121,14 +131,20 @@ def learn(
     settings: DetectorSettings,
     training: TrainingSettings | None = None,
 ) -> Trained:
-    """A bundle from healthy stretches: ``models.training.train``, whose progress is told."""
-    return train(
-        stretches,
-        [Channel(name=name, unit=None, aggregate="last") for name in names],
-        settings,
-        training or TrainingSettings(device="cpu"),
-        progress=_told,
-    )
+    """A bundle from healthy stretches: ``models.training.train``, whose progress is told.
+
+    Raises LayoutError where they are too few, or say nothing.
+    """
+    try:
+        return train(
+            stretches,
+            [Channel(name=name, unit=None, aggregate="last") for name in names],
+            settings,
+            training or TrainingSettings(device="cpu"),
+            progress=_told,
+        )
+    except ValueError as error:
+        raise LayoutError(f"{', '.join({each.asset for each in stretches})}: {error}") from error
 
 
 def together(*members: Sequence[Trained]) -> list[Bundle]:
@@ -310,6 +326,7 @@ class Proofs:
 def agree(bundle: Bundle, stretches: Sequence[Stretch], submitted: Sequence[Scores]) -> int:
     """The scores of recordings against Scorer, one tick a call for all recordings.
 
+    ``submitted`` may go on further than the stretches: what comes later moves no score.
     Gives how many frames were compared. Raises AssertionError where a bit differs.
     """
     frames = frames_of(stretches)
@@ -322,7 +339,7 @@ def agree(bundle: Bundle, stretches: Sequence[Stretch], submitted: Sequence[Scor
     for asset, (each, whole) in enumerate(zip(stretches, submitted, strict=True)):
         own = _rows(stepped, stepped.asset == asset)
         for what in ("raw", "surprise", "blame", "coverage", "state", "expected", "spread"):
-            one, other = getattr(whole, what), getattr(own, what)
+            one, other = getattr(whole, what)[: len(own)], getattr(own, what)
             if not np.array_equal(one, other, equal_nan=True):
                 raise AssertionError(f"{each.asset}: {what} differs, submitted and stepped")
     return len(frames)

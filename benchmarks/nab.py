@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from _detection import (
-    F64,
     Bool,
     Figures,
     Found,
@@ -29,6 +28,7 @@ from _detection import (
     alarmed,
     learn,
     main,
+    numbers,
     part,
     read_csv,
     say,
@@ -95,8 +95,13 @@ def _series(path: Path, name: str, windows: Sequence[Sequence[str]]) -> Series:
     columns = read_csv(path)
     if not {"timestamp", "value"} <= columns.keys():
         raise LayoutError(f"{path}: want columns timestamp and value, got {', '.join(columns)}")
-    stamp = columns["timestamp"].astype("datetime64[s]")
-    value: F64 = columns["value"].astype(np.float64)
+    value = numbers(path, ["value"], columns)[:, 0]
+    if len(value) < 2:
+        raise LayoutError(f"{path}: want two rows or more, got {len(value)}")
+    try:
+        stamp = columns["timestamp"].astype("datetime64[s]")
+    except ValueError as error:
+        raise LayoutError(f"{path}: want times in timestamp: {error}") from error
     step_s = float(np.median(np.diff(stamp).astype(np.int64)))
     rows = max(round(HOUR_S / step_s), 1)
     whole = len(value) // rows

@@ -26,6 +26,7 @@ from _detection import (
     LayoutError,
     learn,
     main,
+    numbers,
     read_csv,
     say,
     score,
@@ -78,10 +79,7 @@ def read(folder: Path) -> Runs:
     names = tuple(name for name in healthy if name != ROW_NUMBER)
 
     def run(name: str) -> Stretch:
-        columns = read_csv(files[name])
-        if absent := [column for column in names if column not in columns]:
-            raise LayoutError(f"{files[name]}: d00 has columns {absent}, and this has not")
-        value: F64 = np.stack([columns[column].astype(np.float64) for column in names], axis=1)
+        value = numbers(files[name], names, read_csv(files[name]))
         return stretch(name, value, tick_ms=TICK_MS)
 
     runs = {number: run(name) for number, name in sorted(faults.items())}

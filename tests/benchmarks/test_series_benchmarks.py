@@ -132,6 +132,26 @@ def test_nab_says_what_a_folder_lacks(tmp_path: Path, monkeypatch: pytest.Monkey
         nab.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("timestamp,celsius\n2020-01-01 00:00:00,1\n", "want columns timestamp and value"),
+        ("timestamp,value\n2020-01-01 00:00:00,1\n", "want two rows or more, got 1"),
+        ("timestamp,value\n2020-01-01 00:00:00,a\n2020-01-01 01:00:00,b\n", "want numbers in"),
+        ("timestamp,value\nsoon,1\nlater,2\n", "want times in timestamp"),
+    ],
+)
+def test_nab_says_what_is_wrong_with_a_series(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nab = script("nab", monkeypatch)
+    write_nab(tmp_path)
+    (tmp_path / "oil_temperature.csv").write_text(text, encoding="utf-8")
+
+    with pytest.raises(nab.LayoutError, match=said):
+        nab.read(tmp_path)
+
+
 def write_telemetry(folder: Path) -> None:
     """Two channels that go round; one stands still for a time. Neither is in the second list."""
     for name, period in (("SMAP_X-1", 40), ("MSL_Y-2", 55)):
