@@ -2,8 +2,9 @@
 
 Arrays become stretches, ``models.training.train`` makes a bundle of them, and frames go through the
 live step's Scorer and Alarms (monitor/core): nothing here computes a score of its own. A row of a
-recording is one frame. ``check`` proves that a sweep over a whole recording and the live step, one
-tick at a time, give the same bits, and that a frame costs the same however much came before.
+recording is one frame. ``Proofs`` shows that the scores that figures are made of and those of the
+live step, one tick at a time, are the same bits, and that a frame costs the same however much came
+before.
 
 A script of this kind has a function from what was given on the command line to ``Found``, and hands
 it to ``main``, which prints the table and keeps the figures.
@@ -65,7 +66,7 @@ class Given:
     data: Path
     seeds: tuple[int, ...]
     quick: bool  # a small part, with few epochs: does it still run?
-    check: bool  # prove equality and constant cost, too
+    proofs: "Proofs"  # of equality and constant cost, where asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,16 @@ def read_csv(path: Path, *, delimiter: str = ",") -> dict[str, NDArray[np.generi
         raise LayoutError(f"{path}: cannot be read as a table: {error}") from error
     columns = zip(found.column_names, found.columns, strict=True)
     return {name: column.to_numpy(zero_copy_only=False) for name, column in columns}
+
+
+def numbers(path: Path, names: Sequence[str], columns: Mapping[str, NDArray[np.generic]]) -> F64:
+    """The named columns of a table side by side, float64 [T, C]. Raises LayoutError."""
+    if absent := [name for name in names if name not in columns]:
+        raise LayoutError(f"{path}: want columns {', '.join(absent)}, got {', '.join(columns)}")
+    try:
+        return np.stack([columns[name].astype(np.float64) for name in names], axis=1)
+    except (ValueError, TypeError) as error:
+        raise LayoutError(f"{path}: want numbers in {', '.join(names)}: {error}") from error
 
 
 def stretch(asset: str, value: F64, *, tick_ms: int, valid: Bool | None = None) -> Stretch:
@@ -120,14 +131,20 @@ def learn(
     settings: DetectorSettings,
     training: TrainingSettings | None = None,
 ) -> Trained:
-    """A bundle from healthy stretches: ``models.training.train``, whose progress is told."""
-    return train(
-        stretches,
-        [Channel(name=name, unit=None, aggregate="last") for name in names],
-        settings,
-        training or TrainingSettings(device="cpu"),
-        progress=_told,
-    )
+    """A bundle from healthy stretches: ``models.training.train``, whose progress is told.
+
+    Raises LayoutError where they are too few, or say nothing.
+    """
+    try:
+        return train(
+            stretches,
+            [Channel(name=name, unit=None, aggregate="last") for name in names],
+            settings,
+            training or TrainingSettings(device="cpu"),
+            progress=_told,
+        )
+    except ValueError as error:
+        raise LayoutError(f"{', '.join({each.asset for each in stretches})}: {error}") from error
 
 
 def together(*members: Sequence[Trained]) -> list[Bundle]:
@@ -261,36 +278,70 @@ def _rows(scores: Scores, rows: Bool) -> Scores:
 # ---- proofs -----------------------------------------------------------------------------------
 
 
-def check(name: str, bundle: Bundle, stretches: Sequence[Stretch], *, quick: bool) -> None:
-    """Stop unless sweep and live step agree to the bit and a frame costs the same at any age."""
-    frames = _equal(bundle, stretches)
-    old = YOUNG * 2 if quick else OLD
-    ratio = ageing(bundle, stretches[0], old=old, rounds=10 if quick else ROUNDS)
-    print(
-        f"{name}: {frames:,} frames swept and stepped one by one give the same bits; "
-        f"a frame after {old:,} others costs {ratio:.2f} times one after {YOUNG:,}."
-    )
-    if ratio > AGEING_LIMIT and not quick:
-        sys.exit(f"{name}: want at most {AGEING_LIMIT} times; is the computer busy? Run it again.")
+class Proofs:
+    """What ``--check`` proves of each model; nothing, where it was not asked for."""
+
+    def __init__(self, *, wanted: bool, quick: bool) -> None:
+        self.wanted = wanted
+        self.young, self.old = (YOUNG // 10, YOUNG) if quick else (YOUNG, OLD)
+        self.rounds = 10 if quick else ROUNDS
+        self.found: dict[str, dict[str, float]] = {}  # model: frames compared, ratio of costs
+
+    def add(
+        self,
+        model: str,
+        bundle: Bundle,
+        stretches: Sequence[Stretch],
+        submitted: Sequence[Scores],
+    ) -> None:
+        """The scores that figures are made of are those of the live step, tick by tick, to the bit.
+
+        For the first bundle of a model also: what a frame after many costs, in times of one after
+        few. Raises AssertionError where a bit differs.
+        """
+        if not self.wanted:
+            return
+        say(f"{model}: tick by tick")
+        compared = agree(bundle, stretches, submitted)
+        if model not in self.found:
+            say(f"{model}: {self.old:,} frames")
+            ratio = ageing(bundle, stretches[0], young=self.young, old=self.old, rounds=self.rounds)
+            self.found[model] = {"frames": 0, "ageing": ratio}
+        self.found[model]["frames"] += compared
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{model}: {one['frames']:,.0f} frames, scored at once and stepped one by one, give "
+            f"the same bits; a frame after {self.old:,} others costs {one['ageing']:.2f} times "
+            f"one after {self.young:,}."
+            for model, one in self.found.items()
+        )
+
+    @property
+    def aged(self) -> list[str]:
+        """The models whose frames cost more and more."""
+        return [model for model, one in self.found.items() if one["ageing"] > AGEING_LIMIT]
 
 
-def _equal(bundle: Bundle, stretches: Sequence[Stretch]) -> int:
-    """Bundle.sweep of each recording by itself against Scorer, one tick a call for all of them.
+def agree(bundle: Bundle, stretches: Sequence[Stretch], submitted: Sequence[Scores]) -> int:
+    """The scores of recordings against Scorer, one tick a call for all recordings.
 
-    Gives how many frames were compared.
+    ``submitted`` may go on further than the stretches: what comes later moves no score.
+    Gives how many frames were compared. Raises AssertionError where a bit differs.
     """
     frames = frames_of(stretches)
     live = Live(bundle, len(stretches))
     ticks = np.concatenate([np.arange(len(each)) for each in stretches])
-    pieces = [live.score(frames.rows(ticks == t)) for t in range(int(ticks.max()) + 1)]
+    order = np.argsort(ticks, kind="stable")
+    counts = np.bincount(ticks)
+    pieces = [live.score(frames.rows(rows)) for rows in np.split(order, np.cumsum(counts)[:-1])]
     stepped = Scores.join(pieces)
-    for asset, each in enumerate(stretches):
-        swept, _ = bundle.sweep(each.value, each.valid, [1] * len(each), bundle.initial(1))
+    for asset, (each, whole) in enumerate(zip(stretches, submitted, strict=True)):
         own = _rows(stepped, stepped.asset == asset)
-        sees = each.valid.any(1)  # of the others the step says nothing
-        for what in ("raw", "surprise", "blame", "expected", "spread"):
-            one, other = getattr(swept, what)[sees], getattr(own, what)[sees]
-            assert np.array_equal(one, other), f"{each.asset}: {what} differs, swept and stepped"
+        for what in ("raw", "surprise", "blame", "coverage", "state", "expected", "spread"):
+            one, other = getattr(whole, what)[: len(own)], getattr(own, what)
+            if not np.array_equal(one, other, equal_nan=True):
+                raise AssertionError(f"{each.asset}: {what} differs, submitted and stepped")
     return len(frames)
 
 
@@ -299,7 +350,7 @@ def ageing(
 ) -> float:
     """What one frame costs after ``old`` others, in times of one after ``young``.
 
-    Medians over rounds of ten single frames each, the two in turn, so that whatever else the
+    The fastest of rounds of ten single frames each, the two in turn, so that whatever else the
     computer does meets both. The recording is played again and again.
     """
     lives = {}
@@ -320,7 +371,7 @@ def ageing(
                 lives[age].score(frame)
             spent[age].append(time.thread_time() - before)
             gc.enable()
-    return statistics.median(spent[old]) / statistics.median(spent[young])
+    return min(spent[old]) / min(spent[young])
 
 
 def _again(recording: Stretch, start: int, end: int) -> Frames:
@@ -356,7 +407,7 @@ def main(name: str, description: str, measure: Callable[[Given], Found]) -> None
         data=given.data,
         seeds=tuple(given.seeds[:1] if given.quick else given.seeds),
         quick=given.quick,
-        check=given.check,
+        proofs=Proofs(wanted=given.check, quick=given.quick),
     )
     if not asked.data.is_dir():
         sys.exit(f"{parser.prog}: {asked.data}: no such folder")
@@ -367,9 +418,14 @@ def main(name: str, description: str, measure: Callable[[Given], Found]) -> None
     say("")
     print(_figures(found))
     cpu_s = sum(os.times()[:4])
-    print(f"\n{cpu_s:.0f} s of CPU, seeds {' '.join(map(str, asked.seeds))}.")
+    print(f"\n{cpu_s:.0f} s of CPU, seeds {' '.join(map(str, asked.seeds))}.\n{asked.proofs}")
     if given.json or not given.quick:
         write(given.json or RESULTS / f"{name}.json", _kept(name, asked, found, cpu_s))
+    if asked.proofs.aged and not given.quick:
+        sys.exit(
+            f"{', '.join(asked.proofs.aged)}: want at most {AGEING_LIMIT} times the cost; is the "
+            "computer busy? Run it again."
+        )
 
 
 def mean(figures: Sequence[Figures]) -> dict[str, float]:
@@ -405,13 +461,14 @@ def _kept(name: str, given: Given, found: Found, cpu_s: float) -> dict[str, obje
         "model": found.lead,
         "metrics": mean(lead),
         "spread": dict(_spread(lead)),
-        "baselines": {model: others[model] for model in found.baselines},
+        "baselines": {model: others[model] for model in found.baselines if model != found.lead},
         "ablations": {
             model: {"metrics": others[model], "spread": dict(_spread(figures))}
             for model, figures in found.models.items()
             if model not in (found.lead, *found.baselines)
         },
         "chosen": dict(found.chosen),
+        **({"proofs": given.proofs.found} if given.proofs.wanted else {}),
         "cpu_s": round(cpu_s, 1),
     }
 

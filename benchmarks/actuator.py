@@ -26,16 +26,15 @@ from _detection import (
     Found,
     Given,
     LayoutError,
-    check,
     learn,
     main,
     say,
     score,
     stretch,
+    together,
 )
 from scipy.stats import rankdata
 
-from models.bundle import Bundle
 from models.contract import Stretch
 from models.settings import (
     DetectorSettings,
@@ -44,6 +43,8 @@ from models.settings import (
     PcaSettings,
     TrainingSettings,
 )
+from models.training import Trained
+from monitor.core.records import Scores
 
 LEARNT = ("act_1", "act_2")
 HEALTHY = "none"
@@ -115,14 +116,12 @@ def figures(damaged: F64, healthy: F64) -> dict[str, float]:
     }
 
 
-def measured(bundle: Bundle, units: Sequence[Unit]) -> Figures:
-    """The metrics of a bundle."""
-    scores: Mapping[bool, list[float]] = {False: [], True: []}
-    for unit in units:
-        if unit.name not in LEARNT:
-            found = score(bundle, unit.strokes)
-            scores[unit.damaged] += [float(np.nanmean(each.surprise)) for each in found]
-    return figures(np.array(scores[True]), np.array(scores[False]))
+def measured(units: Sequence[Unit], scores: Sequence[Sequence[Scores]]) -> Figures:
+    """The metrics, from the scores of each unit's strokes."""
+    means: Mapping[bool, list[float]] = {False: [], True: []}
+    for unit, strokes in zip(units, scores, strict=True):
+        means[unit.damaged] += [float(np.nanmean(stroke.surprise)) for stroke in strokes]
+    return figures(np.array(means[True]), np.array(means[False]))
 
 
 SPANS = (1, 4)  # a movement lasts 14 frames or so
@@ -138,26 +137,35 @@ BASELINES = ("EWMA-Mahalanobis, all sensors", "PCA T2 and SPE, all sensors")
 NETWORKS: dict[str, tuple[DetectorSettings, tuple[str, ...]]] = {
     "GRU": (GruSettings(hidden=16, spans=SPANS, warmup_ticks=0), SENSORS),
 }
+JOINED = "the first and a GRU"
 
 
 def measure(given: Given) -> Found:
     """Train and score every model."""
-    found: dict[str, Sequence[Figures]] = {}
+    found: dict[str, list[Figures]] = {}
+    kept: dict[str, Trained] = {}
+
+    def judge(name: str, units: Sequence[Unit], *members: Trained) -> None:
+        bundle = together(*([member] for member in members))[0]
+        unseen = [unit for unit in units if unit.name not in LEARNT]
+        scores = [score(bundle, unit.strokes) for unit in unseen]
+        found.setdefault(name, []).append(measured(unseen, scores))
+        if len(found[name]) == 1 and name in {LEAD, JOINED}:
+            for unit, own in zip(unseen, scores, strict=True):
+                given.proofs.add(name, bundle, unit.strokes, own)
+
     for name, (settings, sensors) in (MODELS | NETWORKS).items():
         units = read(given.data, sensors, strokes=QUICK if given.quick else None)
         healthy = [each for unit in units if unit.name in LEARNT for each in unit.strokes]
-        each = []
         for seed in given.seeds if name in NETWORKS else given.seeds[:1]:
             say(f"{name}, seed {seed}")
             training = TrainingSettings(
                 seed=seed, epochs=2 if given.quick else 20, chunk_ticks=20, device="cpu"
             )
-            bundle = learn(healthy, sensors, settings, training).bundle
-            each.append(measured(bundle, units))
-        found[name] = each
-        if given.check and name == LEAD:
-            some = [unit.strokes[0] for unit in units if unit.name not in LEARNT]
-            check(name, bundle, some, quick=given.quick)
+            kept[name] = learn(healthy, sensors, settings, training)
+            judge(name, units, kept[name])
+            if name in NETWORKS:
+                judge(JOINED, units, kept[LEAD], kept[name])
     chosen = {"sensors": list(SENSORS), "samples_of_a_frame": SAMPLES, "startup_frames": STARTUP}
     return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
 

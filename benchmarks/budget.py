@@ -98,7 +98,7 @@ def realised(draw: Draw, allowed: float, seed: int, fresh_days: float) -> dict[s
 def summed(runs: list[dict[str, Any]], expected: float) -> dict[str, Any]:
     """Of all seeds: the realised rate as a share of the budget, and how often it is kept."""
     alarms = np.array([run["alarms"] for run in runs])
-    low, high = poisson.ppf([0.025, 0.975], expected)
+    low, high = (float(poisson.ppf(at, expected)) for at in (0.025, 0.975))
     return {
         "of_budget": {
             name: float(np.quantile(alarms / expected, at))

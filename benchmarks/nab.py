@@ -20,21 +20,21 @@ from pathlib import Path
 
 import numpy as np
 from _detection import (
-    F64,
     Bool,
     Figures,
     Found,
     Given,
     LayoutError,
     alarmed,
-    check,
     learn,
     main,
+    numbers,
     part,
     read_csv,
     say,
     score,
     stretch,
+    together,
 )
 from _nab import PROFILES, Truth, points, probation
 from numpy.typing import NDArray
@@ -43,8 +43,9 @@ from models.bundle import Bundle
 from models.calibration import LEAST_FRAMES
 from models.contract import Stretch
 from models.settings import DetectorSettings, EwmaSettings, GruSettings, TrainingSettings
+from models.training import Trained
 from monitor.core.plan import AlarmSettings
-from monitor.core.records import ScoreState
+from monitor.core.records import Scores, ScoreState
 
 HOUR_S = 3600
 DAY = 24  # frames
@@ -94,8 +95,13 @@ def _series(path: Path, name: str, windows: Sequence[Sequence[str]]) -> Series:
     columns = read_csv(path)
     if not {"timestamp", "value"} <= columns.keys():
         raise LayoutError(f"{path}: want columns timestamp and value, got {', '.join(columns)}")
-    stamp = columns["timestamp"].astype("datetime64[s]")
-    value: F64 = columns["value"].astype(np.float64)
+    value = numbers(path, ["value"], columns)[:, 0]
+    if len(value) < 2:
+        raise LayoutError(f"{path}: want two rows or more, got {len(value)}")
+    try:
+        stamp = columns["timestamp"].astype("datetime64[s]")
+    except ValueError as error:
+        raise LayoutError(f"{path}: want times in timestamp: {error}") from error
     step_s = float(np.median(np.diff(stamp).astype(np.int64)))
     rows = max(round(HOUR_S / step_s), 1)
     whole = len(value) // rows
@@ -126,10 +132,9 @@ def threshold(bundle: Bundle, series: Sequence[Series]) -> float:
     return max(float(surprise.max(initial=0.0)) for surprise in surprises)
 
 
-def measured(bundle: Bundle, limit: float, series: Sequence[Series]) -> Figures:
+def measured(limit: float, series: Sequence[Series], scores: Sequence[Scores]) -> Figures:
     """The metrics, with that threshold."""
     frames = [each.frames for each in series]
-    scores = score(bundle, frames)
     alarm = AlarmSettings(off_delay_s=DAY * HOUR_S)
     active = alarmed(alarm, limit, frames, scores)
     raised = [flags & ~np.concatenate([[False], flags[:-1]]) for flags in active]
@@ -150,27 +155,39 @@ BASELINES = ("EWMA-Mahalanobis",)
 NETWORKS: dict[str, DetectorSettings] = {
     "GRU": GruSettings(hidden=16, spans=(1, 4, 16), warmup_ticks=DAY),
 }
+JOINED = "the first and a GRU"
 
 
 def measure(given: Given) -> Found:
     """Train and score every model."""
     series = read(given.data)
+    frames = [each.frames for each in series]
     healthy = [part(each.frames, 0, each.learnt) for each in series]
-    found: dict[str, Sequence[Figures]] = {}
+    found: dict[str, list[Figures]] = {}
     limits: dict[str, float] = {}
-    for name, settings in (MODELS | NETWORKS).items():
-        each = []
-        for seed in given.seeds if name in NETWORKS else given.seeds[:1]:
+
+    def judge(name: str, *members: Trained) -> None:
+        bundle = together(*([member] for member in members))[0]
+        scores = score(bundle, frames)
+        limits[name] = threshold(bundle, series)
+        found.setdefault(name, []).append(measured(limits[name], series, scores))
+        if len(found[name]) == 1 and name in {LEAD, JOINED}:
+            given.proofs.add(name, bundle, frames, scores)
+
+    lead = learn(healthy, ["value"], MODELS[LEAD])
+    judge(LEAD, lead)
+    for name, settings in MODELS.items():
+        if name != LEAD:
+            judge(name, learn(healthy, ["value"], settings))
+    for seed in given.seeds:
+        training = TrainingSettings(
+            seed=seed, epochs=2 if given.quick else 40, chunk_ticks=24, device="cpu"
+        )
+        for name, settings in NETWORKS.items():
             say(f"{name}, seed {seed}")
-            training = TrainingSettings(
-                seed=seed, epochs=2 if given.quick else 40, chunk_ticks=24, device="cpu"
-            )
-            bundle = learn(healthy, ["value"], settings, training).bundle
-            limits[name] = threshold(bundle, series)
-            each.append(measured(bundle, limits[name], series))
-        found[name] = each
-        if given.check and name == LEAD:
-            check(name, bundle, [one.frames for one in series], quick=given.quick)
+            network = learn(healthy, ["value"], settings, training)
+            judge(name, network)
+            judge(JOINED, lead, network)
     chosen = {"lead": MODELS[LEAD].model_dump(mode="json"), "thresholds": limits}
     return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
 

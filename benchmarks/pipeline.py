@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from connectors.batch import BAD, GOOD, Notice, NoticeKind, Samples
 from models.bundle import Bundle, Channel
 from models.contract import Stretch
+from models.ensemble import members_of
 from models.recurrent import Forecaster
 from models.residual import RESIDUAL_LIMIT, ResidualDetector
 from models.runtime import use_one_thread
@@ -218,9 +219,10 @@ class Naive:
     """The same monitor, one object a sample, one network call an asset and tick."""
 
     def __init__(self, plan: Plan, bundle: Bundle) -> None:
-        judge, card = bundle.detector.judge, bundle.card
+        (detector,), card = members_of(bundle.detector), bundle.card
+        judge = detector.judge
         assert isinstance(judge, Mahalanobis)
-        self.network = Network(bundle.detector)
+        self.network = Network(detector)
         self.judge, self.threshold = judge, THRESHOLD
         self.clear = THRESHOLD * plan.kinds["pump"].alarm.clear_ratio
         self.channels = list(plan.kinds["pump"].channels)
@@ -474,7 +476,7 @@ def one_tick(rows: int, bundle: Bundle, rounds: int, *, repeats: int, judged: bo
 
     def contestant(side: type[Ours | Eager]) -> Callable[[], Callable[[], object]]:
         def ready() -> Callable[[], object]:
-            stepping = side(bundle.detector, rows, judged=judged)
+            stepping = side(members_of(bundle.detector)[0], rows, judged=judged)
 
             def work() -> None:
                 with torch.inference_mode():

@@ -31,7 +31,6 @@ from _detection import (
     Given,
     LayoutError,
     alarmed,
-    check,
     learn,
     main,
     part,
@@ -259,8 +258,9 @@ def measure(given: Given) -> Found:
             metrics, choices = figures(recordings, scores)
             found.setdefault(name, []).append(metrics)
             chosen[name] = sorted({choice: choices.count(choice) for choice in choices}.items())
-            if given.check and seed == given.seeds[0] and name in {LEAD, *NETWORKS}:
-                check(name, bundles[0], [recordings[0].rows], quick=given.quick)
+            if seed == given.seeds[0] and name in {LEAD, *NETWORKS}:
+                for bundle, one, own in zip(bundles, recordings, scores, strict=True):
+                    given.proofs.add(name, bundle, [one.rows], [own])
     return Found(lead=LEAD, baselines=(*BASELINES, REST), models=found, chosen=chosen)
 
 

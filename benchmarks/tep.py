@@ -24,16 +24,15 @@ from _detection import (
     Found,
     Given,
     LayoutError,
-    check,
     learn,
     main,
+    numbers,
     read_csv,
     say,
     score,
     stretch,
 )
 
-from models.bundle import Bundle
 from models.contract import Stretch
 from models.settings import (
     DetectorSettings,
@@ -80,10 +79,7 @@ def read(folder: Path) -> Runs:
     names = tuple(name for name in healthy if name != ROW_NUMBER)
 
     def run(name: str) -> Stretch:
-        columns = read_csv(files[name])
-        if absent := [column for column in names if column not in columns]:
-            raise LayoutError(f"{files[name]}: d00 has columns {absent}, and this has not")
-        value: F64 = np.stack([columns[column].astype(np.float64) for column in names], axis=1)
+        value = numbers(files[name], names, read_csv(files[name]))
         return stretch(name, value, tick_ms=TICK_MS)
 
     runs = {number: run(name) for number, name in sorted(faults.items())}
@@ -112,26 +108,18 @@ def figures(healthy: F64, faults: Mapping[int, F64]) -> dict[str, float]:
     return found
 
 
-def measured(bundle: Bundle, runs: Runs) -> Figures:
-    """The metrics of a bundle."""
-    scores = [
-        each.raw.astype(np.float64) for each in score(bundle, [runs.other, *runs.faults.values()])
-    ]
-    return figures(scores[0], dict(zip(runs.faults, scores[1:], strict=True)))
-
-
 SPANS = (1, 3, 8, 20)  # ticks
 WHITENED = EwmaSettings(spans=SPANS, lags=3, warmup_ticks=0)
 GRU = GruSettings(spans=SPANS, lags=3, hidden=32, warmup_ticks=0)
-LEAD = "ensemble of GRU and whitened lags"
+LEAD = "whitened lags"
 BASELINES: dict[str, DetectorSettings] = {
     "PCA T2": PcaSettings(statistics=("t2",), warmup_ticks=0),
     "PCA SPE": PcaSettings(statistics=("spe",), warmup_ticks=0),
     "EWMA-Mahalanobis": EwmaSettings(spans=SPANS, warmup_ticks=0),
-    "whitened lags": WHITENED,
+    LEAD: WHITENED,
 }
 NETWORKS: dict[str, DetectorSettings] = {
-    LEAD: EnsembleSettings(members=(GRU, WHITENED), warmup_ticks=0),
+    "ensemble of GRU and whitened lags": EnsembleSettings(members=(GRU, WHITENED), warmup_ticks=0),
     "GRU": GRU,
     "LSTM": LstmSettings(spans=SPANS, lags=3, hidden=32, warmup_ticks=0),
 }
@@ -140,6 +128,7 @@ NETWORKS: dict[str, DetectorSettings] = {
 def measure(given: Given) -> Found:
     """Train and score every model."""
     runs = read(given.data)
+    judged = [runs.other, *runs.faults.values()]
     found: dict[str, Sequence[Figures]] = {}
     for name, settings in {**BASELINES, **NETWORKS}.items():
         each = []
@@ -147,10 +136,12 @@ def measure(given: Given) -> Found:
             say(f"{name}, seed {seed}")
             training = TrainingSettings(seed=seed, epochs=3 if given.quick else 40, device="cpu")
             bundle = learn([runs.healthy], runs.names, settings, training).bundle
-            each.append(measured(bundle, runs))
+            scores = score(bundle, judged)
+            raw = [one.raw.astype(np.float64) for one in scores]
+            each.append(figures(raw[0], dict(zip(runs.faults, raw[1:], strict=True))))
         found[name] = each
-        if given.check and (name == LEAD or (name in NETWORKS and not given.quick)):
-            check(name, bundle, [runs.other, *runs.faults.values()], quick=given.quick)
+        if name == LEAD or (name in NETWORKS and not given.quick):
+            given.proofs.add(name, bundle, judged, scores)
     chosen = {name: settings.model_dump() for name, settings in NETWORKS.items()}
     return Found(lead=LEAD, baselines=tuple(BASELINES), models=found, chosen=chosen)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from models.contract import State
+from models.surprise import memory_of
 
 # N rows, C channels
 
@@ -32,7 +33,7 @@ class DriftingLevel:
 
     def __init__(self, channels: int, level_span: int, spread_span: int | None) -> None:
         self.channels = channels
-        self.warmup_ticks = max(level_span, spread_span or 0)
+        self.warmup_ticks = memory_of(max(level_span, spread_span or 0))
         self._level_weight = 2.0 / (level_span + 1.0)
         self._spread_weight = 2.0 / (spread_span + 1.0) if spread_span else 0.0
         self.device = "cpu"

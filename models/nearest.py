@@ -46,6 +46,8 @@ class Nearest(SmoothingJudge):
 
     def __init__(self, channels: int, spans: tuple[int, ...], lags: int = 1) -> None:
         super().__init__(channels, spans, lags)
+        if max(spans) > 1:
+            self.memory_ticks += max(spans)  # e^-10: it is not a square that is small near 0
         self.prototypes: F32 = np.zeros((PROTOTYPES, self.width), np.float32)
         self.reference = 1.0  # the healthy distance
         self._ready()

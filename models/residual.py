@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.contract import Detector, Evidence, State, under
+from models.surprise import memory_of
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, W numbers that a judge keeps
 # of each row: its smoothed residuals
@@ -121,7 +122,7 @@ class ResidualDetector(Detector):
     def __init__(
         self, *, channels: int, predictor: Predictor, judge: Judge, warmup_ticks: int | None = None
     ) -> None:
-        own = predictor.warmup_ticks + judge.memory_ticks
+        own = predictor.warmup_ticks + judge.memory_ticks + memory_of(judge.score_span)
         super().__init__(
             channels=channels, warmup_ticks=own if warmup_ticks is None else warmup_ticks
         )

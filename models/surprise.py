@@ -51,6 +51,11 @@ PATTERNS_KEPT = 1024  # at the most
 KEPT_FLOATS = 16_777_216  # of all their matrices: 64 MiB
 
 
+def memory_of(span: int) -> int:
+    """Ticks until where a mean over so many ticks started no longer matters."""
+    return MEMORY_SPANS * span if span > 1 else 0
+
+
 class SmoothingJudge:
     """Smooths residuals at several time scales, and keeps the last few ticks of that."""
 
@@ -61,7 +66,7 @@ class SmoothingJudge:
         self.copies = len(spans)
         self.lags = lags
         self.width = lags * self.copies * channels
-        self.memory_ticks = (MEMORY_SPANS * max(spans) if max(spans) > 1 else 0) + lags - 1
+        self.memory_ticks = memory_of(max(spans)) + lags - 1
         self.alpha: F64 = 2.0 / (np.asarray(spans, np.float64) + 1.0)  # [S]
         self.device = "cpu"
         self._weight_K = self._weights()

@@ -23,4 +23,5 @@ class Support(BaseModel):
     counted: tuple[tuple[float, int], ...] = Field(min_length=1)  # threshold, falling -> episodes
     tail: Tail | None = None  # of how high episodes go; None: too few of them
     own: bool = False  # of the model itself, which found more than those that never saw the machine
+    unlike: float = Field(0.0, ge=0)  # log of what the threshold is raised by: assets differ
     per_asset_30_days: float = Field(gt=0)  # the budget that the card's threshold was chosen for

@@ -1,5 +1,6 @@
 """What several commands say in the same words."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from models.naming import Named
@@ -19,12 +20,14 @@ def stands_behind(support: "Support", *, provisional: bool) -> str:
     healthy = console.duration(support.healthy_days * 86_400)
     wanted = console.duration(wanted_days(budget) * 86_400)
     keeps = f"{alarms(budget)} per asset in 30 days"
+    more = math.expm1(support.unlike)
+    raised = f"; raised by {more:.0%}, for the machines differ and are few" if more > 0.01 else ""
     if provisional:
         return (
             f"provisional, for {healthy} of healthy time cannot say whether it keeps to "
-            f"{keeps}; {wanted} would"
+            f"{keeps}; {wanted} would{raised}"
         )
-    return f"at most {keeps}, by {healthy} of healthy time"
+    return f"at most {keeps}, by {healthy} of healthy time{raised}"
 
 
 def alarms(number: float) -> str:

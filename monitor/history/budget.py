@@ -13,14 +13,20 @@ one at which the machines keep within it with 95 % confidence:
 - Provisional, where it allows fewer still, or no tail fits: the level that the tail expects once in
   ten such histories; without a tail, a surprise of 1 beyond the lowest threshold at which nothing
   was raised. That is the most that the history can say, and may not be enough.
+
+All of this takes machines to be alike. The levels that they hold at one rate of episodes say how
+unlike they are; the mean level of a few machines may lie below that of all by Student's bound,
+and the threshold is raised by as much (``unlike``): machines are the sample, not their alarms
+(Hayes and Moulton, Cluster Randomised Trials, 2009, chapter 10).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
+from scipy.stats import t as student
 
 from models.bundle import Bundle
 from models.contract import Stretch
@@ -42,6 +48,7 @@ FIRST_RANK = 8  # frames over the first start that is tried
 LEVELS = 48  # thresholds at which alarms are counted
 CLEARLY = 0.3  # surprise: twice as rare
 SWEEP = 64  # ticks scored at once
+OWN_PEAKS, LEAST_OWN_PEAKS = 30, 5  # that tell the level of the machine watched longest, of others
 LEAST_THRESHOLD = 0.1  # surprise; at 0 every frame alarms
 
 DAYS = 30.0  # that a budget of an asset is for
@@ -158,6 +165,7 @@ def support_of(
         counted=tuple(counted),
         per_asset_30_days=per_asset_30_days,
         own=own,
+        unlike=_unlike(traces, alarm),
         tail=None
         if used < LEAST_PEAKS or peaks[0] <= peaks[used]
         else Tail.fit(peaks[:used], float(peaks[used])),
@@ -166,6 +174,12 @@ def support_of(
 
 def threshold_for(support: Support, per_asset_30_days: float) -> Threshold:
     """The threshold of a budget. A lower budget never has a lower threshold."""
+    alike = _of_alike(support, per_asset_30_days)
+    return replace(alike, value=alike.value * float(np.exp(support.unlike)))
+
+
+def _of_alike(support: Support, per_asset_30_days: float) -> Threshold:
+    """The threshold if all machines were as those of the history are together."""
     expected = per_asset_30_days / DAYS * support.healthy_days
     within = support.counted[0][0]  # not one alarm was raised there
     if expected >= bound(0):
@@ -228,3 +242,29 @@ def _peaks(traces: Sequence[Trace], alarm: AlarmSettings, *, enough: float) -> N
             break
     peaks = [held(trace, alarm, episode) for trace, own in best for episode in own]
     return np.sort(np.array([peak for peak in peaks if peak > LEAST_THRESHOLD], np.float32))[::-1]
+
+
+def _unlike(traces: Sequence[Trace], alarm: AlarmSettings) -> float:
+    """How far, in logarithms, the level of all machines may lie over that of these, at 95 %.
+
+    Each one's level is that of its n-th highest peak, at one rate of episodes for all. What
+    chance alone makes them differ by is taken off (DerSimonian and Laird, Controlled Clinical
+    Trials 7, 1986): a level over which n peaks lie is as unsure as their mean excess is by the
+    root of n. 0 where there is but one machine, or too little of others to tell.
+    """
+    longest = max((trace.watched_s for trace in traces), default=0.0)
+    levels, chances = [], []
+    for trace in traces:
+        wanted = int(OWN_PEAKS * trace.watched_s / longest) if longest else 0
+        if wanted < LEAST_OWN_PEAKS:
+            continue
+        peaks = _peaks([trace], alarm, enough=2 * wanted).astype(np.float64)
+        if len(peaks) > wanted:
+            level = peaks[wanted]
+            levels.append(np.log(level))
+            chances.append(float(peaks[:wanted].mean() / level - 1) ** 2 / wanted)
+    count = len(levels)
+    if count < 2:
+        return 0.0
+    spread = max(float(np.var(levels, ddof=1) - np.mean(chances)), 0.0)
+    return float(student.ppf(CONFIDENCE, count - 1) * np.sqrt(spread / count))

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.settings import EwmaSettings
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -62,7 +64,7 @@ def test_tep_scores_whatever_faults_are_there_and_proves_that_live_scores_are_th
     done = run("tep", tmp_path / "tep", "--check", "--json", str(kept))
 
     assert done.returncode == 0, done.stderr
-    assert "give the same bits" in done.stdout
+    assert "same bits" in done.stdout
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     assert found["set"] == "tep"
     assert found["seeds"] == [0]
@@ -86,6 +88,63 @@ def test_tep_says_which_run_a_folder_lacks(tmp_path: Path, monkeypatch: pytest.M
 
     with pytest.raises(tep.LayoutError, match="no d00_te"):
         tep.read(tmp_path / "tep")
+
+
+def tep_csv(folder: Path, name: str, header: str, rows: int) -> None:
+    """A run of random numbers under this header, in place of another."""
+    (folder / f"{name}.csv.gz").unlink(missing_ok=True)
+    chance = np.random.default_rng(3)
+    cells = chance.normal(size=(rows, header.count(",") + 1))
+    lines = [header, *(",".join(f"{x:.6g}" for x in row) for row in cells)]
+    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "rows", "said"),
+    [
+        ("d00_te", "A,B,C", 300, "want columns D, got A, B, C"),
+        ("d09_te", "A,B,C,D", 160, "want more than 160 rows in d09_te"),
+        ("d00", "A,B,C,D", 150, "d00: training: want at least 200 frames, got 150"),
+    ],
+)
+def test_tep_says_what_is_wrong_with_a_run(
+    tmp_path: Path, name: str, header: str, rows: int, said: str
+) -> None:
+    write_tep(tmp_path / "tep")
+    tep_csv(tmp_path / "tep", name, header, rows)
+
+    done = run("tep", tmp_path / "tep")
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["tep", "skab", "nab", "smap_msl", "actuator"])
+def test_an_empty_folder_is_told_and_so_is_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = script(name, monkeypatch)
+    for folder, said in ((tmp_path, str(tmp_path)), (tmp_path / "none", "no such folder")):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--data", str(folder)])
+        with pytest.raises(SystemExit, match=said):
+            one.main(name, "", one.measure)
+
+
+def test_a_score_that_the_live_step_would_not_give_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = script("_detection", monkeypatch)
+    value = np.random.default_rng(6).normal(size=(300, 2))
+    rows = [bench.stretch("a", value, tick_ms=1000), bench.stretch("b", value[:50], tick_ms=1000)]
+    bundle = bench.learn(rows, ["x", "y"], EwmaSettings(spans=(1, 4), warmup_ticks=0)).bundle
+    scores = bench.score(bundle, rows)
+
+    assert bench.agree(bundle, rows, scores) == 350
+    assert bench.agree(bundle, [bench.part(rows[0], 0, 100)], scores[:1]) == 100
+    scores[1].surprise[7] += np.float32(1e-6)
+    with pytest.raises(AssertionError, match="b: surprise differs"):
+        bench.agree(bundle, rows, scores)
 
 
 def test_tep_sets_the_threshold_on_the_other_healthy_run_and_never_on_the_faults(

@@ -18,6 +18,7 @@ from models.contract import Judgement, State
 from models.settings import (
     DetectorSettings,
     EnsembleSettings,
+    EwmaSettings,
     RecurrentSettings,
     TrainingSettings,
 )
@@ -392,6 +393,22 @@ def test_300_healthy_rows_before_move_no_score_after_the_warm_up(bundle: Bundle)
 
     warm = bundle.warmup_ticks
     assert np.abs(with_past - without)[warm:].max() <= 1e-3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"judge": "nearest"},
+        {"score_span": 16},
+        {"level_span": 32},
+        {"level_span": 16, "spread_span": 32, "judge": "nearest", "score_span": 8},
+    ],
+)
+def test_nor_do_they_where_levels_drift_and_scores_are_smoothed(given: dict[str, object]) -> None:
+    settings = EwmaSettings.model_validate({"spans": (1, 4, 16), **given})
+    drifting = train(fleet(TICKS), CHANNELS, settings, QUICK).bundle
+
+    test_300_healthy_rows_before_move_no_score_after_the_warm_up(drifting)
 
 
 def test_a_constant_channel_does_not_alarm_on_its_last_digit(kind: str) -> None:

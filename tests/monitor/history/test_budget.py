@@ -197,6 +197,39 @@ def test_a_smaller_budget_never_has_a_lower_threshold_nor_a_surer_one(counts, da
     assert marks == sorted(marks, reverse=True)
 
 
+def of_machines(scales, *, hours=40, seed=0):
+    """The support by machines with exponential scores, each with a scale of its own."""
+    chance = np.random.default_rng(seed)
+    return supported(
+        *(
+            held_out(*(scale * chance.exponential(1.0, hours * 3600)), asset=f"m{number}")
+            for number, scale in enumerate(scales)
+        )
+    )
+
+
+def test_machines_that_are_not_alike_raise_the_threshold_and_alike_ones_hardly_do():
+    alike, unlike = of_machines([1.0, 1.0, 1.0]), of_machines([0.8, 1.0, 1.25])
+    assert alike.unlike < 0.1
+    # Student's bound with two degrees of freedom of logarithms 0.22 apart, within what is chance
+    assert unlike.unlike == pytest.approx(2.92 * 0.223 / 3**0.5, rel=0.3)
+    without = unlike.model_copy(update={"unlike": 0.0})
+    for budget in (1.0, 100.0, 10_000.0):  # provisional, and counted
+        raised, plain = threshold_for(unlike, budget), threshold_for(without, budget)
+        assert raised.value == pytest.approx(plain.value * np.exp(unlike.unlike))
+        assert raised.provisional is plain.provisional
+
+
+def test_more_machines_tell_more_of_others_and_one_machine_nothing():
+    few, many = of_machines([0.8, 1.25]), of_machines([0.8, 1.25] * 5, hours=10)
+    assert few.unlike > 3 * many.unlike > 0
+    assert of_machines([1.0]).unlike == 0
+
+
+def test_a_machine_with_hardly_an_episode_is_compared_with_nobody():
+    assert supported(held_out(*np.arange(1.0, 400.0)), held_out(2.0, asset="b")).unlike == 0
+
+
 def test_a_fit_is_never_below_what_was_counted_and_needs_one_alarm_allowed():
     low = Tail.fit(1.0 + np.random.default_rng(0).exponential(0.2, 100), 1.0)
     of = support(COUNTED, days=30 * 2.0, tail=low)

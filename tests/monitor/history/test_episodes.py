@@ -132,6 +132,13 @@ def test_an_episode_says_when_how_high_and_whether_it_still_stands():
     assert count([trace(0, 5, 6, 9, 0, 0, 0, 5, 7)], alarm, 4.0) == 2
 
 
+def test_rest_in_a_quiet_block_ends_what_a_fault_left_behind():
+    alarm = AlarmSettings(return_ratio=0.5)
+    fault = [0.0] * (BLOCK - 4) + [20.0, 20.0, 6.0, 6.0]  # it returns below 10, not at rest
+    assert count([trace(*fault, *[0.0] * BLOCK, 6.0)], alarm, 4.0) == 2
+    assert count([trace(*fault, *[3.9] * BLOCK, 6.0)], alarm, 4.0) == 1, "it is in its trace"
+
+
 def test_what_does_not_count_is_no_peak():
     (episode,) = episodes(trace(5, 99, 6, counts=[1, 0, 1]), AlarmSettings(), 4.0)
     assert episode.peak == 6.0

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.site.simulate.chance import key, normal
 from monitor.site.simulate.conditions import LONGEST_LAG_S, Conditions
 from monitor.site.simulate.faults import DAY_MS, FAULTS, HOUR_MS, Family, Fault
 from monitor.site.simulate.machines import KINDS
@@ -49,6 +50,24 @@ def test_the_same_seed_shows_the_same_and_another_seed_name_or_period_its_own(ki
     assert np.array_equal(shown, Unit(kind, "a", seed=1, period_ms=MINUTE_MS).values(times))
     for other in (Unit(kind, "a", seed=2), Unit(kind, "b", seed=1)):
         assert (np.abs(shown - other.values(times)).mean(0) > 0.1 * shown.std(0)).all()
+
+
+@settings(deadline=None, max_examples=8)
+@given(kind=st.sampled_from(sorted(KINDS)), name=st.text(max_size=8), seed=st.integers(0, 2**40))
+def test_a_machine_may_have_any_name(kind, name, seed):
+    assert np.isfinite(Unit(kind, name, seed=seed).truth(every(HOUR_MS))).all()
+
+
+@pytest.mark.parametrize(("kind", "lag"), [("motor", "winding"), ("tank", "contents")])
+def test_the_slowest_of_many_machines_forgets_its_start_within_half_a_day(kind, lag):
+    """What is drawn for each name has an end: here are names that come near it."""
+    draws = {
+        name: float(normal(key(3, f"{kind}/{name}", lag), 0)[0])
+        for name in (f"M{number}" for number in range(5_000))
+    }
+    slowest = max(draws, key=draws.__getitem__)
+    assert draws[slowest] > 2.8
+    assert np.isfinite(Unit(kind, slowest, seed=3).truth(every(HOUR_MS))).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
