@@ -8,7 +8,8 @@ ends is also a changepoint, scored by NAB windows of 60 s.
 
 All recordings are of one machine. The sensors of each are scaled by its first rows. What has no
 network learns from those alone; networks and their judges learn from the first rows of all
-recordings, and of those of all the calibrations are made.
+recordings, and of those of all the calibrations are made. The ensemble in the lead is shown
+without each of its members, too.
 
     python benchmarks/skab.py --data FOLDER [--seeds 0 1 2] [--quick] [--check] [--json FILE]
 
@@ -225,11 +226,22 @@ BASELINES: dict[str, DetectorSettings] = {
 }
 NETWORKS: dict[str, DetectorSettings] = {
     "masked GRU": MaskedGruSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
+    "masked GRU, discriminator": MaskedGruSettings(
+        spans=(SPAN,), judge="discriminator", hidden=32, warmup_ticks=0
+    ),
     "GRU": GruSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
     "LSTM": LstmSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
 }
-LEAD, REST = "ensemble", "ensemble without its network"
-ENSEMBLES = {LEAD: ("masked GRU", *BASELINES), REST: tuple(BASELINES)}
+LEAD, REST = "ensemble", "ensemble without networks"
+MEMBERS = (*BASELINES, "masked GRU", "masked GRU, discriminator")
+ENSEMBLES = {
+    LEAD: MEMBERS,
+    REST: tuple(BASELINES),
+    **{
+        f"ensemble without {out}": tuple(member for member in MEMBERS if member != out)
+        for out in MEMBERS
+    },
+}
 
 
 def measure(given: Given) -> Found:
@@ -247,7 +259,7 @@ def measure(given: Given) -> Found:
             first = [part(one.rows, 0, LEARNT) for one in recordings]
             of_all = learn(first, recordings[0].names, settings, training)
             trained[name] = [of_all] * len(recordings)
-        for name in (LEAD, REST, *trained):
+        for name in (*ENSEMBLES, *trained):
             if name in {REST, *steady} and name in found:
                 continue  # chance plays no part in it
             bundles = together(*(trained[member] for member in ENSEMBLES.get(name, (name,))))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.contract import State
 from models.drift import DriftingLevel
-from models.nearest import judge_of
+from models.judges import judge_of
 from models.residual import ResidualDetector
 from models.settings import EwmaSettings, PcaSettings
 from models.surprise import (

@@ -22,13 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.settings import SmoothedSettings
 from models.surprise import (
     F32,
     F64,
     REFERENCE_FRAMES,
     REFERENCE_QUANTILE,
-    Mahalanobis,
     SmoothingJudge,
     blocks,
 )
@@ -146,11 +144,3 @@ def _centres(frames: F32) -> F32:
             chosen[number:] = 0
             break
     return some[chosen]
-
-
-def judge_of(settings: SmoothedSettings, channels: int) -> Mahalanobis | Nearest:
-    """The judge that the settings ask for; it has learnt nothing yet."""
-    kind = Nearest if settings.judge == "nearest" else Mahalanobis
-    judge = kind(channels, settings.spans, settings.lags)
-    judge.score_span = settings.score_span
-    return judge

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.contract import State
 from models.fitting import Dropout
-from models.nearest import judge_of
+from models.judges import judge_of
 from models.residual import ResidualDetector
 from models.settings import RecurrentSettings
 

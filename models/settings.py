@@ -76,10 +76,11 @@ class SmoothedSettings(MemberSettings, ABC):
         "channels follow each other in time, and cost that squared.",
     )
 
-    judge: Literal["distance", "nearest"] = Field(
+    judge: Literal["distance", "nearest", "discriminator"] = Field(
         "distance",
-        description="What is strange: to be far from the healthy mean, or from every one of up to "
-        "512 healthy examples; the latter for machines whose healthy life is many shapes.",
+        description="What is strange: to be far from the healthy mean; nearest: from every one of "
+        "up to 512 healthy examples, for machines whose healthy life is many shapes; "
+        "discriminator: to look like faults that were simulated in training.",
     )
 
     score_span: int = Field(

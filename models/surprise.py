@@ -39,10 +39,7 @@ COLUMNS = 8  # of 9 to 11 columns, a product's bits depend on where among the ei
 BLOCK = 4096  # rows measured at once while fitting
 MEMORY_SPANS = 4  # e^-8 of where a mean of this many spans started is left
 REFERENCE_QUANTILE = 0.99  # a scale's own healthy distance: near where alarms are decided
-LEAST_SHRINKAGE = (
-    0.02  # bounds the condition number to about 50 C: float32 then keeps 3 digits and more
-)
-SHRINKAGES = np.array([LEAST_SHRINKAGE, 0.05, 0.1, 0.2, 0.5, 1.0])  # that are tried
+SHRINKAGE = 0.02  # bounds the condition number to about 50 C: float32 then keeps 3 digits and more
 HELD_BLOCKS = 4  # of time, left out one after the other
 REFERENCE_FRAMES = 32_768  # about so many, that a scale's healthy distance is made from
 LEAST_VARIANCE = 0.01  # of what white noise of the stated spread would leave after smoothing
@@ -171,24 +168,29 @@ class QuadraticJudge(SmoothingJudge, ABC):
         return raw, blame
 
     def fit(self, smoothed: F32, valid: NDArray[np.bool_], *, floor: F64) -> None:
-        """Learn the forms from healthy frames [M, L * K], [M, C].
+        """Learn the forms from healthy frames [M, L * K], [M, C], and each scale's distance.
 
-        Then each scale's healthy distance, of blocks of time that the forms did not learn from:
-        what they did learn from lies too near, the more so the larger the forms.
+        Scales are compared by blocks of time that the forms did not learn from: what they did learn
+        from lies too near, the more so the larger the forms. The unit of all of them is the finest
+        scale's distance of what it learnt from: few blocks say little of a tail.
         """
         shape = (-1, self.lags, self.copies, self.channels)
         self.reference = np.ones(self.copies)
-        distances = []
         some = slice(None, None, max(len(smoothed) // REFERENCE_FRAMES, 1))
         few, seen = smoothed[some], valid[some]
-        for block in blocks(len(few)):
-            others = np.delete(np.arange(len(few)), block)
-            self.learn(few[others].reshape(shape), seen[others], floor)
-            self._kept.clear()
-            distances.append(self._distances(few[block], seen[block]))
+        held = np.ones(1)
+        if self.copies > 1:
+            distances = []
+            for block in blocks(len(few)):
+                others = np.delete(np.arange(len(few)), block)
+                self.learn(few[others].reshape(shape), seen[others], floor)
+                self._kept.clear()
+                distances.append(self._distances(few[block], seen[block]))
+            held = _healthy_distance(np.concatenate(distances))
         self.learn(smoothed.reshape(shape), valid, floor)
-        reference = np.quantile(np.concatenate(distances), REFERENCE_QUANTILE, axis=0)
-        self.reference = np.where(reference > 0, reference, 1.0)
+        self._kept.clear()
+        unit = _healthy_distance(self._distances(few, seen))[0]
+        self.reference = unit * held / held[0]
         self._kept.clear()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -326,45 +328,28 @@ class Mahalanobis(QuadraticJudge):
 def shrunk_covariance(frames: F64, valid: NDArray[np.bool_], *, least: F64) -> F64:
     """Second moments [C, C] of frames [M, C] about zero, correlations shrunk towards none.
 
-    By so much as makes blocks of time that were left out most likely (as Gaussians about zero):
-    frames near in time say much the same, so no error can be estimated from single ones. Pairs are
-    counted where both channels are valid. ``least`` [C] is the smallest variance believed.
+    By SHRINKAGE, however few the frames: the directions in which health hardly moves are
+    where faults show, and more shrinkage fills them up (decision 48). Pairs are counted where both
+    channels are valid. ``least`` [C] is the smallest variance believed.
     """
     seen = valid.astype(np.float64)
     z = np.where(valid, frames, 0.0)
-    parts = [(z[block].T @ z[block], seen[block].T @ seen[block]) for block in blocks(len(z))]
-    sums, pairs = (np.sum(column, axis=0) for column in zip(*parts, strict=True))
-    likelihood = np.zeros(len(SHRINKAGES))
-    for own_sums, own_pairs in parts:
-        correlation, deviation = _correlation(sums - own_sums, pairs - own_pairs, least)
-        values, vectors = np.linalg.eigh(correlation)
-        left_out = own_sums / np.maximum(own_pairs, 1.0) / deviation[:, None] / deviation
-        along = np.einsum("ck,cd,dk->k", vectors, left_out, vectors, optimize=True)
-        lifted = np.maximum(_shrunk(values[:, None], SHRINKAGES), LEAST_SHRINKAGE)
-        fit = along[:, None] / lifted + np.log(lifted)
-        likelihood -= 0.5 * float(own_pairs.diagonal().mean()) * fit.sum(0)
-    correlation, deviation = _correlation(sums, pairs, least)
+    moments = z.T @ z / np.maximum(seen.T @ seen, 1.0)
+    deviation = np.sqrt(np.maximum(np.diagonal(moments), least))
+    correlation = moments / deviation[:, None] / deviation
+    np.fill_diagonal(correlation, 1.0)
     values, vectors = np.linalg.eigh(correlation)
     # pairs counted apart need not make a covariance: lift what fell below what shrinkage guarantees
-    values = np.maximum(_shrunk(values, SHRINKAGES[likelihood.argmax()]), LEAST_SHRINKAGE)
-    lifted = (vectors * values) @ vectors.T
+    shrunk = np.maximum((1.0 - SHRINKAGE) * values + SHRINKAGE, SHRINKAGE)
+    lifted = (vectors * shrunk) @ vectors.T
     covariance: F64 = 0.5 * (lifted + lifted.T) * deviation[:, None] * deviation
     return covariance
 
 
-def _correlation(sums: F64, pairs: F64, least: F64) -> tuple[F64, F64]:
-    """Correlations [C, C] and deviations [C] of sums of products over so many pairs."""
-    moments = sums / np.maximum(pairs, 1.0)
-    deviation = np.sqrt(np.maximum(np.diagonal(moments), least))
-    correlation = moments / deviation[:, None] / deviation
-    np.fill_diagonal(correlation, 1.0)
-    return correlation, deviation
-
-
-def _shrunk(values: F64, shrinkage: F64) -> F64:
-    """Eigenvalues of (1 - s) R + s I from those of R: the vectors are the same."""
-    shrunk: F64 = (1.0 - shrinkage) * values + shrinkage
-    return shrunk
+def _healthy_distance(distances: F64) -> F64:
+    """Of each scale [S], from those of healthy frames [M, S]; 1 where all are 0."""
+    reference: F64 = np.quantile(distances, REFERENCE_QUANTILE, axis=0)
+    return np.where(reference > 0, reference, 1.0)
 
 
 def blocks(count: int) -> list[slice]:

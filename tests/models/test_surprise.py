@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.surprise import LEAST_SHRINKAGE, Mahalanobis, shrunk_covariance
+from models.surprise import SHRINKAGE, Mahalanobis, shrunk_covariance
 
 C = 4
 MIX = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.4, -0.6]])
@@ -133,18 +133,53 @@ def test_a_channel_that_never_moved_is_believed_to_its_resolution() -> None:
     assert covariance[3, 3] == pytest.approx(1.0)
 
 
-def test_shrinkage_grows_as_frames_become_few() -> None:
-    def correlation(count: int) -> float:
+def test_correlations_are_shrunk_by_the_same_share_however_many_frames_there_are() -> None:
+    for count in (200, 20_000):
         frames = residuals(count).astype(np.float64)
         covariance = shrunk_covariance(
             frames, np.ones((count, C), np.bool_), least=np.full(C, 0.01)
         )
         raw = np.sqrt(np.square(frames).mean(0))
         empirical = float((frames[:, 0] * frames[:, 1]).mean() / (raw[0] * raw[1]))
-        return float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])) / empirical
+        shrunk = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
 
-    assert correlation(20_000) == pytest.approx(1 - LEAST_SHRINKAGE, abs=0.005)
-    assert correlation(12) < 0.97
+        assert shrunk / empirical == pytest.approx(1 - SHRINKAGE, abs=1e-6)
+
+
+@pytest.mark.parametrize("frames", [12, 60, 1000])
+def test_more_shrinkage_would_see_less_of_a_fault_however_few_the_frames(
+    frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = 20
+
+    def found() -> float:
+        """How often a faulty frame is farther off than a healthy one, over some machines."""
+        shares = []
+        for machine in range(20):
+            random = np.random.default_rng(machine)
+            mixing, noise = random.normal(size=(6, channels)), random.uniform(0.1, 0.6, channels)
+            healthy = random.normal(size=(frames + 600, 6)) @ mixing
+            healthy += random.normal(size=healthy.shape) * noise
+            learnt, well, ill = np.split(healthy, [frames, frames + 300])
+            ill[np.arange(300), random.integers(0, channels, 300)] += 1.0
+            seen = np.ones(learnt.shape, np.bool_)
+            covariance = shrunk_covariance(learnt, seen, least=np.full(channels, 0.01))
+            form = np.linalg.inv(covariance)
+            of_well, of_ill = (np.einsum("nc,cd,nd->n", z, form, z) for z in (well, ill))
+            shares.append(float((of_ill[:, None] > of_well).mean()))
+        return float(np.mean(shares))
+
+    as_it_is = found()
+    monkeypatch.setattr("models.surprise.SHRINKAGE", 0.2)
+    assert found() < as_it_is - 0.005
+
+
+def test_scales_are_compared_by_what_they_did_not_learn_from() -> None:
+    judge = fitted(spans=(1, 64))  # the slow one has few independent frames, and knows them well
+    alone = fitted(spans=(1,))
+
+    assert judge.reference[0] == pytest.approx(alone.reference[0])  # the unit is the finest's
+    assert judge.reference[1] > judge.reference[0]
 
 
 def test_channels_never_seen_together_still_make_a_covariance() -> None:
@@ -217,14 +252,3 @@ def test_lags_know_how_a_channel_follows_another_in_time() -> None:
 
     assert raw(2, 2) > 2.5 * raw(2, 1)
     assert raw(1, 2) < 1.1 * raw(1, 1)
-
-
-def test_a_healthy_distance_is_that_of_frames_the_judge_did_not_learn_from() -> None:
-    random = np.random.default_rng(3)
-    few, many = (random.normal(size=(count, 40)).astype(np.float32) for count in (60, 4000))
-    judge = Mahalanobis(40, (1,))
-
-    judge.fit(few, np.ones(few.shape, np.bool_), floor=np.full(40, 1e-3))
-
-    raw, _ = judge.measure(torch.from_numpy(many), torch.ones(many.shape, dtype=torch.bool))
-    assert np.quantile(raw, 0.99) == pytest.approx(1.0, abs=0.1)
