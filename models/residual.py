@@ -112,7 +112,7 @@ class Judge(Protocol):
         ...
 
 
-JUDGES = ("smoothed", "score")  # of the state: not the predictor's
+JUDGES = ("smoothed", "score", "parts")  # of the state: not the predictor's
 RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
 
 
@@ -137,6 +137,7 @@ class ResidualDetector(Detector):
         }
         if self.judge.score_span > 1:
             state["score"] = torch.zeros(rows, device=self.device)
+            state["parts"] = torch.zeros(rows, self.channels, device=self.device)
         return state
 
     def advance(
@@ -203,9 +204,12 @@ class ResidualDetector(Detector):
             expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
             raw, blame = self.judge.measure(smoothed, valid_RC)
             if self.judge.score_span > 1:
-                raw, after["score"] = trail(
-                    raw, valid_RC.any(1), counts, state["score"], span=self.judge.score_span
+                seen, span = valid_RC.any(1), self.judge.score_span
+                parts, after["parts"] = trail(
+                    raw[:, None] * blame, seen[:, None], counts, state["parts"], span=span
                 )
+                raw, after["score"] = trail(raw, seen, counts, state["score"], span=span)
+                blame = _shares(torch.where(valid_RC, parts, 0.0), blame)
         return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
 
     def tensors(self) -> dict[str, Tensor]:
@@ -229,10 +233,10 @@ class ResidualDetector(Detector):
 def trail(
     raw_R: Tensor, seen_R: Tensor, counts: Sequence[int], before_N: Tensor, *, span: int
 ) -> tuple[Tensor, Tensor]:
-    """Raw scores [R] as exponentially weighted means over so many ticks; what is kept of them [N].
+    """Scores [R] as exponentially weighted means over so many ticks; what is kept of them [N].
 
-    Rows and ``counts`` as in Detector.sweep. A tick of which nothing was ``seen`` scores 0, and
-    leaves the mean as it was.
+    Or their parts [R, C], where ``seen`` is [R, 1]. Rows and ``counts`` as in Detector.sweep. A
+    tick of which nothing was ``seen`` scores 0, and leaves the mean as it was.
     """
     weight = 2.0 / (span + 1.0)
     means = []
@@ -245,6 +249,15 @@ def trail(
         now = torch.where(seen, kept + weight * (raw - kept), kept)
         means.append(now)
     return torch.where(seen_R, _joined(means), 0.0), _last(means, counts)
+
+
+def _shares(parts_RC: Tensor, else_RC: Tensor) -> Tensor:
+    """Each part's share in the sum of its row; where there is none, what stands in ``else_RC``."""
+    total = parts_RC.new_zeros(len(parts_RC))
+    for part in parts_RC.unbind(1):  # a sum over a row may add in an order that its company sets
+        total = total + part
+    there = total > 0
+    return torch.where(there[:, None], parts_RC / torch.where(there, total, 1.0)[:, None], else_RC)
 
 
 def _last(ticks: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
