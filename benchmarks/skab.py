@@ -233,13 +233,14 @@ NETWORKS: dict[str, DetectorSettings] = {
     "LSTM": LstmSettings(spans=(SPAN,), hidden=32, warmup_ticks=0),
 }
 LEAD, REST = "ensemble", "ensemble without networks"
-MEMBERS = (*BASELINES, "masked GRU", "masked GRU, discriminator")
+MEMBERS = (*BASELINES, "masked GRU")
 ENSEMBLES = {
     LEAD: MEMBERS,
     REST: tuple(BASELINES),
+    "ensemble with a discriminator": (*MEMBERS, "masked GRU, discriminator"),
     **{
         f"ensemble without {out}": tuple(member for member in MEMBERS if member != out)
-        for out in MEMBERS
+        for out in BASELINES
     },
 }
 
