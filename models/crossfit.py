@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.contract import Stretch
 from models.gradient import Run
-from models.residual import Judge, ResidualDetector, trail
+from models.residual import Judge, ResidualDetector, sustained
 from models.scaling import Scales, Scaling
 
 # T ticks, C channels, W numbers that a judge keeps of each row
@@ -150,22 +150,12 @@ def score(judge: Judge, records: Sequence[Record]) -> list[NDArray[np.float32]]:
     scores = []
     with torch.inference_mode():
         for record in records:
-            raw = np.empty(len(record.smoothed), np.float32)
-            for start in range(0, len(raw), BLOCK):
-                pick = slice(start, start + BLOCK)
-                measured, _ = judge.measure(
-                    torch.from_numpy(record.smoothed[pick]), torch.from_numpy(record.valid[pick])
-                )
-                raw[pick] = measured.numpy()
+            smoothed, seen = torch.from_numpy(record.smoothed), torch.from_numpy(record.valid)
+            picks = [slice(start, start + BLOCK) for start in range(0, len(seen), BLOCK)]
+            measured = [judge.measure(smoothed[pick], seen[pick]) for pick in picks]
+            raw, blame = (torch.cat(column) for column in zip(*measured, strict=True))
             if judge.score_span > 1:
-                seen = torch.from_numpy(record.valid.any(1))
-                mean, _ = trail(
-                    torch.from_numpy(raw),
-                    seen,
-                    [1] * len(raw),
-                    torch.zeros(1),
-                    span=judge.score_span,
-                )
-                raw = mean.numpy()
-            scores.append(raw)
+                ticks, nothing = [1] * len(raw), torch.zeros(1, blame.shape[1])
+                raw, *_ = sustained(raw, blame, seen, ticks, nothing, span=judge.score_span)
+            scores.append(raw.numpy())
     return scores

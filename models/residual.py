@@ -112,7 +112,7 @@ class Judge(Protocol):
         ...
 
 
-JUDGES = ("smoothed", "score", "parts")  # of the state: not the predictor's
+JUDGES = ("smoothed", "parts")  # of the state: not the predictor's
 RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
 
 
@@ -136,7 +136,6 @@ class ResidualDetector(Detector):
             "smoothed": torch.zeros(rows, self.judge.width, device=self.device),
         }
         if self.judge.score_span > 1:
-            state["score"] = torch.zeros(rows, device=self.device)
             state["parts"] = torch.zeros(rows, self.channels, device=self.device)
         return state
 
@@ -204,12 +203,9 @@ class ResidualDetector(Detector):
             expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
             raw, blame = self.judge.measure(smoothed, valid_RC)
             if self.judge.score_span > 1:
-                seen, span = valid_RC.any(1), self.judge.score_span
-                parts, after["parts"] = trail(
-                    raw[:, None] * blame, seen[:, None], counts, state["parts"], span=span
+                raw, blame, after["parts"] = sustained(
+                    raw, blame, valid_RC, counts, state["parts"], span=self.judge.score_span
                 )
-                raw, after["score"] = trail(raw, seen, counts, state["score"], span=span)
-                blame = _shares(torch.where(valid_RC, parts, 0.0), blame)
         return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
 
     def tensors(self) -> dict[str, Tensor]:
@@ -230,34 +226,40 @@ class ResidualDetector(Detector):
         self.judge.to(device)
 
 
-def trail(
-    raw_R: Tensor, seen_R: Tensor, counts: Sequence[int], before_N: Tensor, *, span: int
-) -> tuple[Tensor, Tensor]:
-    """Scores [R] as exponentially weighted means over so many ticks; what is kept of them [N].
+def sustained(
+    raw_R: Tensor,
+    blame_RC: Tensor,
+    valid_RC: Tensor,
+    counts: Sequence[int],
+    before_NC: Tensor,
+    *,
+    span: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Raw score [R] and blame [R, C] over so many ticks, and what is kept of them [N, C].
 
-    Or their parts [R, C], where ``seen`` is [R, 1]. Rows and ``counts`` as in Detector.sweep. A
-    tick of which nothing was ``seen`` scores 0, and leaves the mean as it was.
+    What is smoothed, exponentially, is each channel's part of the score; rows and ``counts`` as in
+    Detector.sweep. The score is the sum over the channels that are seen now: what a hidden one did
+    before accuses nobody else. A tick of which nothing is seen scores 0, and changes nothing.
     """
     weight = 2.0 / (span + 1.0)
     means = []
-    now = before_N
+    now = before_NC
     ticks = zip(
-        torch.split_with_sizes(raw_R, counts), torch.split_with_sizes(seen_R, counts), strict=True
+        torch.split_with_sizes(raw_R[:, None] * blame_RC, counts),
+        torch.split_with_sizes(valid_RC.any(1, keepdim=True), counts),
+        strict=True,
     )
-    for raw, seen in ticks:
-        kept = now[: len(raw)]
-        now = torch.where(seen, kept + weight * (raw - kept), kept)
+    for parts, seen in ticks:
+        kept = now[: len(parts)]
+        now = torch.where(seen, kept + weight * (parts - kept), kept)
         means.append(now)
-    return torch.where(seen_R, _joined(means), 0.0), _last(means, counts)
-
-
-def _shares(parts_RC: Tensor, else_RC: Tensor) -> Tensor:
-    """Each part's share in the sum of its row; where there is none, what stands in ``else_RC``."""
-    total = parts_RC.new_zeros(len(parts_RC))
+    parts_RC = torch.where(valid_RC, _joined(means), 0.0)
+    total_R = parts_RC.new_zeros(len(parts_RC))
     for part in parts_RC.unbind(1):  # a sum over a row may add in an order that its company sets
-        total = total + part
-    there = total > 0
-    return torch.where(there[:, None], parts_RC / torch.where(there, total, 1.0)[:, None], else_RC)
+        total_R = total_R + part
+    there = total_R > 0
+    shares_RC = parts_RC / torch.where(there, total_R, 1.0)[:, None]
+    return total_R, torch.where(there[:, None], shares_RC, blame_RC), _last(means, counts)
 
 
 def _last(ticks: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
