@@ -112,10 +112,13 @@ class Links:
 
     def step(self, now: int, wall: int) -> list[AlarmEvent]:
         """The alarms that are raised, or return, by now."""
-        for s in np.flatnonzero(self._gone(now)).tolist():
+        gone_S = self._gone(now)
+        for s in np.flatnonzero(gone_S).tolist():
             self._trouble(LOST, s, now, None)
         quiet = now - self._seen_PS >= self._off_P
         stands = self._raised_PS != NEVER
+        lost = POINTS.index(LOST)
+        self._began_PS[lost, ~gone_S & ~stands[lost]] = NEVER  # heard: not lost so far
         due = ~stands & (self._began_PS != NEVER) & (self._seen_PS - self._began_PS >= self._on_P)
         changes = np.argwhere(due | (stands & quiet)).tolist()
         self._began_PS[quiet] = NEVER

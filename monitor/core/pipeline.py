@@ -467,6 +467,8 @@ class Pipeline:
         """The unit of some tags is not what it was, or is so again."""
         changed = notice.kind is NoticeKind.UNIT_CHANGED
         known = self._changed.setdefault(notice.source, {})
+        if not changed and not notice.tags:
+            known.clear()
         for name in [str(tag) for tag in notice.tags] or [ALL_TAGS]:
             if changed:
                 known[name] = notice.reason[:LONGEST_WORDS]

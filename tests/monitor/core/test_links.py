@@ -75,6 +75,12 @@ def test_a_source_that_is_back_in_time_is_none():
     assert told(lived(500, silent=[("s", 100, 390)], says=[(100, LOST)])) == []
 
 
+def test_a_source_that_is_gone_for_a_moment_again_and_again_is_not_lost():
+    blips = range(100, 900, 50)
+    silent = [("s", blip, blip + STEP) for blip in blips]
+    assert told(lived(900, silent=silent, says=[(blip, LOST) for blip in blips])) == []
+
+
 def test_what_a_lost_source_leaves_stale_is_told_once():
     assert {e.alarm_class for e in lived(900, silent=[("s", 100, 600)])} == {AlarmClass.PIPELINE}
 

@@ -101,6 +101,17 @@ def test_tags_whose_unit_changed_are_named_with_the_last_reason():
     )
 
 
+def test_units_that_are_right_again_without_a_name_are_those_of_all_tags():
+    pipeline = Pipeline(plan(kind()), {})
+    stepped(
+        pipeline,
+        notice(NoticeKind.UNIT_CHANGED, 0, 0, 0, reason="bar to psi"),
+        notice(NoticeKind.UNIT_CHANGED),
+        notice(NoticeKind.UNIT_RESTORED),
+    )
+    assert pipeline.status()["unit_changed"] == {"s": {}}
+
+
 # ---- set by hand --------------------------------------------------------------------------------
 
 CHANNELS = {

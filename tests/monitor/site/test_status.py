@@ -3,12 +3,12 @@
 import json
 
 from support import plants
-from support.keeping import points
+from support.keeping import event, points
 from support.plants import CHANNELS, TICKS, Split
 
 from connectors.points import Points
 from monitor.core.missing import GapKind, SourceGap
-from monitor.core.records import Results
+from monitor.core.records import AlarmClass, Results, Transition
 from monitor.site.status import rejected, summary
 from monitor.state.database import Database, DatabaseReader
 from monitor.state.losses import Loss, Losses
@@ -138,3 +138,12 @@ def test_what_a_source_said_of_itself_is_shown_with_names(tmp_path):
     assert found["marks"] == {"forced": 3}
     assert (found["gaps"]["told"], found["gaps"]["missing_s"]) == (1, 3.0)
     assert found["gaps"]["last"]["reason"] == "cable out"
+
+
+def test_an_alarm_of_a_source_is_not_counted_for_the_asset_of_its_name(tmp_path):
+    told = event(Transition.RAISED, 0, asset="m0", alarm_class=AlarmClass.PIPELINE)
+    with Database(tmp_path) as database:
+        with database.atomic() as tx:
+            Names(database).asset_ids(tx, ["m0"])
+            Store(database).write(tx, Results(alarms=(told,)), done=1)
+        assert summary(database)["alarms"] == {"m0": 0}
