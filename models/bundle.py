@@ -401,6 +401,8 @@ def _card_bytes(card: Card) -> bytes:
     for later in later_ones:  # as earlier versions wrote it: the hash stays
         if not content[later]:
             del content[later]
+    if "support" in content and not content["support"]["unlike"]:
+        del content["support"]["unlike"]  # as above
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
