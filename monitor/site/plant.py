@@ -97,7 +97,7 @@ def unfit(config: Config) -> tuple[str, ...]:
             support, alike = bundle.card.support, bundle.pooled(_assets(config, name))
             if alike:
                 wrong.append(
-                    f"kind {name}: the model scales each machine by its own healthy days, and has "
+                    f"kind {name}: the model was made from healthy days of other machines, and has "
                     f"none of {', '.join(alike)}: false alarms are likely; `watchkeeper adopt` "
                     f"learns them"
                 )

@@ -118,9 +118,15 @@ def test_what_a_machine_is_scaled_by_comes_back_with_the_card(
 
     assert back.card == adopted.card
     assert back.hash == adopted.hash != bundle.hash
-    assert back.pooled(["m1", "m2"]) == ("m1",)
-    assert bundle.pooled(["m1", "m2"]) == ()
     assert bundle.scale_of(["m1", "m2"]) is None
+
+
+def test_a_machine_is_pooled_that_was_neither_learnt_from_nor_adopted(bundle: Bundle) -> None:
+    learnt = list(bundle.card.data)
+    assert not bundle.card.own
+    assert bundle.pooled([*learnt, "late", "later"]) == ("late", "later")
+    adopted = bundle.with_own({"late": own_of()})
+    assert adopted.pooled([*learnt, "late", "later"]) == ("later",)
 
 
 def test_a_card_without_scalings_of_its_own_is_written_as_it_always_was(folder: Path) -> None:
