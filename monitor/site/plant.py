@@ -276,8 +276,8 @@ def _held(kind: str, path: Path) -> IO[str]:
     """The model's folder is this process's alone while it lasts. Raises LockedError."""
     return held(
         path.with_name(path.name + ".lock"),
-        by_another=f"kind {kind}: {{process}} is training {path}. Wait until it has ended, or stop "
-        f"it first: it keeps a checkpoint, and the next training goes on from there.",
+        by_another=f"kind {kind}: {{process}} is training or changing {path}. Wait until it has "
+        f"ended. A training may be stopped: the next one goes on from its checkpoint.",
     )
 
 
