@@ -218,10 +218,9 @@ class Bundle:
         return replace(self, card=self.card.model_copy(update=changed))
 
     def pooled(self, assets: Sequence[str]) -> tuple[str, ...]:
-        """Those of these assets that have no scaling of their own, though the model has such."""
-        if not self.card.own:
-            return ()
-        return tuple(asset for asset in assets if asset not in self.card.own)
+        """Those of these assets that it neither learnt from nor has a scaling of their own for."""
+        known = self.card.own.keys() | self.card.data.keys()
+        return tuple(asset for asset in assets if asset not in known)
 
     def scale_of(self, assets: Sequence[str]) -> Scale | None:
         """What these assets are scaled by, [A, C]; None: all of them by the pooled scaling."""
@@ -401,6 +400,8 @@ def _card_bytes(card: Card) -> bytes:
     for later in later_ones:  # as earlier versions wrote it: the hash stays
         if not content[later]:
             del content[later]
+    if "support" in content and not content["support"]["unlike"]:
+        del content["support"]["unlike"]  # as above
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 

@@ -139,7 +139,7 @@ class Diagnosis:
         others = np.delete(chance, best)
         if distance_K[best] > self.card.limit or bool((chance[best] < CLEARLY * others).any()):
             return Named(UNKNOWN)
-        return Named(self.card.faults[best], float(chance[best]))
+        return Named(self.card.faults[best], float(chance[best]) if len(others) else None)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What was learnt, by name."""

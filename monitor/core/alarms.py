@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from connectors.batch import I64, U8
 from models.diagnosis import Diagnosis
-from models.naming import Named
+from models.naming import UNKNOWN, Named
 from monitor.core.aggregate import FOREVER, NEVER, Bool, changes, common, ends, last_true
 from monitor.core.board import Board, alarm_id
 from monitor.core.conditions import Change, Conditions
@@ -262,7 +262,7 @@ class Alarms:
                 reason = f"surprise {surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
                 if alarm.return_ratio * peak > self._threshold * alarm.clear_ratio:
                     reason += f"; it had been {peak:.1f}"
-            if (name := names.get(change.row)) is not None and name.probability is not None:
+            if (name := names.get(change.row)) is not None and name.fault != UNKNOWN:
                 reason += f"; {name}"
             events.append(
                 self._event(

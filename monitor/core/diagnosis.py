@@ -156,7 +156,7 @@ class Diagnoses:
     def _said(self, a: int) -> Named:
         """What was told of the alarm of an asset."""
         told = int(self._told_A[a])
-        return Named(self._names[told], float(self._chance_A[a]) if told else None)
+        return Named(self._names[told], float(self._chance_A[a]) or None)
 
     def _changed(self, a: int, name: Named) -> bool:
         """Whether a name has been another than was told for long enough to be told."""

@@ -68,6 +68,11 @@ def healthy(
     if training is not None:
         since = ns(training.since) if since is None and training.since is not None else since
         until = ns(training.until) if until is None and training.until is not None else until
+    if since is not None and until is not None and since >= until:
+        raise MismatchedError(
+            f"kind {kind}: no time lies after {_moment(since)} and until {_moment(until)}. What is "
+            f"not given is as in training.since and training.until: give --since and --until."
+        )
     tag_ids, asset_ids = numbered(config)
     whole = config.plan(tag_ids, asset_ids)
     plan = replace(

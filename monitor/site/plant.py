@@ -97,7 +97,7 @@ def unfit(config: Config) -> tuple[str, ...]:
             support, alike = bundle.card.support, bundle.pooled(_assets(config, name))
             if alike:
                 wrong.append(
-                    f"kind {name}: the model scales each machine by its own healthy days, and has "
+                    f"kind {name}: the model was made from healthy days of other machines, and has "
                     f"none of {', '.join(alike)}: false alarms are likely; `watchkeeper adopt` "
                     f"learns them"
                 )
@@ -276,8 +276,8 @@ def _held(kind: str, path: Path) -> IO[str]:
     """The model's folder is this process's alone while it lasts. Raises LockedError."""
     return held(
         path.with_name(path.name + ".lock"),
-        by_another=f"kind {kind}: {{process}} is training {path}. Wait until it has ended, or stop "
-        f"it first: it keeps a checkpoint, and the next training goes on from there.",
+        by_another=f"kind {kind}: {{process}} is training or changing {path}. Wait until it has "
+        f"ended. A training may be stopped: the next one goes on from its checkpoint.",
     )
 
 

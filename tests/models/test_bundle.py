@@ -16,6 +16,7 @@ from models.bundle import AssetRange, Bundle, BundleError, Channel, OwnScaling, 
 from models.contract import Judgement
 from models.scaling import Scaling
 from models.settings import EwmaSettings
+from models.threshold import Support
 from models.training import train
 
 OLD = Path(__file__).parent.parent / "data" / "bundles"
@@ -117,13 +118,39 @@ def test_what_a_machine_is_scaled_by_comes_back_with_the_card(
 
     assert back.card == adopted.card
     assert back.hash == adopted.hash != bundle.hash
-    assert back.pooled(["m1", "m2"]) == ("m1",)
-    assert bundle.pooled(["m1", "m2"]) == ()
     assert bundle.scale_of(["m1", "m2"]) is None
+
+
+def test_a_machine_is_pooled_that_was_neither_learnt_from_nor_adopted(bundle: Bundle) -> None:
+    learnt = list(bundle.card.data)
+    assert not bundle.card.own
+    assert bundle.pooled([*learnt, "late", "later"]) == ("late", "later")
+    adopted = bundle.with_own({"late": own_of()})
+    assert adopted.pooled([*learnt, "late", "later"]) == ("later",)
 
 
 def test_a_card_without_scalings_of_its_own_is_written_as_it_always_was(folder: Path) -> None:
     assert "own" not in json.loads((folder / "card.json").read_text())
+
+
+def test_a_threshold_that_unlike_machines_did_not_raise_is_written_as_it_always_was(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    earlier = {
+        "alarm": {"on_delay_s": 0.0},
+        "assets": 3,
+        "counted": [[1.0, 0]],
+        "healthy_days": 90.0,
+        "own": False,
+        "per_asset_30_days": 1.0,
+        "tail": None,
+    }
+    support = Support.model_validate(earlier)
+    for unlike, wanted in ((0.0, earlier), (0.5, earlier | {"unlike": 0.5})):
+        one = support.model_copy(update={"unlike": unlike})
+        bundle.with_threshold(3.0, provisional=False, support=one).save(tmp_path / "a")
+        assert json.loads((tmp_path / "a" / "card.json").read_text())["support"] == wanted
+        assert Bundle.load(tmp_path / "a").card.support == one
 
 
 def test_a_scaling_of_another_number_of_channels_is_refused(bundle: Bundle, tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def test_a_fault_that_was_not_taught_is_unknown(head: Diagnosis) -> None:
     assert head.name(episode(5, 99).features[-1]) == Named(UNKNOWN)
 
 
+def test_the_only_fault_that_was_taught_has_no_probability() -> None:
+    name = fit(school(1), SETTINGS).name(episode(0, 99).features[-1])
+    assert name == Named("fault_0", None)
+    assert str(name) == "looks like fault_0"
+
+
 def test_two_faults_that_look_the_same_are_a_tie_and_so_unknown() -> None:
     twins = [episode(0, seed, fault=name) for seed in range(8) for name in ("one", "other")]
     assert at_end(fit([*twins, *school()[4:]], SETTINGS), episode(0, 99)) == UNKNOWN

@@ -91,6 +91,15 @@ def test_too_little_history_is_refused_and_the_model_stays_as_it_was(made):
     assert card_of(made) == before
 
 
+def test_since_alone_that_is_after_the_end_of_training_asks_for_until(made):
+    settings = yaml.safe_load((made / "plant.yaml").read_text(encoding="utf-8"))
+    settings["kinds"]["tank"]["training"]["until"] = DAY
+    (made / "plant.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    said = watchkeeper("adopt", made / "plant.yaml", "tank_3", "--since", DAY)
+    assert said.code != 0
+    assert "training.until: give --since and --until" in " ".join(said.err.split())
+
+
 def test_a_machine_that_is_not_there_is_named_with_those_that_are(made):
     said = watchkeeper("adopt", made / "plant.yaml", "tank_9")
     assert said.code == 2
