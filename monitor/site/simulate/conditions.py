@@ -22,7 +22,7 @@ I64 = NDArray[np.int64]
 STEP_S = 10  # of the physics; what is asked for in between is interpolated
 DAY_S = 86_400
 RUN_IN_S = DAY_S // 2
-LONGEST_LAG_S = 48 * 60  # 15 of it fit into half a day: exp(-15) = 3e-7 of the start is left
+LONGEST_LAG_S = 45 * 60  # 16 of it fit into half a day: exp(-16) = 1e-7 of the start is left
 
 SLOT_S = 4 * 3600  # the load changes about this often
 RAMP_S = 600

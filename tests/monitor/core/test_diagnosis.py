@@ -214,6 +214,6 @@ def test_an_acknowledged_alarm_stays_so_when_it_is_named(head):
     first = np.arange(9) < 1
     (raised,) = alarms.step(of.rows(first), found.rows(first))
     seen = Command(action=Action.ACKNOWLEDGE, target=raised.id, who="ann")
-    assert len(alarms.acknowledge(seen, now=0)) == 1
+    assert len(alarms.board.acknowledge(seen, now=0)) == 1
     alarms.step(of.rows(~first), found.rows(~first))
-    assert alarms.acknowledge(seen, now=0) == []
+    assert alarms.board.acknowledge(seen, now=0) == []
