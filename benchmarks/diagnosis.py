@@ -371,12 +371,12 @@ def simulated(given: Given, seed: int) -> Compared:
         ]
         alarms = alarms_of(config, KIND, bundle, labels, SETTINGS, clock=SystemClock())
     taught, shown = [], []
-    for label, each in zip(labels, alarms, strict=True):
-        if each is not None and len(each) >= BLOCKS:
+    for label, seen in zip(labels, alarms, strict=True):
+        if seen is not None and len(seen) >= BLOCKS:
             if label.asset in names[:learnt]:
-                taught.append(Episode(fault=label.fault, features=each))
+                taught.append(Episode(fault=label.fault, features=seen))
             else:
-                shown.append(Shown(label.fault, each))
+                shown.append(Shown(label.fault, seen))
     known = {one.fault for one in taught}
     count, shown = len(shown), [one for one in shown if one.fault in known]
     found = _compared("sim", taught, shown)

@@ -1,9 +1,8 @@
 """Run state: is the machine running, and for how long?
 
 Between the frames and the scoring. A frame of a machine that is off, starting or stopping is not
-scored. When the channel that tells is not valid, or
-not to be believed, the state is unknown and scoring goes on: a broken
-sensor must not switch the monitor off.
+scored. When the channel that tells is not valid, or not to be believed, the state is unknown and
+scoring goes on: a broken sensor must not switch the monitor off.
 """
 
 from collections.abc import Mapping
