@@ -46,6 +46,7 @@ def alarm(asset: str, raised: int) -> Alarm:
         value=9.0,
         threshold=4.0,
         blame={},
+        diagnosis=None,
         active=True,
         acknowledged=False,
         tripped=False,
