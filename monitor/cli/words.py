@@ -3,7 +3,6 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from models.naming import Named
 from monitor.cli import console
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ def alarms(number: float) -> str:
 
 def looks_like(diagnosis: "Mapping[str, Any] | None") -> str:
     """What an alarm of `status` looks like, behind its reason; nothing where nobody says."""
+    from models.naming import Named  # noqa: PLC0415 - commands import when they run
+
     return "" if diagnosis is None else f"  ({Named(**diagnosis)})"
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from models.drift import DriftingLevel
 from models.nearest import PROTOTYPES, TILE, Nearest
-from models.residual import trail
 from models.settings import EwmaSettings
 
 F32 = NDArray[np.float32]
@@ -145,13 +144,3 @@ def test_the_spread_follows_the_errors_where_it_is_asked_to() -> None:
 def test_a_spread_that_drifts_wants_a_level_that_does() -> None:
     with pytest.raises(ValueError, match="spread_span: want level_span"):
         EwmaSettings(spread_span=10)
-
-
-def test_a_smoothed_score_goes_on_over_ticks_in_which_nothing_was_seen() -> None:
-    raw = torch.tensor([4.0, 1.0, 9.0, 4.0])  # two rows, then the first alone, twice
-    seen = torch.tensor([True, True, False, True])
-
-    mean, kept = trail(raw, seen, [2, 1, 1], torch.zeros(2), span=3)
-
-    assert mean.tolist() == [2.0, 0.5, 0.0, 3.0]
-    assert kept.tolist() == [3.0, 0.5]

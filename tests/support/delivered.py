@@ -87,6 +87,7 @@ def kept(folder):
                 "shelved": 0.0,
                 "alarm_id": event.id,
                 "reason": event.reason,
+                "fault": "" if event.diagnosis is None else event.diagnosis.fault,
                 "who": event.who,
             }
     return found

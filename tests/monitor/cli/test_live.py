@@ -15,13 +15,17 @@ def asset(surprise=1.0, *, threshold=4.0, state="ok", active=()):
         "state": state,
         "surprise": surprise,
         "threshold": threshold,
-        "active": [{"raised_ns": raised, "reason": reason} for raised, reason in active],
+        "active": [
+            {"raised_ns": raised, "reason": reason, "diagnosis": None} for raised, reason in active
+        ],
     }
 
 
 def summary(assets, received=1000):
     return {
-        "sources": {"plc": {"state": "running", "received": received, "last_ns": None}},
+        "sources": {
+            "plc": {"state": "running", "received": received, "last_ns": None, "active": []}
+        },
         "assets": assets,
         "samples_received": received,
         "frames_scored": 12,

@@ -314,7 +314,8 @@ def test_the_threshold_in_force_is_told_for_each_kind(bundles):
     for of, provisional in ((rich_kind(), True), (given_by_hand, False)):
         bundle = bundles["ewma"].with_threshold(5.5, provisional=True)
         (found,) = Pipeline(plan(of), {"k": bundle}).status()["thresholds"].values()
-        assert found == {"value": 5.5 if provisional else 4, "provisional": provisional}
+        level = 5.5 if provisional else 4
+        assert found == {"value": level, "provisional": provisional, "pooled": []}
     assert Pipeline(plan(kind()), {}).status()["thresholds"] == {}
 
 

@@ -10,7 +10,7 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.plan import ChannelSettings
 from monitor.core.records import Action, Beat, Command, Epoch, Record, Transition
 
-RAISED, RETURNED, ACKNOWLEDGED, SHELVED, UNSHELVED, _, _ = Transition
+RAISED, RETURNED, ACKNOWLEDGED, SHELVED, UNSHELVED, *_ = Transition
 LIMITED = plan(
     kind(
         channels={
