@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.naming import UNKNOWN
 from monitor.cli import console, quality
 from monitor.cli.words import stands_behind
 
@@ -163,6 +162,8 @@ def _say_faults(labels: int, card: "DiagnosisCard") -> None:
         f"    left out one by one, {found.accuracy:.0%} of {found.episodes} were named right and "
         f"{found.unknown:.0%} called unknown; as which (rows: what it was):"
     )
+    from models.naming import UNKNOWN  # noqa: PLC0415 - commands import when they run
+
     names = [*found.confusion, UNKNOWN]
     rows = [["", *names, "recall", "precision"]]
     for fault, named in found.confusion.items():

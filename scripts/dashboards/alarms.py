@@ -40,7 +40,17 @@ RAISED = notes("Alarms raised", RED, "raised")
 
 def alarms(description: str, *, size: tuple[int, int]) -> Json:
     """What became of alarms, as a table."""
-    order = ("transition", "asset", "class", "point", "value", "threshold", "reason", "who")
+    order = (
+        "transition",
+        "asset",
+        "class",
+        "point",
+        "value",
+        "threshold",
+        "reason",
+        "fault",
+        "who",
+    )
     also = ("shelved", "valid", "alarm_id")
     return table(
         "Alarms",
