@@ -145,8 +145,8 @@ def check_frames(case: Case) -> None:
     assert [(asset, tick, fresh) for asset, tick, fresh, _, _ in want] == [
         (case.plan.assets[got.asset[i]].name, int(got.tick[i]), bool(got.fresh[i])) for i in order
     ]
-    values = np.array([values for _, _, _, values, _ in want]).reshape(len(want), -1)
-    ages = np.array([ages for _, _, _, _, ages in want]).reshape(len(want), -1)
+    values = np.array([values for _, _, _, values, _ in want]).reshape(got.value.shape)
+    ages = np.array([ages for _, _, _, _, ages in want]).reshape(got.age.shape)
     np.testing.assert_allclose(got.value[order], values, rtol=1e-9, atol=1e-9)
     known = ~np.isnan(ages)  # a value that was never known has no age worth a word
     np.testing.assert_allclose(got.age[order][known], ages[known], rtol=1e-6, atol=1e-6)

@@ -84,6 +84,12 @@ def test_it_holds_for_whatever_is_sent(check, site, bundles, seed):
     check(Case(plan=SITES[site], bundle=bundles["ewma"], seed=seed))
 
 
+def test_a_stream_that_closes_no_frame_has_none(bundles):
+    case = Case(plan=SITES["one asset"], bundle=bundles["ewma"], seed=8_250_989)
+    assert not len(checks.frames_of(case, case.records()))
+    checks.check_frames(case)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("check", [*OF_MODELS, *OF_SAMPLES])
