@@ -160,7 +160,8 @@ def _say_faults(labels: int, card: "DiagnosisCard") -> None:
         return
     console.say(
         f"    left out one by one, {found.accuracy:.0%} of {found.episodes} were named right and "
-        f"{found.unknown:.0%} called unknown; as which (rows: what it was):"
+        f"{found.unknown:.0%} called unknown ({found.ties / found.episodes:.0%} as near to another "
+        f"fault); as which (rows: what it was):"
     )
     from models.naming import UNKNOWN  # noqa: PLC0415 - commands import when they run
 
