@@ -181,7 +181,7 @@ def missing(fields: Fields) -> float:
 
 
 NOTE = ("reason", "asset", "class", "point", "transition", "who")
-ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "alarm_id")
+ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "fault", "alarm_id")
 FATES = ("received", "stored", "duplicate", "late", "rejected")
 LINK = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
 SINK = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")
