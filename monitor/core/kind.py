@@ -47,7 +47,7 @@ class KindPipeline:
         self.provisional = (
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
         )
-        self.pooled = bundle.pooled(self.assets) if bundle is not None else ()
+        self.not_learnt = bundle.not_learnt(self.assets) if bundle is not None else ()
         self.alarms = Alarms(
             kind,
             self.assets,

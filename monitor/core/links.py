@@ -218,6 +218,7 @@ class Links:
 
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Take back what ``snapshot`` gave, for the sources that are still there."""
+        tree = {"sound": tree["heard"], **tree}  # an earlier version did not tell them apart
         old_S, new_S = common(tree["sources"], self.sources)
         for mine, name in (
             (self._heard_S, "heard"),

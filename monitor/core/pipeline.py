@@ -257,7 +257,7 @@ class Pipeline:
                 name: {
                     "value": kind.threshold,
                     "provisional": kind.provisional,
-                    "pooled": list(kind.pooled),
+                    "not_learnt": list(kind.not_learnt),
                 }
                 for name, kind in self._kinds.items()
                 if kind.threshold is not None
