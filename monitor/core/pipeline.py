@@ -410,7 +410,11 @@ class Pipeline:
                 kind.units_known()
         self._config = epoch.config
         gone, self._gone = self._gone, []
-        return self._shelves.mark(_ended(alarm, now=self._latest) for alarm in gone)
+        why = "no longer configured"
+        return self._shelves.mark(
+            alarm.event(Transition.RETURNED, tick=self._latest, reason=why, active=False)
+            for alarm in gone
+        )
 
     def _obey(self, command: Command) -> list[AlarmEvent]:
         """What follows from what a person did; nothing where no alarm is of that name."""
@@ -531,22 +535,6 @@ class Pipeline:
         for kind in self._kinds.values():
             kind.frames.listen(self._now)
         self._links.listen(self._now)
-
-
-def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
-    return AlarmEvent(
-        id=alarm.id,
-        asset=alarm.asset,
-        alarm_class=alarm.alarm_class,
-        point=alarm.point,
-        transition=Transition.RETURNED,
-        tick=now,
-        raised=alarm.raised,
-        reason="no longer configured",
-        value=float("nan"),
-        threshold=alarm.threshold,
-        active=False,
-    )
 
 
 def _rows(batch: Rows, wanted: Index | Bool) -> Rows:
