@@ -65,8 +65,12 @@ class Links:
         self.board = Board()
 
     def listen(self, now: int) -> None:
-        """Silence counts from here: whoever spoke before could not be heard."""
+        """Silence counts from here: whoever spoke before could not be heard.
+
+        Who is told as lost stays so until it is heard.
+        """
         self._heard_S[:] = self._sound_S[:] = now
+        self._said_S |= self._raised_PS[POINTS.index(LOST)] != NEVER
 
     def await_new(self, now: int) -> None:
         """Silence of whoever was never heard counts from here; that of the others goes on."""

@@ -128,6 +128,16 @@ def test_a_wrong_clock_is_an_alarm_when_it_lasts_and_the_source_is_not_called_lo
         )
 
 
+def test_a_source_that_is_lost_is_not_back_because_the_service_began_anew():
+    site = replace(SITE, links=LinkSettings(lost_s=300, back_s=10))
+    pipeline, silent = Pipeline(site, {}), [("s", 100, 600)]
+    assert [what for *_, what in told(lived(500, silent=silent, pipeline=pipeline))] == ["raised"]
+    begins = Epoch(config="c", bundles={}, cause=Cause.START)
+    pipeline.step(Record(START + 500 * SECOND, begins))
+    after = lived(700, first=505, silent=silent, pipeline=pipeline)
+    assert told(after) == [(605, "s", "lost", "returned")]
+
+
 def instrument_alarms(records):
     pipeline = Pipeline(SITE, {})
     events = [event for record in records for event in pipeline.step(record).alarms]
