@@ -150,7 +150,7 @@ class Learnt:
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
     trials: tuple[Trial, ...]  # of a search, in their order; none where there was none
     taught: Taught | None  # the faults it can name; None: the kind has no `diagnosis`
-    forgotten: Mapping[str, tuple[int, int]]  # as _forgotten
+    forgotten: Mapping[str, tuple[int, int]]  # machines it no longer knows: when they were healthy
 
 
 @dataclass(frozen=True, slots=True)
