@@ -117,8 +117,9 @@ class Scores:
 
     def counts(self, min_coverage: float) -> NDArray[np.bool_]:
         """Which rows speak for or against an alarm [N]: judged by enough of the evidence."""
-        enough: NDArray[np.bool_] = self.coverage >= min_coverage
-        return (self.state == ScoreState.OK) & enough
+        counts: NDArray[np.bool_] = self.state == ScoreState.OK
+        counts &= self.coverage >= min_coverage
+        return counts
 
     def rows(self, wanted: NDArray[np.bool_]) -> "Scores":
         """Some of the rows [N]."""
