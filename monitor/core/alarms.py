@@ -185,19 +185,11 @@ class Alarms:
                 continue
             trips = after <= running.trip_s * SECOND
             events.append(
-                AlarmEvent(
-                    id=alarm.id,
-                    asset=asset,
-                    alarm_class=alarm.alarm_class,
-                    point=alarm.point,
-                    transition=Transition.TRIPPED if trips else Transition.STOPPED,
+                alarm.event(
+                    Transition.TRIPPED if trips else Transition.STOPPED,
                     tick=tick,
-                    raised=alarm.raised,
                     reason=f"machine stopped {after / SECOND:g} s after this alarm was raised"
                     f"{': a trip' if trips else ''}; it stands until the machine is seen healthy",
-                    value=math.nan,
-                    threshold=alarm.threshold,
-                    active=True,
                 )
             )
         return events
@@ -239,7 +231,7 @@ class Alarms:
         if self._threshold is None:
             return []
         alarm = self._kind.alarm
-        counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
+        counts = scores.counts(alarm.min_coverage)
         raised_A = self._process.raised
         found = self._process.step(
             asset=frames.asset,
