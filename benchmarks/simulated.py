@@ -22,6 +22,7 @@ each piece of work: what is cut short still says what was done.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -269,17 +270,18 @@ def of_family(
     """Shares of the faults of a family."""
     hits = [(trial, hit) for trial, events in trials if (hit := first(trial, events)) is not None]
     blamed = [(trial, hit) for trial, hit in hits if hit.alarm_class == "process"]
-    chance = [by_chance(trial) for trial, _ in blamed]
     found: dict[str, float | None] = {
         f"{family}_faults": len(trials),
         f"{family}_detected": share([bool(first(*one)) for one in trials]),
     }
-    for place, (words, count) in enumerate((("first", 1), ("first_two", 2))):
+    for words, count in (("first", 1), ("first_two", 2)):
         found |= {
             f"{family}_blame_{words}": share(
                 [labelled(trial, hit.blame[:count]) for trial, hit in blamed]
             ),
-            f"{family}_blame_{words}_by_chance": share([one[place] for one in chance]),
+            f"{family}_blame_{words}_by_chance": share(
+                [by_chance(trial, count) for trial, _ in blamed]
+            ),
             f"{family}_blame_{words}_by_z": share(
                 [labelled(trial, hit.by_z[:count]) for trial, hit in blamed if hit.by_z]
             ),
@@ -307,11 +309,11 @@ def labelled(trial: Trial, channels: Sequence[str]) -> bool:
     return not set(trial.unit.channels_of(fault_of(trial))).isdisjoint(channels)
 
 
-def by_chance(trial: Trial) -> tuple[float, float]:
-    """How likely a channel drawn at random is in the label; and one of two that are drawn."""
-    of = len(trial.unit.kind.instruments)
-    others = of - len(trial.unit.channels_of(fault_of(trial)))
-    return 1 - others / of, 1 - others * (others - 1) / (of * (of - 1))
+def by_chance(trial: Trial, count: int) -> float:
+    """How likely one of so many channels that are drawn at random is in the label."""
+    channels = len(trial.unit.kind.instruments)
+    others = channels - len(trial.unit.channels_of(fault_of(trial)))
+    return 1 - math.comb(others, count) / math.comb(channels, count)
 
 
 def fault_of(trial: Trial) -> Fault:
@@ -341,7 +343,7 @@ def delay_h(trial: Trial, events: Sequence[Event]) -> float | None:
 
 
 def share(flags: Sequence[float]) -> float | None:
-    """Of those that are true; None of nothing."""
+    """Of those that are true, or the mean of chances; None of nothing."""
     return sum(flags) / len(flags) if flags else None
 
 
