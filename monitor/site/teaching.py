@@ -60,7 +60,7 @@ def teach(
         if features is not None and len(features) >= BLOCKS
     ]
     warnings = list(_left_out(path, pairs, least=how.least_ticks + BLOCKS - 1))
-    if others := bundle.pooled(sorted({label.asset for label in labels})):
+    if others := bundle.not_learnt(sorted({label.asset for label in labels})):
         warnings.append(
             f"{path}: the model has no healthy days of {', '.join(others)}, and sees faults there "
             f"less clearly; add to training.assets, or leave out of the labels"
