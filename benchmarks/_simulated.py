@@ -7,7 +7,7 @@ a rolling z-score over the frames it made.
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class Event:
     alarm_class: str  # process, instrument, ...
     point: str
     blame: tuple[str, ...]  # channels, the largest share first
+    by_z: tuple[str, ...] = ()  # channels, the largest rolling z-score at that tick first
 
 
 # ---- training ----------------------------------------------------------------------------------
@@ -269,32 +270,52 @@ class Trace:
     tick: NDArray[np.int64]  # [T] ns since 1970 UTC
     z: F64  # [T, C]
     counts: Bool  # [T] the machine runs
+    channels: tuple[str, ...]
+
+    def largest(self, row: int) -> tuple[str, ...]:
+        """The channels, the one that is farthest from its mean first."""
+        return tuple(self.channels[column] for column in np.argsort(-self.z[row], kind="stable"))
 
 
-def traces_of(frames: Sequence[Scores], units: Sequence[Unit]) -> Iterator[Trace]:
-    """Of each asset, in order."""
+def traces_of(frames: Sequence[Scores], units: Sequence[Unit]) -> dict[str, Trace]:
+    """Of each asset, by name."""
     whole = Scores.join(list(frames))
     order = np.argsort(whole.asset, kind="stable")
     bounds = np.searchsorted(whole.asset[order], np.arange(len(units) + 1))
-    for start, end in pairwise(bounds):
+    traces = {}
+    for unit, (start, end) in zip(units, pairwise(bounds), strict=True):
         rows = order[start:end]
         counts = ~np.isin(whole.state[rows], (ScoreState.OFF, ScoreState.BLIND))
-        yield Trace(whole.tick[rows], rolling(whole.value[rows].astype(np.float64), counts), counts)
+        z = rolling(whole.value[rows].astype(np.float64), counts)
+        traces[unit.name] = Trace(whole.tick[rows], z, counts, tuple(whole.channels))
+    return traces
 
 
 def of_rolling(
-    frames: Sequence[Scores], units: Sequence[Unit], alarm: AlarmSettings, limit: float
+    traces: Mapping[str, Trace], alarm: AlarmSettings, limit: float
 ) -> dict[str, list[Event]]:
     """Its alarms, by asset."""
-    names = np.array(frames[0].channels)
     return {
-        unit.name: [
-            Event(start, end, "process", "z", tuple(names[np.argsort(-trace.z[row])]))
+        name: [
+            Event(start, end, "process", "z", trace.largest(row))
             for row, start, end in spells(
                 trace.tick, trace.z.max(axis=1), trace.counts, alarm, limit
             )
         ]
-        for unit, trace in zip(units, traces_of(frames, units), strict=True)
+        for name, trace in traces.items()
+    }
+
+
+def beside_rolling(
+    events: Mapping[str, Sequence[Event]], traces: Mapping[str, Trace]
+) -> dict[str, list[Event]]:
+    """Alarms of a model, each with whom the rolling z-score would blame at that tick."""
+    return {
+        name: [
+            replace(one, by_z=trace.largest(int(np.searchsorted(trace.tick, one.tick))))
+            for one in events.get(name, [])
+        ]
+        for name, trace in traces.items()
     }
 
 

@@ -2,19 +2,22 @@
 
 On the Tennessee Eastman process: the model learns on d00, the head on the fault's run dXX, and
 each row from the fault's onset on in dXX_te (161) is named. On the simulator: pumps, of which some
-have labelled faults to learn from and others, which neither model nor head has seen, are named
-while a process alarm stands. Beside it: the same without the side that a channel went to, the
-nearest mean without a covariance, the recurrent state, and the most frequent fault.
+have labelled faults to learn from; others, from which neither model nor head has learnt, are
+adopted by the days before their faults, and named while a process alarm stands. Beside it: the same
+without the side that a channel went to, the nearest mean without a covariance, the recurrent state,
+and the most frequent fault.
 
     python benchmarks/diagnosis.py --data FOLDER [--seeds 0 1 2] [--quick] [--json FILE]
 
 FOLDER is that of benchmarks/tep.py with dXX beside dXX_te; faults with both are used.
 
 `accuracy` is of the nearest fault, whatever its distance; `named` is the share that is named right
-and `named_precision` the share of names that are right where it may say unknown; `strange` is the
-share of a fault's frames that are called unknown by a head that was not taught it, and
-`unknown_auroc` how well the distance tells them from the frames of faults that were. Each episode
-counts the same, however long. Frames before the first that may be named count as unknown.
+and `named_precision` the share of names that are right where it may say unknown; `named_far` is
+what is unknown for its distance, which `unknown_share` is a promise of, and the rest of
+`named_unknown` is as near to a second fault. `strange` is the share of a fault's frames that are
+called unknown by a head that was not taught it, and `unknown_auroc` how well the distance tells
+them from the frames of faults that were. Each episode counts the same, however long. Frames before
+the first that may be named count as unknown.
 """
 
 import re
@@ -42,7 +45,7 @@ from scipy.stats import rankdata
 
 from models.bundle import Bundle
 from models.contract import Stretch
-from models.diagnosis import BLOCKS, Episode, features, fit, trail
+from models.diagnosis import BLOCKS, Diagnosis, Episode, features, fit, trail
 from models.naming import UNKNOWN
 from models.settings import DiagnosisSettings, TrainingSettings
 from monitor.live.clock import SystemClock
@@ -79,22 +82,38 @@ def figures(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, floa
 
 def _named(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, float]:
     head = fit(taught, SETTINGS)
-    faults = np.array(head.card.faults)
-    nearest = [faults[head.distances(one.features).argmin(axis=1)].tolist() for one in shown]
-    named = [[name.fault for name in head.named(one.features)] for one in shown]
-    found = _shares(shown, nearest)
-    right = [_share(names, one.fault, one) for one, names in zip(shown, named, strict=True)]
-    unknown = [
-        _share(names, UNKNOWN, one) + one.early / (len(names) + one.early)
-        for one, names in zip(shown, named, strict=True)
-    ]
-    return found | {
-        "named": float(np.mean(right)),
-        "named_unknown": float(np.mean(unknown)),
-        "named_precision": float(np.mean(right)) / max(1 - float(np.mean(unknown)), 1e-9),
-        "named_at_end": float(
-            np.mean([names[-1] == one.fault for one, names in zip(shown, named, strict=True)])
-        ),
+    away = [head.distances(one.features) for one in shown]
+    nearest = [[head.card.faults[k] for k in each.argmin(axis=1)] for each in away]
+    far = [(each.min(axis=1) > head.card.limit).mean() for each in away]
+    return _judged(shown, _whole(shown, nearest), _names(head, shown)) | {
+        "named_far": float(np.mean(far))
+    }
+
+
+def _names(head: Diagnosis, shown: Sequence[Shown]) -> list[list[str]]:
+    """What the head calls each tick of each episode."""
+    return _whole(shown, [[name.fault for name in head.named(one.features)] for one in shown])
+
+
+def _whole(
+    shown: Sequence[Shown], names: Sequence[Sequence[str]], early: str = UNKNOWN
+) -> list[list[str]]:
+    """Names with the ticks before them in which there could be none."""
+    return [[early] * one.early + list(own) for one, own in zip(shown, names, strict=True)]
+
+
+def _judged(
+    shown: Sequence[Shown], nearest: Sequence[Sequence[str]], names: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """The figures of who must name each tick, and of who may say unknown."""
+    right = float(np.mean([_share(own, one.fault) for one, own in zip(shown, names, strict=True)]))
+    unknown = float(np.mean([_share(own, UNKNOWN) for own in names]))
+    ends = [own[-1] == one.fault for one, own in zip(shown, names, strict=True)]
+    return _shares(shown, nearest) | {
+        "named": right,
+        "named_unknown": unknown,
+        "named_precision": right / max(1 - unknown, 1e-9),
+        "named_at_end": float(np.mean(ends)),
     }
 
 
@@ -117,8 +136,8 @@ def _left_out(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, fl
     return {"unknown_auroc": float(np.mean(areas)), "strange": float(np.mean(strange))}
 
 
-def _share(names: Sequence[str], name: str, one: Shown) -> float:
-    return list(names).count(name) / (len(names) + one.early)
+def _share(names: Sequence[str], name: str) -> float:
+    return list(names).count(name) / len(names)
 
 
 def _shares(shown: Sequence[Shown], names: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -145,34 +164,18 @@ def _confusion(
     found: dict[str, dict[str, float]] = {}
     every = sorted({*(one.fault for one in shown), *(name for given in names for name in given)})
     for fault in sorted({one.fault for one in shown}):
-        own = [(given, one) for one, given in zip(shown, names, strict=True) if one.fault == fault]
+        own = [given for one, given in zip(shown, names, strict=True) if one.fault == fault]
         found[fault] = {
-            name: float(np.mean([_share(given, name, one) for given, one in own])) for name in every
+            name: float(np.mean([_share(given, name) for given in own])) for name in every
         }
     return found
 
 
-def confusion(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, dict[str, float]]:
-    """What the frames of each fault are named, unknown among it."""
-    head = fit(taught, SETTINGS)
-    names = [
-        [UNKNOWN] * one.early + [name.fault for name in head.named(one.features)] for one in shown
-    ]
-    return _confusion([replace(one, early=0) for one in shown], names)
-
-
 def _certain(shown: Sequence[Shown], names: Sequence[Sequence[str]]) -> dict[str, float]:
     """The figures of what never says unknown."""
-    found = _shares(shown, names)
-    ends = [given[-1] == one.fault for one, given in zip(shown, names, strict=True)]
-    return found | {
-        "named": found["accuracy"],
-        "named_unknown": 0.0,
-        "named_precision": found["accuracy"],
-        "named_at_end": float(np.mean(ends)),
-        "unknown_auroc": 0.5,
-        "strange": 0.0,
-    }
+    whole = _whole(shown, names, early="")
+    strange = {"named_far": 0.0, "unknown_auroc": 0.5, "strange": 0.0}
+    return _judged(shown, whole, whole) | strange
 
 
 def plain(taught: Sequence[Episode], shown: Sequence[Shown]) -> dict[str, float]:
@@ -215,9 +218,7 @@ class Compared:
 
     figures: Mapping[str, dict[str, float]]  # of each method
     confusion: dict[str, dict[str, float]]
-    state: Mapping[str, dict[str, float]] = field(
-        default_factory=dict
-    )  # with the recurrent state beside
+    state: Mapping[str, dict[str, float]] = field(default_factory=dict)  # with the recurrent state
 
 
 def _compared(
@@ -248,7 +249,7 @@ def tennessee(given: Given, seed: int) -> Compared:
     numbers = [number for number in runs.faults if number in taught_runs]
     taught_on, shown_on = [taught_runs[n] for n in numbers], [runs.faults[n] for n in numbers]
     taught = [
-        Episode(fault=f"d{number:02d}", features=trail(each, SETTINGS))
+        Episode(fault=f"d{number:02d}", asset="process", features=trail(each, SETTINGS))
         for number, each in zip(numbers, _features(bundle, taught_on), strict=True)
     ]
     shown = [
@@ -281,7 +282,7 @@ def tennessee(given: Given, seed: int) -> Compared:
                 for one, each in zip(shown, own[1], strict=True)
             ],
         )
-    return Compared(found, confusion(taught, shown), wider)
+    return Compared(found, _confusion(shown, _names(fit(taught, SETTINGS), shown)), wider)
 
 
 def _runs(folder: Path) -> tuple[tep.Runs, dict[int, Stretch]]:
@@ -357,6 +358,8 @@ def simulated(given: Given, seed: int) -> Compared:
             progress=lambda _epoch: None,
             should_stop=lambda: False,
         )
+        for name in names[learnt:]:
+            plant.adopt_asset(config, name, clock=SystemClock(), since=None, until=None)
         say(f"scoring, seed {seed}")
         bundle = plant.bundles(config)[KIND]
         labels = [
@@ -374,7 +377,7 @@ def simulated(given: Given, seed: int) -> Compared:
     for label, seen in zip(labels, alarms, strict=True):
         if seen is not None and len(seen) >= BLOCKS:
             if label.asset in names[:learnt]:
-                taught.append(Episode(fault=label.fault, features=seen))
+                taught.append(Episode(fault=label.fault, asset=label.asset, features=seen))
             else:
                 shown.append(Shown(label.fault, seen))
     known = {one.fault for one in taught}
@@ -384,7 +387,7 @@ def simulated(given: Given, seed: int) -> Compared:
     for each in found.values():
         each["sim_alarmed"] = count / len(unseen)
         each["sim_taught_episodes"] = float(len(taught))
-    return Compared(found, confusion(taught, shown))
+    return Compared(found, _confusion(shown, _names(fit(taught, SETTINGS), shown)))
 
 
 def _faults(name: str, seed: int) -> list[Fault]:

@@ -232,8 +232,8 @@ def end_to_end(clock: Clock, size: Size, bundle: Bundle, rows: int) -> Found:
         given = (torch.from_numpy(part).to(detector.device) for part in (scaled, usable))
         found = [part.cpu().numpy() for part in eager.tick(Reading(*given, everyone))]
         raw, _, expected, spread = found
-        card.scaling.back(expected)
-        card.scaling.spread_back(spread)
+        card.scaling.scale.back(expected)
+        card.scaling.scale.spread_back(spread)
         surprise: NDArray[np.float32] = card.calibration.apply(raw)
         return surprise
 

@@ -6,20 +6,23 @@ For each kind of machine a model is trained from recordings of healthy units (`s
 --recordings`, then what `train` does). Other units, which it never saw, are commissioned: their own
 scaling is learnt from ten healthy days before (what `adopt` does). Then they are scored by the step
 itself, samples in and alarms out: healthy ones for their false alarms, and units with one labelled
-fault each. All of it again with a tenth of the samples missing and one channel dead. Beside it: the
-same network without scalings of their own, PCA and EWMA in its place with the same advantage, and a
-rolling z-score with the same delays.
+fault each. All of it again with a tenth of the samples missing and one channel dead. Beside the
+model that leads: a network with the same advantage and without it, EWMA, PCA, and a rolling z-score
+with the same delays.
 
 What counts: a fault is detected when a process alarm (of a fault of an instrument: any alarm) is
 raised from its onset until GRACE_H after its end. Blame is that of the alarm at that moment, and
-right where it names a channel of the label. A fault of an instrument is called one when an alarm of
-class instrument on its channel is raised in that time.
+right where it names a channel of the label. Beside it stands how often a channel that is drawn by
+chance would be right (by_chance), and the one with the largest rolling z-score at the moments of
+the same alarms (by_z). A fault of an instrument is called one when an alarm of class instrument on
+its channel is raised in that time.
 
 The figures are of all seeds together, with the least and most of single seeds. They are kept after
 each piece of work: what is cut short still says what was done.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -40,7 +43,9 @@ from _simulated import (
     Event,
     Model,
     Size,
+    Trace,
     Trial,
+    beside_rolling,
     commission,
     dead_of,
     learn,
@@ -61,17 +66,26 @@ from models.runtime import use_one_thread
 from monitor.core.plan import KindSettings
 from monitor.site.simulate.faults import FAULTS, Family, Fault
 from monitor.site.simulate.machines import KINDS
+from monitor.site.simulate.recordings import MODEL
 from monitor.site.simulate.unit import DAY_MS, Unit
 
-__all__ = ["LEAST_SEEN", "WINDOW", "Event", "Trial", "rolling", "spells"]  # that tests ask for
+__all__ = [
+    "LEAST_SEEN",
+    "WINDOW",
+    "Event",
+    "Trace",
+    "Trial",
+    "rolling",
+    "spells",
+]  # that tests ask for
 
 SHORT_DAYS = 4.25  # a trial of most faults; of those that last five days, twice of it
 GRACE_H = 0.5  # after the end of a fault, in which an alarm is still its own
 GRU = {"type": "gru", "hidden": 16, "score_span": 16}
 MODELS = {
+    "ewma, lags": Model(MODEL),  # what people get
     "gru": Model(GRU),
     "gru, pooled": Model(GRU, scaling="pooled"),
-    "ewma, lags": Model({"type": "ewma", "lags": 3, "score_span": 16}),
     "ewma": Model({"type": "ewma"}),
     "pca": Model({"type": "pca"}),
 }
@@ -142,7 +156,8 @@ def limit_of_rolling(
         for number in range(1, size.learnt + 1)
     ]
     _, frames = watch(bundle, kind, settings, units, days=size.learnt_days)
-    found = [(one.tick, one.z.max(axis=1), one.counts) for one in traces_of(frames, units)]
+    traces = traces_of(frames, units).values()
+    found = [(one.tick, one.z.max(axis=1), one.counts) for one in traces]
     months = sum(counts.sum() for _, _, counts in found) * PERIOD_MS / DAY_MS / 30
     low, high = 1.0, 1000.0
     for _ in range(30):
@@ -193,15 +208,13 @@ def measure(piece: Piece, size: Size, folder: Path, tallies: Tallies, *, leads: 
             dead = [dead_of(trial) for trial in trials] if degraded else None
             lost = LOST if degraded else 0.0
             events, frames = watch(own, kind, settings, units, dead, days=days, lost=lost)
-            keep(
-                tallies.setdefault((piece.model, degraded, seed), Tally()),
-                trials,
-                raised(events),
-                days,
-            )
+            found = raised(events)
             if leads:
-                rolled = of_rolling(frames, units, settings.alarm, limit)
+                traces = traces_of(frames, units)
+                found = beside_rolling(found, traces)
+                rolled = of_rolling(traces, settings.alarm, limit)
                 keep(tallies.setdefault((ROLLING, degraded, seed), Tally()), trials, rolled, days)
+            keep(tallies.setdefault((piece.model, degraded, seed), Tally()), trials, found, days)
 
 
 def keep(
@@ -227,7 +240,7 @@ def figures(tally: Tally) -> dict[str, float | None]:
     """Everything, named plainly; shares from 0 to 1."""
     process = [event for event in tally.false if event.alarm_class == "process"]
     low, high = garwood(len(process))
-    allowed = int(poisson.ppf(0.975, BUDGET * tally.months))
+    allowed = int(poisson.ppf(0.95, BUDGET * tally.months))  # the upper 95 % bound of that many
     found: dict[str, float | None] = {
         "healthy_asset_months": tally.months,
         "false_alarms": len(process),
@@ -256,17 +269,23 @@ def of_family(
 ) -> dict[str, float | None]:
     """Shares of the faults of a family."""
     hits = [(trial, hit) for trial, events in trials if (hit := first(trial, events)) is not None]
-    right = [
-        [channel in trial.unit.channels_of(fault_of(trial)) for channel in hit.blame[:2]]
-        for trial, hit in hits
-        if hit.alarm_class == "process"
-    ]
+    blamed = [(trial, hit) for trial, hit in hits if hit.alarm_class == "process"]
     found: dict[str, float | None] = {
         f"{family}_faults": len(trials),
         f"{family}_detected": share([bool(first(*one)) for one in trials]),
-        f"{family}_blame_first": share([one[0] for one in right]),
-        f"{family}_blame_first_two": share([any(one) for one in right]),
     }
+    for words, count in (("first", 1), ("first_two", 2)):
+        found |= {
+            f"{family}_blame_{words}": share(
+                [labelled(trial, hit.blame[:count]) for trial, hit in blamed]
+            ),
+            f"{family}_blame_{words}_by_chance": share(
+                [by_chance(trial, count) for trial, _ in blamed]
+            ),
+            f"{family}_blame_{words}_by_z": share(
+                [labelled(trial, hit.by_z[:count]) for trial, hit in blamed if hit.by_z]
+            ),
+        }
     if family is Family.INSTRUMENT:
         called = [
             any(
@@ -283,6 +302,18 @@ def of_family(
         found["instrument_called_instrument"] = share(called)
         found["instrument_called_process_too"] = share(process)
     return found
+
+
+def labelled(trial: Trial, channels: Sequence[str]) -> bool:
+    """Whether one of these is in the label of its fault."""
+    return not set(trial.unit.channels_of(fault_of(trial))).isdisjoint(channels)
+
+
+def by_chance(trial: Trial, count: int) -> float:
+    """How likely one of so many channels that are drawn at random is in the label."""
+    channels = len(trial.unit.kind.instruments)
+    others = channels - len(trial.unit.channels_of(fault_of(trial)))
+    return 1 - math.comb(others, count) / math.comb(channels, count)
 
 
 def fault_of(trial: Trial) -> Fault:
@@ -311,8 +342,8 @@ def delay_h(trial: Trial, events: Sequence[Event]) -> float | None:
     return None if hit is None else (hit.tick / 1e6 - fault_of(trial).onset_ms) / 3_600_000
 
 
-def share(flags: Sequence[bool]) -> float | None:
-    """Of those that are true; None of nothing."""
+def share(flags: Sequence[float]) -> float | None:
+    """Of those that are true, or the mean of chances; None of nothing."""
     return sum(flags) / len(flags) if flags else None
 
 

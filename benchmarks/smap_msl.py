@@ -143,6 +143,7 @@ def measure(given: Given) -> Found:
     runs = [scaled(channel) for channel in channels]
     trains, tests = [train for train, _ in runs], [test for _, test in runs]
     found: dict[str, list[Figures]] = {}
+    of_lead: dict[str, float] = {}  # by channel
 
     def judge(name: str, bundles: Sequence[Bundle]) -> None:
         """Each channel's test array by its own bundle."""
@@ -152,8 +153,10 @@ def measure(given: Given) -> Found:
             scores = score(bundle, [test])
             raw = scores[0].raw.astype(np.float64)
             vus[channel.name] = vus_pr(channel.label, raw, period(channel.test))
-            if name == LEAD:
+            if name in {LEAD, JOINED} and name not in found:
                 given.proofs.add(name, bundle, [part(test, 0, STEPPED)], scores)
+        if name == LEAD:
+            of_lead.update(vus)
         found.setdefault(name, []).append(figures(vus, wanted))
 
     steady: dict[str, list[Trained]] = {}
@@ -167,7 +170,7 @@ def measure(given: Given) -> Found:
         network = [learn(trains, ["value"], GRU, training)] * len(trains)
         judge(NETWORK, [trained.bundle for trained in network])
         judge(JOINED, together(steady[LEAD], network))
-    chosen = {"lead": NEAREST.model_dump(mode="json"), "channels": len(channels)}
+    chosen = {"lead": NEAREST.model_dump(mode="json"), "channels": of_lead}
     return Found(lead=LEAD, baselines=BASELINES, models=found, chosen=chosen)
 
 

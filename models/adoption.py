@@ -7,7 +7,7 @@ follows a machine silently learns its slow faults too.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.bundle import Bundle, OwnScaling, ranges
+from models.bundle import AssetRange, Bundle, OwnScaling, ranges
 from models.contract import Stretch
 from models.scaling import LEAST_DAYS
 
@@ -45,3 +45,17 @@ def adopt(bundle: Bundle, stretches: Sequence[Stretch]) -> Adopted:
             if not is_own
         )
     return Adopted(bundle.with_own(own), pooled)
+
+
+def forgotten(before: Bundle, after: Bundle) -> dict[str, AssetRange]:
+    """The machines that were adopted, and from what, which a new model has not learnt from since.
+
+    Its training saw nothing of them, or nothing of as late: they may have been repaired between.
+    """
+    lost = {}
+    for name, own in before.card.own.items():
+        known = after.card.own.get(name)
+        adopted = own.learnt != before.card.data.get(name)
+        if adopted and (known is None or known.learnt.last < own.learnt.last):
+            lost[name] = own.learnt
+    return lost

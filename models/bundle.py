@@ -217,8 +217,8 @@ class Bundle:
         changed = {"own": {**self.card.own, **own}}
         return replace(self, card=self.card.model_copy(update=changed))
 
-    def pooled(self, assets: Sequence[str]) -> tuple[str, ...]:
-        """Those of these assets that it neither learnt from nor has a scaling of their own for."""
+    def not_learnt(self, assets: Sequence[str]) -> tuple[str, ...]:
+        """Those of these assets that it was neither trained on nor has adopted."""
         known = self.card.own.keys() | self.card.data.keys()
         return tuple(asset for asset in assets if asset not in known)
 

@@ -12,7 +12,9 @@ training knows how to make those two.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import reduce
+from operator import add
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from models.runtime import use_whole_floats
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks
 
+Addend = TypeVar("Addend", Tensor, NDArray[np.float32])
 State = dict[str, Tensor]  # each tensor [N, ...]: row n belongs to asset n and to nobody else
 
 
@@ -138,3 +141,11 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def added(parts: Sequence[Addend]) -> Addend:
+    """The sum, one part after the other; at least one.
+
+    A library's own sum over a row may add in an order that depends on how many rows there are.
+    """
+    return reduce(add, parts)

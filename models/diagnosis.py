@@ -9,8 +9,9 @@ hardly more than the nearest mean is left. What is far from every fault, by the 
 distance, is unknown.
 
 How much it is shrunk, probabilities and that limit come from episodes that were left out of the
-fit: what was taught looks nearer than what comes. Frames that follow each other make probabilities
-far too sure; one temperature mends it (Guo et al., ICML 2017).
+fit, with all of their machine where another one had the fault: what was taught looks nearer than
+what comes. Frames that follow each other make probabilities far too sure; one temperature mends it
+(Guo et al., ICML 2017).
 """
 
 from collections import Counter
@@ -37,7 +38,7 @@ CLEARLY = 2.0  # times as likely as the next it must be: with less, it is a tie
 SHRINKAGES = (0.03, 0.1, 0.3, 0.6, 0.9)  # shares of the covariance that are set aside, to try
 AT_ONCE = 64  # rows, for the sake of memory
 ROWS = 20  # of an episode, evenly spread, that distances are taken from: long ones count no more
-BLOCKS = 4  # of an episode that has no other of its fault, one of which is left out at a time
+BLOCKS = 2  # of an episode that has no other of its fault: the one is judged by the other
 HOTTEST = 1e4  # temperature
 
 
@@ -50,6 +51,7 @@ class Validation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     confusion: dict[str, dict[str, int]] = {}  # fault -> what its episodes were named -> how many
+    ties: int = 0  # of the unknown: not too far from every fault, but as near to a second one
     strange: dict[str, int] = {}  # fault -> of its episodes, unknown while it was not taught
 
     @property
@@ -99,6 +101,7 @@ class Episode:
     """One that a person named."""
 
     fault: str
+    asset: str  # the machine
     features: F64  # [T, F] running means, from the first tick on that may be named
 
     def __post_init__(self) -> None:
@@ -195,9 +198,10 @@ def trail(feature: F64, settings: DiagnosisSettings) -> F64:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """An episode, or a block of one that has no other of its fault: what is left out at once."""
+    """An episode, or a block of one that has no other of its fault: what is judged at once."""
 
     fault: int
+    asset: str
     weight: float
     mean: F64  # [F]
     square: F64  # [F, F]
@@ -227,12 +231,16 @@ def fit(episodes: Sequence[Episode], settings: DiagnosisSettings) -> Diagnosis:
         validation=Validation(),
     )
     confusion: dict[str, Counter[str]] = {}
+    ties = 0
     for gaussians, piece in zip(chosen.gaussians, pieces, strict=True):
         if piece.whole:
-            name = Diagnosis(card, *gaussians).name(piece.rows[-1]).fault
+            head, row = Diagnosis(card, *gaussians), piece.rows[-1:]
+            name = head.named(row)[0].fault
             confusion.setdefault(faults[piece.fault], Counter())[name] += 1
+            ties += name == UNKNOWN and bool(head.distances(row).min() <= card.limit)
     validation = Validation(
         confusion={fault: dict(sorted(names.items())) for fault, names in confusion.items()},
+        ties=ties,
         strange=_strange(pieces, card) if len(faults) > 1 else {},
     )
     mean, whiten = _gaussians(pieces, len(faults), card.shrinkage)
@@ -253,11 +261,17 @@ class _HeldOut:
 def _held_out(
     pieces: Sequence[_Piece], faults: int, shrinkage: float, settings: DiagnosisSettings
 ) -> _HeldOut:
-    gaussians = [
-        _gaussians([*pieces[:n], *pieces[n + 1 :]], faults, shrinkage) for n in range(len(pieces))
-    ]
+    gaussians = [_gaussians(_without(pieces, n), faults, shrinkage) for n in range(len(pieces))]
     away = [_distances(piece.rows, *one) for piece, one in zip(pieces, gaussians, strict=True)]
     return _HeldOut(shrinkage, gaussians, *_calibrated(away, pieces, settings))
+
+
+def _without(pieces: Sequence[_Piece], number: int) -> list[_Piece]:
+    """What a piece is judged by: nothing of its machine, where another one had its fault."""
+    own = pieces[number]
+    if any(piece.fault == own.fault and piece.asset != own.asset for piece in pieces):
+        return [piece for piece in pieces if piece.asset != own.asset]
+    return [*pieces[:number], *pieces[number + 1 :]]
 
 
 def _pieces(episodes: Sequence[Episode], faults: Sequence[str]) -> list[_Piece]:
@@ -271,6 +285,7 @@ def _pieces(episodes: Sequence[Episode], faults: Sequence[str]) -> list[_Piece]:
             pieces.append(
                 _Piece(
                     fault=faults.index(episode.fault),
+                    asset=episode.asset,
                     weight=1 / parts,
                     mean=part.mean(axis=0),
                     square=part.T @ part / len(part),
@@ -282,9 +297,12 @@ def _pieces(episodes: Sequence[Episode], faults: Sequence[str]) -> list[_Piece]:
 
 
 def _gaussians(pieces: Sequence[_Piece], faults: int, shrinkage: float) -> tuple[F64, F64]:
-    """The mean [K, F] of each fault, whitened, and what whitens [F, F]; NaN of one without."""
+    """The mean [K, F] of each fault, whitened, and what whitens [F, F].
+
+    A fault without a piece is infinitely far.
+    """
     wide = len(pieces[0].mean)
-    mean = np.full((faults, wide), np.nan)
+    mean = np.zeros((faults, wide))
     covariance = np.zeros((wide, wide))
     present = sorted({piece.fault for piece in pieces})
     for fault in present:
@@ -296,7 +314,9 @@ def _gaussians(pieces: Sequence[_Piece], faults: int, shrinkage: float) -> tuple
     variance = max(float(np.diag(covariance).mean()), np.finfo(np.float64).eps)
     shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(wide)
     whiten: F64 = solve_triangular(np.linalg.cholesky(shrunk), np.eye(wide), lower=True)
-    return mean @ whiten.T, np.ascontiguousarray(whiten)
+    mean = mean @ whiten.T
+    mean[np.setdiff1d(np.arange(faults), present)] = np.inf
+    return mean, np.ascontiguousarray(whiten)
 
 
 def _calibrated(
@@ -309,6 +329,7 @@ def _calibrated(
     weight = np.repeat([piece.weight / n for piece, n in zip(pieces, count, strict=True)], count)
     nearest = joined.min(axis=1)
     limit = np.quantile(nearest, 1 - settings.unknown_share, weights=weight, method="inverted_cdf")
+    limit = max(limit, len(pieces[0].mean))  # the mean of a Gaussian's own: 0 of what never varies
     right = np.arange(len(joined)), fault
 
     def loss(log_temperature: float) -> float:
@@ -324,9 +345,7 @@ def _strange(pieces: Sequence[_Piece], card: DiagnosisCard) -> dict[str, int]:
     found = {}
     for number, fault in enumerate(card.faults):
         others = [piece for piece in pieces if piece.fault != number]
-        mean, whiten = _gaussians(others, len(card.faults), card.shrinkage)
-        left = [k for k in range(len(card.faults)) if k != number]
-        other = Diagnosis(card, mean[left], whiten)
+        other = Diagnosis(card, *_gaussians(others, len(card.faults), card.shrinkage))
         own = [piece for piece in pieces if piece.fault == number]
         own = own if own[-1].whole else own[-1:]  # of blocks, the one with its end
         names = [other.name(piece.rows[-1]).fault for piece in own]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.contract import added
 from models.surprise import COLUMNS, F32, F64, ROWS, SmoothingJudge
 
 # M healthy frames, B frames of a batch, N rows, C channels, L lags, S time scales, H hidden
@@ -125,10 +126,7 @@ class Discriminator(SmoothingJudge):
         evidence = functional.softplus(flat)[: odds.numel()].view(odds.shape)[:rows, :channels]
         seen_NC = valid_NC.to(torch.float32)
         evidence_NC = evidence * seen_NC
-        # one after the other: a sum over a row may add in an order that depends on the others
-        raw_N, known_N = evidence_NC.new_zeros(rows), evidence_NC.new_zeros(rows)
-        for own, seen in zip(evidence_NC.unbind(1), seen_NC.unbind(1), strict=True):
-            raw_N, known_N = raw_N + own, known_N + seen
+        raw_N, known_N = added(evidence_NC.unbind(1)), added(seen_NC.unbind(1))
         blame_NC = torch.where(
             (raw_N > 0)[:, None],
             evidence_NC / torch.where(raw_N > 0, raw_N, 1.0)[:, None],

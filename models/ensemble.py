@@ -9,10 +9,7 @@ means is for the bundle's calibration to say, as of any other raw score.
 The members' calibrations are part of what is learnt, and kept with the weights.
 """
 
-import functools
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.calibration import KNOTS, Calibration
-from models.contract import Detector, Evidence, State, under
+from models.contract import Detector, Evidence, State, added, under
 from models.residual import ResidualDetector
 
 # N rows, R rows of many ticks, C channels
 
 F32 = NDArray[np.float32]
-T = TypeVar("T", Tensor, F32)
 
 UNCALIBRATED = Calibration(raw=(0.0,), surprise=(0.0,), shape=0.0, scale=1.0, largest=0.0, frames=0)
 
@@ -65,9 +61,9 @@ class Ensemble(Detector):
         said = [evidence for evidence, _ in found]
         surprises = self._surprises([evidence.raw.cpu().numpy() for evidence in said])
         weights = [torch.from_numpy(surprise).to(self.device)[:, None] for surprise in surprises]
-        total = _sum(weights)
-        weighed = _sum([weight * one.blame for weight, one in zip(weights, said, strict=True)])
-        even = _sum([one.blame for one in said]) / len(said)
+        total = added(weights)
+        weighed = added([weight * one.blame for weight, one in zip(weights, said, strict=True)])
+        even = added([one.blame for one in said]) / len(said)
         evidence = Evidence(
             raw=torch.from_numpy(_mean(surprises)).to(self.device),
             blame=torch.where(total > 0, weighed / torch.where(total > 0, total, 1.0), even),
@@ -124,13 +120,8 @@ def _numbered(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {f"{n}.{name}": tensor for n, part in enumerate(parts) for name, tensor in part.items()}
 
 
-def _sum(parts: Sequence[T]) -> T:
-    """One after the other: numpy's own sum adds in an order that depends on the count of rows."""
-    return functools.reduce(operator.add, parts)
-
-
 def _mean(surprises: Sequence[F32]) -> F32:
-    mean: F32 = _sum(surprises) / np.float32(len(surprises))
+    mean: F32 = added(surprises) / np.float32(len(surprises))
     return mean
 
 

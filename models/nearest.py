@@ -13,15 +13,14 @@ The raw score is the distance from the nearest, in its healthy distances; blame 
 share of its square.
 """
 
-import functools
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.contract import added
 from models.surprise import (
     F32,
     F64,
@@ -90,9 +89,9 @@ class Nearest(SmoothingJudge):
             apart_NP = (now_N[:, None] - prototype_P).mul_(seen_N[:, None])
             square_NP += apart_NP.mul_(apart_NP)
         apart_NW = (smoothed - self._rows[square_NP.argmin(1)]).mul_(seen_NW)
-        share_NC = _sum((apart_NW * apart_NW).view(len(smoothed), -1, self.channels).unbind(1))
-        total_N = _sum(share_NC.unbind(1))
-        known_N = _sum(seen_NC.unbind(1)).clamp(min=1.0)
+        share_NC = added((apart_NW * apart_NW).view(len(smoothed), -1, self.channels).unbind(1))
+        total_N = added(share_NC.unbind(1))
+        known_N = added(seen_NC.unbind(1)).clamp(min=1.0)
         raw_N = (total_N * (self.channels / known_N)).sqrt() / self.reference
         blame_NC = torch.where(
             total_N[:, None] > 0,
@@ -124,11 +123,6 @@ class Nearest(SmoothingJudge):
     def _ready(self) -> None:
         self._rows = torch.from_numpy(self.prototypes).to(self.device)
         self._columns = self._rows.t().contiguous().unbind(0)
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    """One after the other."""
-    return functools.reduce(operator.add, parts)
 
 
 def _centres(frames: F32) -> F32:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.contract import Detector, Evidence, State, under
+from models.contract import Detector, Evidence, State, added, under
 from models.surprise import memory_of
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, W numbers that a judge keeps
@@ -254,9 +254,7 @@ def sustained(
         now = torch.where(seen, kept + weight * (parts - kept), kept)
         means.append(now)
     parts_RC = torch.where(valid_RC, _joined(means), 0.0)
-    total_R = parts_RC.new_zeros(len(parts_RC))
-    for part in parts_RC.unbind(1):  # a sum over a row may add in an order that its company sets
-        total_R = total_R + part
+    total_R = added(parts_RC.unbind(1))
     there = total_R > 0
     shares_RC = parts_RC / torch.where(there, total_R, 1.0)[:, None]
     return total_R, torch.where(there[:, None], shares_RC, blame_RC), _last(means, counts)

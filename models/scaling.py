@@ -112,14 +112,6 @@ class Scaling(BaseModel):
         """See ``Scale``."""
         return self.scale.apply(value_NC, valid_NC)
 
-    def back(self, scaled_NC: F32) -> F32:
-        """See ``Scale``."""
-        return self.scale.back(scaled_NC)
-
-    def spread_back(self, spread_NC: F32) -> F32:
-        """See ``Scale``."""
-        return self.scale.spread_back(spread_NC)
-
     def own(
         self, stretches: Sequence[Stretch], *, tick_ms: int
     ) -> tuple["Scaling", NDArray[np.bool_]] | None:

@@ -387,6 +387,6 @@ class DiagnosisSettings(BaseModel):
         0.05,
         gt=0,
         lt=1,
-        description="Share of the time of known faults that may be called unknown: with more, "
-        "fewer strange faults are called by a known name.",
+        description="Share of the time of known faults that may be too far from each of them and "
+        "so unknown: with more, fewer strange faults are called by a known name.",
     )

@@ -233,7 +233,7 @@ def _standing(asset: dict[str, Any], *, has_model: bool) -> Iterator[str | tuple
     yield (f"{asset['surprise']:.1f}", "bold red" if over else "green")
     if level is not None:
         yield f" (alarm at {level:.1f}{', provisional' if asset['provisional'] else ''})"
-    if asset["pooled_scaling"]:
+    if asset["not_learnt"]:
         yield (", not adopted: scaled as the others together", "yellow")
     if asset["coverage"] < 1:
         yield f", {asset['coverage']:.0%} of the evidence valid"

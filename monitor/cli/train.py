@@ -4,7 +4,9 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,7 +91,7 @@ def command(
                     raise console.StopError(str(stopped), code=console.Exit.INTERRUPTED) from None
             found.append(learnt)
             if workers.first and not as_json:
-                _say(learnt)
+                _say(learnt, file)
     if as_json and workers.first:
         console.say_json(
             [
@@ -106,15 +108,16 @@ def command(
                     "quality": {severity: learnt.quality.count(severity) for severity in Severity},
                     "trials": [_trial(trial) for trial in learnt.trials],
                     "diagnosis": _faults(learnt),
+                    "forgotten": list(learnt.forgotten),
                     "models": [asdict(fit) | {"beats_mean": fit.beats_mean} for fit in learnt.fits],
-                    "warnings": [*learnt.rejections, *_warnings(learnt)],
+                    "warnings": [*learnt.rejections, *_warnings(learnt, file)],
                 }
                 for learnt in found
             ]
         )
 
 
-def _say(learnt: "Learnt") -> None:
+def _say(learnt: "Learnt", file: Path) -> None:
     console.say(
         ("trained: ", "bold green"),
         f"{learnt.kind} on {learnt.frames:,} frames of {learnt.samples:,} samples, "
@@ -145,7 +148,7 @@ def _say(learnt: "Learnt") -> None:
     )
     if learnt.taught is not None and learnt.taught.card is not None:
         _say_faults(learnt.taught.labels, learnt.taught.card)
-    for warning in (*learnt.rejections, *_warnings(learnt)):
+    for warning in (*learnt.rejections, *_warnings(learnt, file)):
         console.say(("    warning: ", "yellow"), warning)
 
 
@@ -160,7 +163,8 @@ def _say_faults(labels: int, card: "DiagnosisCard") -> None:
         return
     console.say(
         f"    left out one by one, {found.accuracy:.0%} of {found.episodes} were named right and "
-        f"{found.unknown:.0%} called unknown; as which (rows: what it was):"
+        f"{found.unknown:.0%} called unknown ({found.ties / found.episodes:.0%} as near to another "
+        f"fault); as which (rows: what it was):"
     )
     from models.naming import UNKNOWN  # noqa: PLC0415 - commands import when they run
 
@@ -246,8 +250,14 @@ def _told(kind: str, board: "Board | None", *, aloud: bool) -> "Iterator[Progres
         yield tell
 
 
-def _warnings(learnt: "Learnt") -> Iterator[str]:
+def _warnings(learnt: "Learnt", file: Path) -> Iterator[str]:
     """What makes a model worse than it might be."""
+    for asset, (since, until) in learnt.forgotten.items():
+        days = f"--since {_utc(since // 10**9)} --until {_utc(-(-until // 10**9))}"  # none left out
+        yield (
+            f"{asset} had been adopted, and the new model has not learnt from those days; if they "
+            f"still hold: watchkeeper adopt {quote(str(file))} {quote(asset)} {days}"
+        )
     if learnt.taught is not None:
         yield from learnt.taught.warnings
     if learnt.support.own:
@@ -266,6 +276,11 @@ def _warnings(learnt: "Learnt") -> Iterator[str]:
                 f"model {number} forecasts no better than the mean of each channel: its history "
                 f"may be too short, or noise; compare with `type: ewma`, which needs no network"
             )
+
+
+def _utc(second: int) -> str:
+    """A time as the options of commands want it."""
+    return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from monitor.core.crossings import Crossing, ProcessConditions
 from monitor.core.diagnosis import Diagnoses
 from monitor.core.holding import Frames
 from monitor.core.modes import RunState
+from monitor.core.moving import Moving, weighed
 from monitor.core.plan import (
     SECOND,
     AlarmSettings,
@@ -113,6 +114,7 @@ class Alarms:
         self._channels = tuple(kind.channels)
         self._threshold = threshold
         self._process = ProcessConditions(kind.alarm, threshold or math.inf, len(assets))
+        self._moving = Moving(len(assets), len(self._channels))
         self._diagnoses = None
         if head is not None and threshold is not None:
             columns = np.flatnonzero([channel.model for channel in kind.channels.values()])
@@ -185,19 +187,11 @@ class Alarms:
                 continue
             trips = after <= running.trip_s * SECOND
             events.append(
-                AlarmEvent(
-                    id=alarm.id,
-                    asset=asset,
-                    alarm_class=alarm.alarm_class,
-                    point=alarm.point,
-                    transition=Transition.TRIPPED if trips else Transition.STOPPED,
+                alarm.event(
+                    Transition.TRIPPED if trips else Transition.STOPPED,
                     tick=tick,
-                    raised=alarm.raised,
                     reason=f"machine stopped {after / SECOND:g} s after this alarm was raised"
                     f"{': a trip' if trips else ''}; it stands until the machine is seen healthy",
-                    value=math.nan,
-                    threshold=alarm.threshold,
-                    active=True,
                 )
             )
         return events
@@ -239,7 +233,7 @@ class Alarms:
         if self._threshold is None:
             return []
         alarm = self._kind.alarm
-        counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
+        counts = scores.counts(alarm.min_coverage)
         raised_A = self._process.raised
         found = self._process.step(
             asset=frames.asset,
@@ -249,10 +243,20 @@ class Alarms:
             fresh=frames.fresh,
         )
         names, news = self._named(frames, scores, counts=counts, raised_A=raised_A, found=found)
+        moved = self._moving.step(
+            frames.asset,
+            scores,
+            counts=counts,
+            fresh=frames.fresh,
+            at=[crossing.change.row for crossing in found if crossing.change.active],
+        )
         events = news
         for change, level, peak in found:
             surprise = float(scores.surprise[change.row])
-            blame = _largest_first(self._channels, scores.blame[change.row])
+            blame_C = scores.blame[change.row]
+            if change.active:
+                blame_C = weighed(blame_C, moved[change.row])
+            blame = _largest_first(self._channels, blame_C)
             if change.active:
                 reason = (
                     f"surprise {surprise:.1f} at or over {level:.1f}"
@@ -326,7 +330,7 @@ class Alarms:
             unit=self._kind.channels[name].unit,
         )
         then = f"; then {', '.join(others)}" if others else ""
-        lonely = "; no other disagrees: see to its sensor, too" if blame[name] >= ALONE else ""
+        lonely = "; no other disagrees: see to its sensor, too" if scores.blame[at] >= ALONE else ""
         return f"; most of it from {first}{against}{then}{lonely}"
 
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
@@ -459,6 +463,7 @@ class Alarms:
         """What the next transitions depend on."""
         return {
             **self._process.snapshot(),
+            "moving": self._moving.snapshot(),
             **({} if self._diagnoses is None else {"diagnoses": self._diagnoses.snapshot()}),
             "beyond": self._beyond.snapshot(),
             "limits": [list(name) for name in self._limit_names()],
@@ -487,6 +492,8 @@ class Alarms:
             new_P = (new_L[:, None] * len(self._assets) + new_A).ravel()
             points.restore(tree[kept], old_P, new_P)
         old_C, new_C = common(tree["channels"], self._channels)
+        if "moving" in tree:  # as above
+            self._moving.restore(tree["moving"], (old_A, old_C), (new_A, new_C))
         self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
         if "still" in tree:  # as above
             self._still_A[new_A] = tree["still"][old_A]

@@ -5,7 +5,6 @@ acknowledged or not.
 """
 
 import hashlib
-import math
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,19 +52,11 @@ class Board:
             return []
         self._last[alarm.asset, alarm.point] = replace(alarm, acknowledged=True)
         return [
-            AlarmEvent(
-                id=alarm.id,
-                asset=alarm.asset,
-                alarm_class=alarm.alarm_class,
-                point=alarm.point,
-                transition=Transition.ACKNOWLEDGED,
+            alarm.event(
+                Transition.ACKNOWLEDGED,
                 tick=now,
-                raised=alarm.raised,
                 reason=command.why,
-                value=math.nan,
-                threshold=alarm.threshold,
                 who=command.who,
-                active=alarm.active,
                 acknowledged=True,
             )
         ]

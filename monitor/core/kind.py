@@ -47,7 +47,7 @@ class KindPipeline:
         self.provisional = (
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
         )
-        self.pooled = bundle.pooled(self.assets) if bundle is not None else ()
+        self.not_learnt = bundle.not_learnt(self.assets) if bundle is not None else ()
         self.alarms = Alarms(
             kind,
             self.assets,
@@ -88,16 +88,14 @@ class KindPipeline:
         (self._sensors.unit_changed if changed else self._sensors.unit_known)(which)
 
     def looked(self, alarm: Standing) -> list[int]:
-        """Somebody has seen an alarm: a unit that changed is known now; the tag's number."""
+        """Somebody has seen an alarm: a tag's unit that changed is known now; its number."""
         channel = alarm.point.removesuffix(f" {Word.CHECK}")
         names = list(self.frames.kind.channels)
         if alarm.alarm_class is not AlarmClass.INSTRUMENT or channel not in names:
             return []
-        at = self.assets.index(alarm.asset), names.index(channel)
-        which = np.zeros(self._tag_AC.shape, np.bool_)
-        which[at] = True
-        self._sensors.unit_known(which)
-        return [int(self._tag_AC[at])]
+        tag = int(self._tag_AC[self.assets.index(alarm.asset), names.index(channel)])
+        self._sensors.unit_known(self._tag_AC == tag)
+        return [tag]
 
     def units_known(self) -> None:
         """Another configuration says what the units are."""

@@ -10,12 +10,12 @@ specification, a queue that overflows wants maintenance.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from connectors.batch import Notice, NoticeKind
+from connectors.batch import I64, Notice, NoticeKind
 from monitor.core.aggregate import FOREVER, NEVER, Bool, common
 from monitor.core.board import Board, alarm_id
 from monitor.core.missing import LONGEST_WORDS
@@ -25,7 +25,6 @@ from monitor.core.records import AlarmClass, AlarmEvent, Command, Standing, Tran
 # S sources, P points of a source
 
 LOST, CLOCK, OVERFLOW = POINTS = ("lost", "clock", "samples lost")
-CLOCK_REASONS = ("ahead", "ancient")  # of stamps that are refused
 MOST_NAMED = 5  # assets in a reason
 _SILENT = (
     NoticeKind.LOST,
@@ -56,6 +55,7 @@ class Links:
         self._on_P = np.array([[round(s * SECOND)] for s in on_s], np.int64)
         self._off_P = np.array([[round(s * SECOND)] for s in off_s], np.int64)
         self._heard_S = np.full(len(self.sources), FOREVER, np.int64)  # never: not yet awaited
+        self._sound_S = self._heard_S.copy()  # the same, but for samples that were refused
         self._said_S = np.zeros(len(self.sources), np.bool_)  # it said that it is gone
         self._ended_S = np.zeros(len(self.sources), np.bool_)
         self._began_PS = np.full(shape, NEVER, np.int64)  # the trouble that lasts
@@ -63,56 +63,54 @@ class Links:
         self._raised_PS = np.full(shape, NEVER, np.int64)  # wall time; NEVER: no alarm
         self._words: dict[tuple[str, str], str] = {}  # (source, point): what was said of it last
         self.board = Board()
-        self.blind: frozenset[str] = frozenset()  # who shows nothing now: not heard, or refused
 
     def listen(self, now: int) -> None:
-        """Silence counts from here: whoever spoke before could not be heard."""
-        self._heard_S[:] = now
+        """Silence counts from here: whoever spoke before could not be heard.
+
+        Who is told as lost stays so until it is heard.
+        """
+        self._heard_S[:] = self._sound_S[:] = now
+        self._said_S |= self._raised_PS[POINTS.index(LOST)] != NEVER
 
     def await_new(self, now: int) -> None:
         """Silence of whoever was never heard counts from here; that of the others goes on."""
-        np.minimum(self._heard_S, now, out=self._heard_S)
+        for mine_S in (self._heard_S, self._sound_S):
+            np.minimum(mine_S, now, out=mine_S)
 
     def heard(self, source: str, now: int) -> None:
-        """A sign of life."""
-        if (s := self._number.get(source)) is None:
-            return  # the journal holds what the plan no longer names
-        self._heard_S[s], self._said_S[s], self._ended_S[s] = now, False, False
-        self.blind -= {source}
+        """A sign of life, and not only samples that are refused."""
+        if (s := self._number.get(source)) is not None:
+            self._lives(s, now)
+            self._sound_S[s] = now
+
+    def refused(self, source: str, reason: str, now: int) -> None:
+        """A sign of life: samples whose stamps cannot be true."""
+        if (s := self._number.get(source)) is not None:
+            self._lives(s, now)
+            self._trouble(CLOCK, s, now, reason)
 
     def says(self, notice: Notice, now: int) -> None:
         """What a source says of itself."""
         if (s := self._number.get(notice.source)) is None:
-            return
+            return  # the journal holds what the plan no longer names
         if notice.kind not in _SILENT:
             self.heard(notice.source, now)
         if notice.kind in (NoticeKind.LOST, NoticeKind.DEATH):
             self._said_S[s] = True
-            self.blind |= {notice.source}
             self._words[notice.source, LOST] = notice.reason[:LONGEST_WORDS]
         elif notice.kind is NoticeKind.ENDED:
             self._ended_S[s] = True
-            self.blind -= {notice.source}
         elif notice.kind is NoticeKind.OVERFLOW:
             self._trouble(OVERFLOW, s, now, notice.reason)
 
-    def refused(self, source: str, reasons: Iterable[str], now: int) -> None:
-        """Samples of it were refused: for stamps that cannot be true, or for anything else."""
-        if (s := self._number.get(source)) is not None and (
-            bad := [reason for reason in reasons if reason in CLOCK_REASONS]
-        ):
-            self._trouble(CLOCK, s, now, bad[0])
-            self.blind |= {source}
-
-    def look(self, now: int) -> None:
-        """Time has passed: who shows nothing now?"""
-        wrong_S = now - self._seen_PS[POINTS.index(CLOCK)] <= self._idle_S
-        blind_S = self._gone(now) | wrong_S
-        self.blind = frozenset(self.sources[s] for s in np.flatnonzero(blind_S).tolist())
+    def blind(self, now: int) -> frozenset[str]:
+        """Who shows nothing: frames no longer wait for it, and it has not ended."""
+        blind_S = self._gone(now, self._sound_S)
+        return frozenset(self.sources[s] for s in np.flatnonzero(blind_S).tolist())
 
     def step(self, now: int, wall: int) -> list[AlarmEvent]:
         """The alarms that are raised, or return, by now."""
-        gone_S = self._gone(now)
+        gone_S = self._gone(now, self._heard_S)
         for s in np.flatnonzero(gone_S).tolist():
             self._trouble(LOST, s, now, None)
         quiet = now - self._seen_PS >= self._off_P
@@ -144,9 +142,12 @@ class Links:
         self.board.settle(mine)
         return rest
 
-    def _gone(self, now: int) -> Bool:
-        """Who is not heard, and has not ended [S]."""
-        gone: Bool = (self._said_S | (now - self._heard_S > self._idle_S)) & ~self._ended_S
+    def _lives(self, s: int, now: int) -> None:
+        self._heard_S[s], self._said_S[s], self._ended_S[s] = now, False, False
+
+    def _gone(self, now: int, last_S: I64) -> Bool:
+        """Who said so, or is silent since ``last_S``, and has not ended [S]."""
+        gone: Bool = (self._said_S | (now - last_S > self._idle_S)) & ~self._ended_S
         return gone
 
     def _trouble(self, point: str, s: int, now: int, words: str | None) -> None:
@@ -209,21 +210,23 @@ class Links:
         return {
             "sources": list(self.sources),
             "heard": self._heard_S.copy(),
+            "sound": self._sound_S.copy(),
             "said": self._said_S.copy(),
             "ended": self._ended_S.copy(),
             "began": self._began_PS.copy(),
             "seen": self._seen_PS.copy(),
             "raised": self._raised_PS.copy(),
-            "blind": sorted(self.blind),
             "words": [[*place, words] for place, words in self._words.items()],
             "board": self.board.snapshot(),
         }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Take back what ``snapshot`` gave, for the sources that are still there."""
+        tree = {"sound": tree["heard"], **tree}  # an earlier version did not tell them apart
         old_S, new_S = common(tree["sources"], self.sources)
         for mine, name in (
             (self._heard_S, "heard"),
+            (self._sound_S, "sound"),
             (self._said_S, "said"),
             (self._ended_S, "ended"),
             (self._began_PS, "began"),
@@ -231,7 +234,6 @@ class Links:
             (self._raised_PS, "raised"),
         ):
             mine[..., new_S] = tree[name][..., old_S]
-        self.blind = frozenset(tree["blind"]) & set(self.sources)
         self._words = {
             (source, point): words
             for source, point, words in tree["words"]

@@ -61,9 +61,6 @@ MOST_REASONS = 50  # by which what a source rejects is counted, in its own words
 OTHER = "other"  # the reason of all further ones
 
 
-ALL_TAGS = "all"  # stands for the tags of a notice that names none
-
-
 _SAYS = {  # what a notice says of its source, in a word
     NoticeKind.ALIVE: "running",
     NoticeKind.BIRTH: "running",
@@ -94,6 +91,10 @@ class SlotMap:
                     slots[asset.tags[tag][0]] = row * len(kind.slots) + column
                     self._source[asset.tags[tag][0]] = self._number[asset.tags[tag][1]]
         self.features = tuple(feature for feature in self._slots if feature is not None)
+
+    def tags_of(self, source: str) -> list[int]:
+        """The numbers of all tags of a source."""
+        return np.flatnonzero(self._source == self._number.get(source, -2)).tolist()
 
     def of(self, source: str, tag: I32, feature: Feature | None = None) -> tuple[Index, Index]:
         """The number of the kind [N], -1 where the source has no such tag, and the slot [N].
@@ -189,7 +190,8 @@ class Pipeline:
                 events += self._shelves.mark(self._links.step(self._now, self._latest))
             case _:
                 pass  # they change no frame
-        parts = [kind.close(self._now, self._links.blind) for kind in touched]
+        blind = self._links.blind(self._now)
+        parts = [kind.close(self._now, blind) for kind in touched]
         events += self._shelves.mark(event for _, found, _ in parts for event in found)
         found = tuple(scores for scores, _, _ in parts if scores is not None)
         for scores in found:
@@ -216,7 +218,6 @@ class Pipeline:
             self._wall = received
         self._latest = max(self._latest, received)
         self._reached = max(self._reached, received)
-        self._links.look(self._now)
 
     @property
     def conservation(self) -> dict[str, Conservation]:
@@ -256,7 +257,7 @@ class Pipeline:
                 name: {
                     "value": kind.threshold,
                     "provisional": kind.provisional,
-                    "pooled": list(kind.pooled),
+                    "not_learnt": list(kind.not_learnt),
                 }
                 for name, kind in self._kinds.items()
                 if kind.threshold is not None
@@ -306,7 +307,8 @@ class Pipeline:
         self._gaps = {source: Counter(counts) for source, counts in tree.get("gaps", {}).items()}
         self._marks = {source: Counter(counts) for source, counts in tree.get("marks", {}).items()}
         self._changed = {
-            source: dict(tags) for source, tags in tree.get("unit_changed", {}).items()
+            source: self._by_name(source, tags)
+            for source, tags in tree.get("unit_changed", {}).items()
         }
         for source, known in tree.get("sources", {}).items():
             if source in self._sources:
@@ -360,11 +362,10 @@ class Pipeline:
     ) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
         """Hand samples to their kinds; gives those that came too late, and the kinds."""
         self._received[samples.source] += len(samples)
-        self._links.heard(samples.source, self._now)
         self._mark(samples)
         number, slot = self._slots.of(samples.source, samples.tag, feature)
         self._reject(samples.source, "unknown_tag", int((number < 0).sum()))
-        late, touched = [], []
+        late, touched, sound = [], [], False
         for place, kind in enumerate(self._kinds.values()):
             mine = np.flatnonzero(number == place)
             if not len(mine):
@@ -382,13 +383,16 @@ class Pipeline:
             )
             self._repeated[samples.source] += intake.duplicate
             if bool(intake.sound.any()):
+                sound = True
                 self._heard(samples.source, "running", samples.time[mine[intake.sound]])
             for reason, count in intake.rejected.items():
                 self._reject(samples.source, reason, count)
-            self._links.refused(samples.source, intake.rejected, self._now)
+                self._links.refused(samples.source, reason, self._now)
             if bool(intake.late.any()):
                 late.append(_rows(samples, mine[intake.late]))
                 self._late[samples.source] += int(intake.late.sum())
+        if sound or not touched:
+            self._links.heard(samples.source, self._now)
         return tuple(late), touched
 
     def _begin(self, epoch: Epoch, *, received: int) -> list[AlarmEvent]:
@@ -406,7 +410,11 @@ class Pipeline:
                 kind.units_known()
         self._config = epoch.config
         gone, self._gone = self._gone, []
-        return self._shelves.mark(_ended(alarm, now=self._latest) for alarm in gone)
+        why = "no longer configured"
+        return self._shelves.mark(
+            alarm.event(Transition.RETURNED, tick=self._latest, reason=why, active=False)
+            for alarm in gone
+        )
 
     def _obey(self, command: Command) -> list[AlarmEvent]:
         """What follows from what a person did; nothing where no alarm is of that name."""
@@ -467,15 +475,21 @@ class Pipeline:
         """The unit of some tags is not what it was, or is so again."""
         changed = notice.kind is NoticeKind.UNIT_CHANGED
         known = self._changed.setdefault(notice.source, {})
-        if not changed and not notice.tags:
-            known.clear()
-        for name in [str(tag) for tag in notice.tags] or [ALL_TAGS]:
-            if changed:
-                known[name] = notice.reason[:LONGEST_WORDS]
-            else:
+        names = [str(tag) for tag in notice.tags or self._slots.tags_of(notice.source)]
+        if changed:
+            known |= dict.fromkeys(names, notice.reason[:LONGEST_WORDS])
+        else:
+            for name in names:
                 known.pop(name, None)
         for kind in self._kinds.values():
             kind.units(notice.source, notice.tags, changed=changed)
+
+    def _by_name(self, source: str, tags: Mapping[str, str]) -> dict[str, str]:
+        """An earlier version said "all" for the tags of a source."""
+        named = dict(tags)
+        if (why := named.pop("all", None)) is None:
+            return named
+        return dict.fromkeys(map(str, self._slots.tags_of(source)), why) | named
 
     def _forced(self) -> dict[str, list[str]]:
         """The channels of each asset that hold a value that was set by hand."""
@@ -521,22 +535,6 @@ class Pipeline:
         for kind in self._kinds.values():
             kind.frames.listen(self._now)
         self._links.listen(self._now)
-
-
-def _ended(alarm: Standing, *, now: int) -> AlarmEvent:
-    return AlarmEvent(
-        id=alarm.id,
-        asset=alarm.asset,
-        alarm_class=alarm.alarm_class,
-        point=alarm.point,
-        transition=Transition.RETURNED,
-        tick=now,
-        raised=alarm.raised,
-        reason="no longer configured",
-        value=float("nan"),
-        threshold=alarm.threshold,
-        active=False,
-    )
 
 
 def _rows(batch: Rows, wanted: Index | Bool) -> Rows:

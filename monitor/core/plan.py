@@ -242,7 +242,7 @@ class LinkSettings(Settings):
     lost_s: float = Field(
         300.0,
         gt=0,
-        description="For how long it must be gone: it says so, or has been silent for the "
+        description="For how long on end it must be gone: it says so, or has been silent for the "
         "`idle_s` of its kinds.",
     )
     back_s: float = Field(

@@ -4,6 +4,7 @@ A record is one row of the journal; everything that may change a result is one. 
 too.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, StrEnum
@@ -114,6 +115,12 @@ class Scores:
         """Count of rows."""
         return len(self.tick)
 
+    def counts(self, min_coverage: float) -> NDArray[np.bool_]:
+        """Which rows speak for or against an alarm [N]: judged by enough of the evidence."""
+        counts: NDArray[np.bool_] = self.state == ScoreState.OK
+        counts &= self.coverage >= min_coverage
+        return counts
+
     def rows(self, wanted: NDArray[np.bool_]) -> "Scores":
         """Some of the rows [N]."""
         columns = {column.name: getattr(self, column.name) for column in fields(Scores)[2:]}
@@ -201,6 +208,17 @@ class Standing:
     def from_json(cls, given: Mapping[str, Any]) -> Self:
         """What ``dataclasses.asdict`` gave."""
         return cls(**(dict(given) | {"alarm_class": AlarmClass(given["alarm_class"])}))
+
+    def event(self, transition: Transition, *, tick: int, reason: str, **more: Any) -> AlarmEvent:
+        """What becomes of it, though nothing was measured just now; ``more`` as in AlarmEvent."""
+        kept = ("id", "asset", "alarm_class", "point", "raised", "threshold", "active")
+        return AlarmEvent(
+            transition=transition,
+            tick=tick,
+            reason=reason,
+            value=math.nan,
+            **({name: getattr(self, name) for name in kept} | more),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

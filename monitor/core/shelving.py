@@ -41,13 +41,13 @@ class Shelves:
             newest=alarm,
         )
         return [
-            _event(
-                alarm,
+            alarm.event(
                 Transition.SHELVED,
-                now=now,
+                tick=now,
                 reason=command.why,
                 who=command.who,
-                until=command.until,
+                acknowledged=alarm.acknowledged,
+                shelved_until=command.until,
             )
         ]
 
@@ -112,7 +112,14 @@ class Shelves:
         alarms = dict.fromkeys((*shelf.told, shelf.newest))  # most often it is one
         reason = f"{why}; it was shelved by {shelf.who}: {shelf.why}"
         return [
-            _event(alarm, Transition.UNSHELVED, now=now, reason=reason, who=who) for alarm in alarms
+            alarm.event(
+                Transition.UNSHELVED,
+                tick=now,
+                reason=reason,
+                who=who,
+                acknowledged=alarm.acknowledged,
+            )
+            for alarm in alarms
         ]
 
 
@@ -139,30 +146,3 @@ def _after(alarm: Standing, event: AlarmEvent) -> Standing:
         return alarm
     seen = event.transition is Transition.ACKNOWLEDGED
     return replace(alarm, active=bool(event.active), acknowledged=alarm.acknowledged or seen)
-
-
-def _event(
-    alarm: Standing,
-    transition: Transition,
-    *,
-    now: int,
-    reason: str,
-    who: str,
-    until: int | None = None,
-) -> AlarmEvent:
-    return AlarmEvent(
-        id=alarm.id,
-        asset=alarm.asset,
-        alarm_class=alarm.alarm_class,
-        point=alarm.point,
-        transition=transition,
-        tick=now,
-        raised=alarm.raised,
-        reason=reason,
-        value=float("nan"),
-        threshold=alarm.threshold,
-        who=who,
-        active=alarm.active,
-        acknowledged=alarm.acknowledged,
-        shelved_until=until,
-    )

@@ -16,7 +16,7 @@ from monitor.core.aggregate import NEVER
 from monitor.core.crossings import ProcessConditions
 from monitor.core.diagnosis import Evidence
 from monitor.core.plan import KindSettings
-from monitor.core.records import Results, Scores, ScoreState
+from monitor.core.records import Results, Scores
 
 # T ticks of an episode, F features
 
@@ -52,7 +52,7 @@ def alarmed(
     """
     alarm = kind.alarm
     asset = np.zeros(len(scores), np.intp)
-    counts = (scores.state == ScoreState.OK) & (scores.coverage >= alarm.min_coverage)
+    counts = scores.counts(alarm.min_coverage)
     process = ProcessConditions(alarm, threshold, 1)
     raised_A = process.raised
     crossings = process.step(

@@ -63,8 +63,7 @@ ALARMS = {
     AlarmClass.PROCESS: STRANGE,
     AlarmClass.LIMIT: "#c9720c",
     AlarmClass.INSTRUMENT: "#7a5195",
-    AlarmClass.PIPELINE: "#5b6770",
-}
+}  # those of class pipeline are of a source, which may have an asset's name
 BLAME = LinearSegmentedColormap.from_list("blame", ["#ffffff", "#f0b27a", STRANGE, "#5c0f12"])
 
 
@@ -203,7 +202,7 @@ def _level(kind: KindSettings, bundle: Bundle | None) -> _Level | None:
 
 def _alarms(database: DatabaseReader, asset: str, timeline: Timeline) -> list[_Raised]:
     """The alarms that stood within the picture, in order of time."""
-    events = Store(database).alarm_events(asset=asset)
+    events = [e for e in Store(database).alarm_events(asset=asset) if e.alarm_class in ALARMS]
     returned = {event.id: event.tick for event in events if event.transition is Transition.RETURNED}
     first, last = int(timeline.start[0]), int(timeline.end[-1])
     found = []

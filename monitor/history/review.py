@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.plan import MILLISECOND, SECOND, AlarmSettings, Plan
-from monitor.core.records import Results, ScoreState
+from monitor.core.records import Results
 from monitor.history.episodes import Episode, Trace, episodes
 
 # T frames
@@ -52,7 +52,7 @@ def collect(plan: Plan, found: Iterable[Results]) -> dict[str, list[Scored]]:
         for scores in results.scores:
             channels[scores.kind] = scores.channels
             least = plan.kinds[scores.kind].alarm.min_coverage
-            counts = (scores.state == ScoreState.OK) & (scores.coverage >= least)
+            counts = scores.counts(least)
             first = scores.blame.argmax(1).astype(np.uint16)
             for number in np.unique(scores.asset).tolist():
                 mine = scores.asset == number

@@ -19,7 +19,15 @@ from models.bundle import Bundle
 from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes
 from monitor.core.kind import threshold_of
 from monitor.core.plan import MILLISECOND, SECOND, Asset, Plan
-from monitor.core.records import AlarmEvent, Results, Scores, ScoreState, Transition
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Results,
+    Scores,
+    ScoreState,
+    Standing,
+    Transition,
+)
 from monitor.live.standing import ServiceStanding
 
 HEALTH_NS = 10 * SECOND  # health is stamped with multiples of it
@@ -52,9 +60,9 @@ class PointMaker:
         self._channel_ns = round(channel_s * SECOND)
         self._standing: set[tuple[str, str]] = set()
 
-    def settle(self, standing: Iterable[tuple[str, str]]) -> None:
-        """These (asset, alarm id) stand before the next record."""
-        self._standing = set(standing)
+    def settle(self, standing: Iterable[Standing]) -> None:
+        """These stand before the next record."""
+        self._standing = {(alarm.asset, alarm.id) for alarm in standing if _of_asset(alarm)}
 
     def of(self, results: Results) -> list[Points]:
         """The points of results, in no order. Results must come in the order of the journal."""
@@ -128,7 +136,7 @@ class PointMaker:
         """When alarms of each asset stand, both ends within, as far as these events say."""
         since = dict.fromkeys(self._standing, NEVER)
         spans = defaultdict(list)
-        for event in events:
+        for event in filter(_of_asset, events):
             alarm = (event.asset, event.id)
             if event.transition is Transition.RAISED:
                 since[alarm] = event.tick
@@ -140,9 +148,10 @@ class PointMaker:
         return spans
 
     def _alarm_event(self, event: AlarmEvent) -> Points:
+        named = {"site": self._plan.site, "asset": event.asset}
         return Points(
             measurement="alarm_event",
-            tags=self._tags_of.get(event.asset, {"site": self._plan.site, "asset": event.asset})
+            tags=(self._tags_of.get(event.asset, named) if _of_asset(event) else named)
             | {
                 "class": str(event.alarm_class),
                 "point": event.point,
@@ -231,6 +240,11 @@ def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[
         for name, sink in standing.sinks.items()
     ]
     return [service, *sources, *of_sinks]
+
+
+def _of_asset(alarm: AlarmEvent | Standing) -> bool:
+    """Whether it is of a machine: what is wrong with a source has the source's name there."""
+    return alarm.alarm_class is not AlarmClass.PIPELINE
 
 
 def _tags(site: str, asset: Asset) -> dict[str, str]:

@@ -286,7 +286,7 @@ class Stepper:
         standing = self._store.standing()
         works.pipeline.settle(standing, self._store.shelves())
         if works.points is not None:
-            works.points.settle((alarm.asset, alarm.id) for alarm in standing)
+            works.points.settle(standing)
 
     def _commit(self, results: Results) -> None:
         """Store results, messages and how far we are, all or nothing."""

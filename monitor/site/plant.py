@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from connectors.batch import Samples
 from connectors.contract import History
-from models.adoption import adopt
+from models.adoption import adopt, forgotten
 from models.bundle import AssetRange, Bundle, BundleError
 from models.gradient import Fitted
 from models.runtime import use_one_thread
@@ -27,7 +27,7 @@ from models.threshold import Support
 from models.training import Progress, train
 from models.workers import workers
 from monitor.core.pipeline import Pipeline
-from monitor.core.plan import SECOND, Plan
+from monitor.core.plan import MILLISECOND, SECOND, Plan
 from monitor.core.records import Results
 from monitor.history.backfill import backfill
 from monitor.history.budget import choose_threshold, own_scores, same_delays, threshold_for
@@ -94,11 +94,11 @@ def unfit(config: Config) -> tuple[str, ...]:
                     f"kinds.{name}.diagnosis: the model was taught no faults; train it again, and "
                     f"look at what `watchkeeper train` says of the labels"
                 )
-            support, alike = bundle.card.support, bundle.pooled(_assets(config, name))
-            if alike:
+            support, strange = bundle.card.support, bundle.not_learnt(_assets(config, name))
+            if strange:
                 wrong.append(
                     f"kind {name}: the model was made from healthy days of other machines, and has "
-                    f"none of {', '.join(alike)}: false alarms are likely; `watchkeeper adopt` "
+                    f"none of {', '.join(strange)}: false alarms are likely; `watchkeeper adopt` "
                     f"learns them"
                 )
             if support is None or kind.alarm.threshold != "auto":
@@ -150,6 +150,7 @@ class Learnt:
     fits: tuple[Fitted, ...]  # of each fold, then of the model that is kept; none without a network
     trials: tuple[Trial, ...]  # of a search, in their order; none where there was none
     taught: Taught | None  # the faults it can name; None: the kind has no `diagnosis`
+    forgotten: Mapping[str, tuple[int, int]]  # machines it no longer knows: when they were healthy
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,13 +326,14 @@ def _learn(
         tick_ms=settings.tick_ms,
         per_asset_30_days=config.site.alarm_budget.each(config.scored_assets),
     )
-    taught = None
+    taught, lost = None, {}
     if workers().first:
         bundle = trained.bundle.with_threshold(
             threshold.value, provisional=threshold.provisional, support=support
         )
         if settings.diagnosis is not None:
             bundle, taught = teach(config, kind, bundle, labels, clock=clock)
+        lost = _forgotten(config, kind, bundle)
         bundle.save(path)
         for folder in (checkpoint, trials_of(checkpoint)):
             shutil.rmtree(folder, ignore_errors=True)
@@ -349,7 +351,24 @@ def _learn(
         fits=trained.fits,
         trials=tuple(tried),
         taught=taught,
+        forgotten=lost,
     )
+
+
+def _forgotten(config: Config, kind: str, bundle: Bundle) -> dict[str, tuple[int, int]]:
+    """Which machines the model of before had adopted, from what days, and the new one has not.
+
+    The days are (since, until] in ns, as ``adopt_asset`` takes them.
+    """
+    settings = config.kinds[kind]
+    assert settings.model is not None  # noqa: S101 - looked at by learn
+    try:
+        before = Bundle.load(settings.model.bundle, device="cpu")
+    except BundleError:
+        return {}  # there is none, or none that could be used
+    lost, tick = forgotten(before, bundle), before.card.tick_ms * MILLISECOND
+    named = [name for name in _assets(config, kind) if name in lost]
+    return {name: (lost[name].first - tick, lost[name].last) for name in named}
 
 
 def service(

@@ -107,7 +107,7 @@ def _asset(name: str, row: Scores | None, thresholds: dict[str, Any]) -> dict[st
     """The newest score of an asset; all None where there is none."""
     nothing = dict.fromkeys(("kind", "tick_ns", "state", "surprise", "coverage", "threshold"))
     if row is None:
-        return {**nothing, "provisional": False, "pooled_scaling": False}
+        return {**nothing, "provisional": False, "not_learnt": False}
     state = ScoreState(int(row.state[0]))
     scored = state is ScoreState.OK
     level = thresholds.get(row.kind, {"value": None, "provisional": False})
@@ -119,7 +119,7 @@ def _asset(name: str, row: Scores | None, thresholds: dict[str, Any]) -> dict[st
         "coverage": float(row.coverage[0]) if scored else None,
         "threshold": level["value"],
         "provisional": level["provisional"],
-        "pooled_scaling": name in level.get("pooled", ()),  # though its kind's model knows own ones
+        "not_learnt": name in level.get("not_learnt", ()),  # nor adopted
     }
 
 

@@ -55,22 +55,16 @@ def teach(
     found = alarms_of(config, kind, bundle, labels, how, clock=clock)
     pairs = list(zip(labels, found, strict=True))
     episodes = [
-        Episode(fault=label.fault, features=features)
+        Episode(fault=label.fault, asset=label.asset, features=features)
         for label, features in pairs
         if features is not None and len(features) >= BLOCKS
     ]
-    warnings = list(
-        _left_out(
-            path,
-            without=[label for label, features in pairs if features is None],
-            silent=[
-                label
-                for label, features in pairs
-                if features is not None and len(features) < BLOCKS
-            ],
-            least=how.least_ticks + BLOCKS,
+    warnings = list(_left_out(path, pairs, least=how.least_ticks + BLOCKS - 1))
+    if others := bundle.not_learnt(sorted({label.asset for label in labels})):
+        warnings.append(
+            f"{path}: the model has no healthy days of {', '.join(others)}, and sees faults there "
+            f"less clearly; add to training.assets, or leave out of the labels"
         )
-    )
     if not episodes:
         warnings.append(f"{path}: no labelled episode can be learnt from: no fault will be named")
         return bundle, Taught(labels=len(labels), card=None, warnings=tuple(warnings))
@@ -122,12 +116,14 @@ def alarms_of(
 
 
 def _left_out(
-    path: Path, *, without: Sequence[Label], silent: Sequence[Label], least: int
+    path: Path, pairs: Sequence[tuple[Label, NDArray[np.float64] | None]], *, least: int
 ) -> Iterator[str]:
     """Which labels teach nothing, and why."""
-    if without:
+    if without := [label for label, features in pairs if features is None]:
         yield f"no data of {lines(path, without)}: look at the times, and at the history"
-    if silent:
+    if silent := [
+        one for one, features in pairs if features is not None and len(features) < BLOCKS
+    ]:
         yield (
             f"no process alarm of {least} ticks or more in {lines(path, silent)}: what is not "
             f"noticed cannot be named, nor learnt from"

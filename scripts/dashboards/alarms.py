@@ -6,6 +6,7 @@ from dashboards.parts import (
     GREEN,
     GREY,
     RED,
+    SITE,
     SOURCE,
     Json,
     coloured,
@@ -16,8 +17,11 @@ from dashboards.parts import (
     table,
 )
 
+OF_ASSETS = f"\"class\" != 'pipeline' AND {ASSETS}"
+OF_SOURCES = f'"class" = \'pipeline\' AND "asset" =~ /^$source$/ AND {SITE}'
 
-def notes(name: str, color: str, transitions: str) -> Json:
+
+def notes(name: str, color: str, transitions: str, where: str = OF_ASSETS) -> Json:
     """Marks where alarms went through these transitions."""
     tags = ("asset", "class", "point", "transition", "who")
     return {
@@ -28,7 +32,7 @@ def notes(name: str, color: str, transitions: str) -> Json:
         "query": select(
             columns("reason", *tags),
             "alarm_event",
-            f'"transition" =~ /^({transitions})$/ AND {ASSETS}',
+            f'"transition" =~ /^({transitions})$/ AND {where}',
         ),
         "textColumn": "reason",
         "tagsColumn": ",".join(tags),
@@ -38,7 +42,7 @@ def notes(name: str, color: str, transitions: str) -> Json:
 RAISED = notes("Alarms raised", RED, "raised")
 
 
-def alarms(description: str, *, size: tuple[int, int]) -> Json:
+def alarms(description: str, *, size: tuple[int, int], where: str = OF_ASSETS) -> Json:
     """What became of alarms, as a table."""
     order = (
         "transition",
@@ -55,7 +59,7 @@ def alarms(description: str, *, size: tuple[int, int]) -> Json:
     return table(
         "Alarms",
         description,
-        select(columns(*order, *also), "alarm_event", ASSETS, "ORDER BY time DESC LIMIT 500"),
+        select(columns(*order, *also), "alarm_event", where, "ORDER BY time DESC LIMIT 500"),
         order=("Time", *order, *also),
         size=size,
         overrides=[

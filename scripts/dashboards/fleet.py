@@ -1,6 +1,6 @@
 """Which machine needs a look?"""
 
-from dashboards.alarms import RAISED, alarms
+from dashboards.alarms import OF_ASSETS, RAISED, alarms
 from dashboards.parts import (
     ASSETS,
     COVERAGE,
@@ -109,7 +109,7 @@ def fleet() -> Json:
                         select(
                             'count("valid") AS "raised"',
                             "alarm_event",
-                            f"\"transition\" = 'raised' AND {ASSETS}",
+                            f"\"transition\" = 'raised' AND {OF_ASSETS}",
                             'GROUP BY "asset", "class"',
                         ),
                         "$tag_asset $tag_class",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dashboards.alarms import OF_SOURCES, alarms, notes
 from dashboards.parts import (
     GREEN,
     GREY,
@@ -59,6 +60,7 @@ def pipeline() -> Json:
             variable("source", "pipeline_health", "site", several=True),
             variable("sink", "pipeline_health", "site", several=True),
         ],
+        annotations=[notes("Sources in trouble", RED, "raised", OF_SOURCES)],
         panels=[
             numbers(
                 "Now",
@@ -146,6 +148,13 @@ def pipeline() -> Json:
                 words=YES_NO,
                 interval="20s",
                 size=(24, 8),
+            ),
+            alarms(
+                "What was wrong with whole sources in the range: lost, a wrong clock, samples that "
+                "a peer dropped; the asset is the source's name, and the reason names the machines "
+                "that it blinds.",
+                size=(24, 8),
+                where=OF_SOURCES,
             ),
             graph(
                 "Samples received and stored",

@@ -147,6 +147,32 @@ def test_a_score_that_the_live_step_would_not_give_is_found(
         bench.agree(bundle, rows, scores)
 
 
+@pytest.mark.parametrize("dearer", [0.0, 0.3])
+def test_a_frame_that_costs_more_after_many_others_is_found_beside_a_busy_neighbour(
+    dearer: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("_detection", monkeypatch)
+    clock = 0.0
+    chance = np.random.default_rng(8)
+
+    class Live:
+        def __init__(self, *_: object) -> None:
+            self.seen = 0
+
+        def score(self, frames: Any) -> None:
+            nonlocal clock
+            self.seen += len(frames)
+            clock += 1 + dearer * (self.seen > 500)
+            clock += chance.exponential(5.0) * (chance.random() < 0.2)  # the neighbour
+
+    monkeypatch.setattr(bench, "Live", Live)
+    monkeypatch.setattr(bench.time, "thread_time", lambda: clock)
+    rows = bench.stretch("a", np.zeros((50, 1)), tick_ms=1000)
+
+    ratio = bench.ageing(object(), rows, young=100, old=1000, pairs=200)
+    assert ratio == pytest.approx(1 + dearer)
+
+
 def test_tep_sets_the_threshold_on_the_other_healthy_run_and_never_on_the_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

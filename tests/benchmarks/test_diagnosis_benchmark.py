@@ -26,12 +26,19 @@ def around(place: int, seed: int) -> np.ndarray:
     return shown
 
 
+def school() -> list[Episode]:
+    return [
+        Episode(fault=f"f{k}", asset=f"m{n}", features=around(k, n))
+        for k in range(3)
+        for n in range(4)
+    ]
+
+
 def test_faults_that_are_told_apart_have_full_marks_and_a_strange_one_is_unknown(
     script: ModuleType,
 ) -> None:
-    taught = [Episode(fault=f"f{k}", features=around(k, n)) for k in range(3) for n in range(4)]
     shown = [script.Shown(f"f{k}", around(k, 9)) for k in range(3)]
-    found = script.figures(taught, shown)
+    found = script.figures(school(), shown)
     assert found["accuracy"] == found["macro_precision"] == found["recall_f0"] == 1.0
     assert found["named"] > 0.8
     assert found["named_precision"] == pytest.approx(1.0)
@@ -39,11 +46,16 @@ def test_faults_that_are_told_apart_have_full_marks_and_a_strange_one_is_unknown
     assert found["unknown_auroc"] > 0.99
 
 
+def test_of_what_is_unknown_it_is_said_how_much_is_so_for_its_distance(script: ModuleType) -> None:
+    shown = [script.Shown("f0", around(0, 9)), script.Shown("f1", 3.0 * around(3, 9), early=20)]
+    found = script.figures(school(), shown)
+    assert found["named_unknown"] == found["named_far"] == 0.5
+
+
 def test_frames_that_come_too_early_for_a_name_count_as_not_named(script: ModuleType) -> None:
-    taught = [Episode(fault=f"f{k}", features=around(k, n)) for k in range(3) for n in range(4)]
     whole = [script.Shown(f"f{k}", around(k, 9)) for k in range(3)]
     late = [script.Shown(f"f{k}", around(k, 9), early=20) for k in range(3)]
-    one, other = script.figures(taught, whole), script.figures(taught, late)
+    one, other = script.figures(school(), whole), script.figures(school(), late)
     assert other["accuracy"] == one["accuracy"] / 2
     assert other["named"] == pytest.approx(one["named"] / 2)
     assert other["named_unknown"] >= 0.5

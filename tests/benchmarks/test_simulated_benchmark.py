@@ -89,6 +89,23 @@ def test_blame_is_right_where_it_names_a_channel_of_the_label(simulated):
     assert found["process_blame_first_two"] == 2 / 3
 
 
+def test_beside_blame_stands_what_chance_and_the_rolling_z_score_would_have_named(simulated):
+    leak = trial(simulated, "leak")  # 3 of 7 channels show it
+    hit = event(simulated, 1, "flow", "speed")
+    tick = np.array([hit.tick - HOUR_MS * MS, hit.tick])
+    channels = tuple(leak.unit.kind.instruments)
+    for largest, right in (("discharge_pressure", 1), ("speed", 0)):
+        z = np.full((2, 7), 1.0)
+        z[0, channels.index("flow")] = z[1, channels.index(largest)] = 9.0
+        trace = simulated.Trace(tick, z, np.ones(2, np.bool_), channels)
+        beside = simulated.beside_rolling({"a": [hit]}, {"a": trace})
+        found = simulated.of_family(simulated.Family.PROCESS, [(leak, beside["a"])])
+        assert found["process_blame_first_by_z"] == right
+        assert found["process_blame_first"] == 1
+        assert found["process_blame_first_by_chance"] == pytest.approx(3 / 7)
+        assert found["process_blame_first_two_by_chance"] == pytest.approx(1 - 4 / 7 * 3 / 6)
+
+
 def test_a_fault_of_an_instrument_is_called_one_by_an_alarm_of_that_class_on_its_channel(
     simulated,
 ):

@@ -37,8 +37,16 @@ def every(_tags: Tags, _fields: Fields) -> bool:
     return True
 
 
+def of_assets(tags: Tags, _fields: Fields) -> bool:
+    return tags["class"] != "pipeline"
+
+
+def of_sources(tags: Tags, _fields: Fields) -> bool:
+    return tags["class"] == "pipeline"
+
+
 def of_m1(tags: Tags, _fields: Fields) -> bool:
-    return tags["asset"] == "m1"
+    return tags["asset"] == "m1" and tags.get("class") != "pipeline"
 
 
 def of_service(tags: Tags, _fields: Fields) -> bool:
@@ -152,15 +160,16 @@ def alarms(pick: Pick, *names: str) -> Expected:
     )
 
 
-def went(*transitions: str, pick: Pick = every) -> Pick:
+def went(*transitions: str, pick: Pick) -> Pick:
     return lambda tags, fields: pick(tags, fields) and tags["transition"] in transitions
 
 
 def raised(lived: Lived, _step: int) -> list[Row]:
     """How many alarms each asset raised, by class; stamped with the start of the range."""
     found: dict[tuple[str, str], int] = defaultdict(int)
-    for tags, _, _ in lived.points("alarm_event", transition="raised"):
-        found[tags["asset"], tags["class"]] += 1
+    for tags, _, fields in lived.points("alarm_event", transition="raised"):
+        if of_assets(tags, fields):
+            found[tags["asset"], tags["class"]] += 1
     return sorted(
         (
             row({"asset": asset, "class": of}, SINCE * SECOND, {"raised": count})
@@ -181,7 +190,7 @@ def missing(fields: Fields) -> float:
 
 
 NOTE = ("reason", "asset", "class", "point", "transition", "who")
-ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "alarm_id")
+ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "fault", "alarm_id")
 FATES = ("received", "stored", "duplicate", "late", "rejected")
 LINK = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
 SINK = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")
@@ -209,8 +218,8 @@ EXPECTED: dict[str, Expected] = {
         ratio=lambda points: max(column(points, "surprise")) / max(column(points, "threshold")),
     ),
     "fleet: Alarms raised A": raised,
-    "fleet: Alarms A": alarms(every, *ALARM),
-    "fleet: Alarms raised": alarms(went("raised"), *NOTE),
+    "fleet: Alarms A": alarms(of_assets, *ALARM),
+    "fleet: Alarms raised": alarms(went("raised", pick=of_assets), *NOTE),
     "asset: Now A": newest(
         "asset_score",
         of_m1,
@@ -254,6 +263,8 @@ EXPECTED: dict[str, Expected] = {
         of_source, "source", connected=lowest("connected"), fresh=lowest("fresh")
     ),
     "pipeline: Ready, connected, fresh C": health(of_sink, "sink", connected=lowest("connected")),
+    "pipeline: Alarms A": alarms(of_sources, *ALARM),
+    "pipeline: Sources in trouble": alarms(went("raised", pick=of_sources), *NOTE),
     "pipeline: Samples received and stored A": rates(
         of_source, "received", "stored", by=["source"]
     ),

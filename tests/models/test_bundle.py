@@ -12,6 +12,7 @@ from support.machines import CHANNELS, QUICK, column, fleet, healthy
 
 import models
 from models import bundle as bundle_room
+from models.adoption import forgotten
 from models.bundle import AssetRange, Bundle, BundleError, Channel, OwnScaling, write_folder
 from models.contract import Judgement
 from models.scaling import Scaling
@@ -121,16 +122,37 @@ def test_what_a_machine_is_scaled_by_comes_back_with_the_card(
     assert bundle.scale_of(["m1", "m2"]) is None
 
 
-def test_a_machine_is_pooled_that_was_neither_learnt_from_nor_adopted(bundle: Bundle) -> None:
+def test_a_machine_is_not_learnt_that_was_neither_trained_on_nor_adopted(bundle: Bundle) -> None:
     learnt = list(bundle.card.data)
     assert not bundle.card.own
-    assert bundle.pooled([*learnt, "late", "later"]) == ("late", "later")
+    assert bundle.not_learnt([*learnt, "late", "later"]) == ("late", "later")
     adopted = bundle.with_own({"late": own_of()})
-    assert adopted.pooled([*learnt, "late", "later"]) == ("later",)
+    assert adopted.not_learnt([*learnt, "late", "later"]) == ("later",)
 
 
 def test_a_card_without_scalings_of_its_own_is_written_as_it_always_was(folder: Path) -> None:
     assert "own" not in json.loads((folder / "card.json").read_text())
+
+
+def test_a_new_model_has_forgotten_who_was_adopted_from_days_later_than_it_has_learnt_from(
+    bundle: Bundle,
+) -> None:
+    first, second = list(bundle.card.data)[:2]
+
+    def model(**days: tuple[int, int]) -> Bundle:
+        learnt = {m: AssetRange(first=a, last=b, frames=5) for m, (a, b) in days.items()}
+        scalings = {m: own_of().model_copy(update={"learnt": one}) for m, one in learnt.items()}
+        return bundle.with_own(scalings)
+
+    trained = {first: bundle.card.data[first]}
+    before = model(**{second: (100, 200), "late": (100, 200)}).with_own(
+        {m: own_of().model_copy(update={"learnt": one}) for m, one in trained.items()}
+    )
+    assert forgotten(before, bundle) == {
+        name: AssetRange(first=100, last=200, frames=5) for name in (second, "late")
+    }
+    assert list(forgotten(before, model(**{second: (0, 150), "late": (0, 200)}))) == [second]
+    assert forgotten(bundle, bundle) == {}
 
 
 def test_a_threshold_that_unlike_machines_did_not_raise_is_written_as_it_always_was(

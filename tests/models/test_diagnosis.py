@@ -22,7 +22,9 @@ def episode(place: int, seed: int, *, fault: str | None = None, ticks: int = TIC
     rng = np.random.default_rng([place, seed])
     level = np.eye(WIDE)[place] + rng.normal(0, 0.05, WIDE)
     shown = level + rng.normal(0, 0.3, (ticks, WIDE))
-    return Episode(fault=fault or f"fault_{place}", features=trail(shown, SETTINGS))
+    return Episode(
+        fault=fault or f"fault_{place}", asset=f"pump_{seed}", features=trail(shown, SETTINGS)
+    )
 
 
 def school(faults: int = 3, episodes: int = 4) -> list[Episode]:
@@ -58,7 +60,59 @@ def test_the_only_fault_that_was_taught_has_no_probability() -> None:
 
 def test_two_faults_that_look_the_same_are_a_tie_and_so_unknown() -> None:
     twins = [episode(0, seed, fault=name) for seed in range(8) for name in ("one", "other")]
-    assert at_end(fit([*twins, *school()[4:]], SETTINGS), episode(0, 99)) == UNKNOWN
+    head = fit([*twins, *school()[4:]], SETTINGS)
+    assert at_end(head, episode(0, 99)) == UNKNOWN
+    assert head.card.validation.ties == len(twins)
+
+
+def machine(number: int, faults: int = 3) -> list[Episode]:
+    """Three episodes of each fault, which shows in another way on each machine."""
+    rng = np.random.default_rng(number)
+    own = np.eye(WIDE)[:faults] + rng.normal(0, 0.1, (faults, WIDE))
+    return [
+        Episode(
+            fault=f"fault_{place}",
+            asset=f"pump_{number}",
+            features=own[place] + rng.normal(0, 0.03, WIDE) + rng.normal(0, 0.02, (TICKS, WIDE)),
+        )
+        for place in range(faults)
+        for _ in range(3)
+    ]
+
+
+def strange(head: Diagnosis, shown: list[Episode]) -> float:
+    """The share of their time that is too far from every fault."""
+    away = [head.distances(one.features).min(axis=1) for one in shown]
+    return float(np.mean([(distance > head.card.limit).mean() for distance in away]))
+
+
+def test_of_machines_that_were_not_taught_about_the_share_is_strange_that_may_be() -> None:
+    settings = SETTINGS.model_copy(update={"unknown_share": 0.1})
+    schools = [[one for n in range(8) for one in machine(1000 * k + n)] for k in range(3)]
+    others = [one for n in range(100, 160) for one in machine(n)]
+    found = np.mean([strange(fit(taught, settings), others) for taught in schools])
+    assert 0.06 < found < 0.15
+
+
+def test_a_fault_of_one_machine_alone_is_checked_by_its_other_episodes() -> None:
+    taught = [one for n in range(4) for one in machine(n, faults=2)]
+    alone = [one for one in machine(0) if one.fault == "fault_2"]
+    found = fit([*taught, *alone], SETTINGS).card.validation
+    assert found.confusion["fault_2"] == {"fault_2": 3}
+    assert found.episodes == len(taught) + len(alone)
+
+
+def test_a_single_episode_whose_fault_grows_is_known_when_it_has_grown_further() -> None:
+    def grown(place: int, until: float) -> Episode:
+        noise = np.random.default_rng(place).normal(0, 0.03, (TICKS, WIDE))
+        grows = np.linspace(0, until, TICKS)[:, None] * np.eye(WIDE)[place + 3]
+        return Episode(
+            fault=f"fault_{place}", asset="mill", features=np.eye(WIDE)[place] + grows + noise
+        )
+
+    head = fit([grown(place, 1.0) for place in range(3)], SETTINGS)
+    assert at_end(head, grown(0, 1.5)) == "fault_0"
+    assert at_end(head, grown(0, 5.0)) == UNKNOWN
 
 
 def test_every_episode_of_a_fault_is_left_out_once_and_counted(head: Diagnosis) -> None:
@@ -121,6 +175,18 @@ def test_the_side_a_channel_went_to_is_a_feature_and_nothing_where_it_is_not_kno
     assert found.tolist() == pytest.approx([0.5, 0.5, 0.5**0.5, 0.5, -0.5, 0.0])
 
 
+def test_of_one_channel_alone_there_is_the_side_to_tell_faults_by() -> None:
+    up, down = (features(*np.array([[[1]], [[side]], [[0]]], np.float32)) for side in (1, -1))
+    taught = [
+        Episode(fault=name, asset=asset, features=np.repeat(shown, TICKS, axis=0))
+        for asset in ("pump_1", "pump_2")
+        for name, shown in (("high", up), ("low", down))
+    ]
+    head = fit(taught, SETTINGS)
+    assert [head.name(shown[0]).fault for shown in (up, down)] == ["high", "low"]
+    assert head.name(np.zeros(2)).fault == UNKNOWN
+
+
 def test_nothing_to_learn_from_is_said() -> None:
     with pytest.raises(ValueError, match="want labelled episodes, got none"):
         fit([], SETTINGS)
@@ -146,7 +212,11 @@ def with_head(bundle: Bundle) -> Bundle:
     wide = 2 * len(bundle.card.channels)
     rng = np.random.default_rng(0)
     shown = [
-        Episode(fault=f"fault_{n % 2}", features=rng.normal(n % 2, 0.1, (10, wide)))
+        Episode(
+            fault=f"fault_{n % 2}",
+            asset=f"pump_{n // 2}",
+            features=rng.normal(n % 2, 0.1, (10, wide)),
+        )
         for n in range(6)
     ]
     return bundle.with_diagnosis(fit(shown, SETTINGS))

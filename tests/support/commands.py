@@ -33,14 +33,23 @@ def watchkeeper(*words: object) -> Said:
     return Said(result.exit_code, result.stdout, result.stderr)
 
 
-def process(*words: object, before: str = "") -> "subprocess.Popen[str]":
+class Process(subprocess.Popen[str]):
+    """One that does not outlive the test it is in: killed where it still runs at the end."""
+
+    def __exit__(self, *failure: object) -> None:
+        if failure[0] is not None:
+            self.kill()
+        super().__exit__(*failure)
+
+
+def process(*words: object, before: str = "") -> Process:
     """Start a command in a process of its own, after some lines of Python."""
     program = f"{before}\nfrom monitor.cli import main\nmain()"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "OMP_NUM_THREADS": "1",
     }
-    return subprocess.Popen(
+    return Process(
         [sys.executable, "-c", program, *(str(word) for word in words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -25,6 +25,12 @@ from monitor.state.names import Family, Names
 SINCE, UNTIL = START - 60, START + TICKS + 60  # s; the whole run
 SOON = 30  # rows of the source that comes later
 RECEIVED = (SOON + 1) * len(CHANNELS)  # samples of it
+# Of a source that has the name of an asset.
+OF_SOURCE = (
+    "alarm_event,site=works,asset=m1,class=pipeline,point=lost,transition=raised "
+    'value=0,threshold=0,valid=0,shelved=0,alarm_id="s1",reason="not heard",who="",fault="" '
+    f"{(START + 100) * SECOND}"
+)
 Fields = dict[str, Any]
 Tags = dict[str, str]
 Row = tuple[tuple[tuple[str, str], ...], int, tuple[tuple[str, Any], ...]]  # tags, ns, columns
@@ -194,6 +200,7 @@ async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
         query = f"SELECT * FROM asset_score WHERE asset = 'm8' AND {last}"  # noqa: S608 - as above
         await until(lambda: asked(query), limit_s=30)
         await told("sink = 'strict' AND dead_letters > 0")
+        influx.write(database, OF_SOURCE)
         standing = await running.service.standing()
         names = Names(running.database).of(Family.ASSET)
         found = {

@@ -1,5 +1,6 @@
 """`watchkeeper adopt` as a user and as a script see it: a machine that came after the training."""
 
+import re
 import shutil
 
 import pytest
@@ -69,8 +70,8 @@ def test_what_was_adopted_is_what_the_step_scores_by(made):
         figures.append(status["assets"])
         assert watchkeeper("adopt", made / "plant.yaml", "tank_3").code == 0
     (first, second) = figures
-    assert [one["pooled_scaling"] for one in first.values()] == [False, False, True]
-    assert not any(one["pooled_scaling"] for one in second.values())
+    assert [one["not_learnt"] for one in first.values()] == [False, False, True]
+    assert not any(one["not_learnt"] for one in second.values())
     assert first["tank_1"]["surprise"] == second["tank_1"]["surprise"]
     assert first["tank_3"]["surprise"] > second["tank_3"]["surprise"]
 
@@ -104,6 +105,17 @@ def test_a_machine_that_is_not_there_is_named_with_those_that_are(made):
     said = watchkeeper("adopt", made / "plant.yaml", "tank_9")
     assert said.code == 2
     assert "no asset 'tank_9'; there are: tank_1, tank_2, tank_3" in said.err
+
+
+def test_a_new_training_says_whom_it_forgets_and_how_to_adopt_them_again(made):
+    assert watchkeeper("adopt", made / "plant.yaml", "tank_3", "--until", DAY).code == 0
+    before = card_of(made).own["tank_3"]
+    said = watchkeeper("train", made / "plant.yaml")
+    assert set(card_of(made).own) == {"tank_1", "tank_2"}
+    (again,) = re.findall(r"tank_3 had been adopted, .*: watchkeeper (adopt .*)", said.out)
+    assert watchkeeper(*again.split()).code == 0
+    assert card_of(made).own["tank_3"] == before
+    assert watchkeeper("train", made / "plant.yaml", "--json").json[0]["forgotten"] == ["tank_3"]
 
 
 def test_a_kind_without_a_model_adopts_nobody(made):

@@ -30,7 +30,7 @@ def head() -> Diagnosis:
 
     return fit(
         [
-            Episode(fault=name, features=shown(*fault))
+            Episode(fault=name, asset="pump", features=shown(*fault))
             for name, fault in (("leak", LEAK), ("wear", WEAR))
             for _ in range(5)
         ],

@@ -198,15 +198,15 @@ def test_an_alarm_goes_when_the_machine_runs_again_and_is_healthy():
 # ---- units that change --------------------------------------------------------------------------
 
 
-def changed(*, ends):
+def changed(*, ends, tags=(0,), channels=("x", "y")):
     """A unit that changes at 20 s, and what ends it at 60 s."""
-    of = kind(channels={name: ChannelSettings() for name in ("x", "y")})
+    of = kind(channels={name: ChannelSettings(tag=name[0]) for name in channels})
     pipeline = Pipeline(plan(of), {})
     events = []
     for second in range(1, 150):
         bodies = [samples((0, second, 1.0), (1, second, 2.0))]
         if second == 20:
-            bodies.append(Notice(source="s", kind=NoticeKind.UNIT_CHANGED, tags=(0,), reason="psi"))
+            bodies.append(Notice(source="s", kind=NoticeKind.UNIT_CHANGED, tags=tags, reason="psi"))
         if second == 60:
             bodies += ends(events)
         for body in bodies:
@@ -231,6 +231,35 @@ def test_a_unit_that_changed_asks_for_a_check_until_somebody_looked_or_it_is_rig
     assert [e for e in events if e[3] != "acknowledged"] == [
         (30, "instrument", "x function check", "raised"),
         (120, "instrument", "x function check", "returned"),
+    ]
+    assert left == {}
+
+
+def test_of_the_tags_of_a_source_only_those_are_known_whose_alarm_was_seen():
+    def ends(events):
+        return [
+            Command(action=Action.ACKNOWLEDGE, target=event.id, who="ann")
+            for event in events
+            if event.point.startswith("x")
+        ]
+
+    events, left = changed(ends=ends, tags=())
+    assert [e for e in events if e[3] == "returned"] == [
+        (120, "instrument", "x function check", "returned")
+    ]
+    assert left == {"1": "psi"}
+
+
+def test_who_has_seen_one_channel_of_a_tag_knows_the_unit_of_the_others():
+    events, left = changed(
+        ends=lambda events: [Command(action=Action.ACKNOWLEDGE, target=events[0].id, who="ann")],
+        channels=("x", "x_mean", "y"),
+    )
+    checks = [(point, what) for _, _, point, what in events if what != "acknowledged"]
+    assert sorted(checks) == [
+        (f"{channel} function check", what)
+        for channel in ("x", "x_mean")
+        for what in ("raised", "returned")
     ]
     assert left == {}
 

@@ -1,7 +1,9 @@
 """Alarms of class pipeline: a source that is gone, has a wrong clock, or loses samples."""
 
 from dataclasses import replace
+from itertools import zip_longest
 
+import numpy as np
 import pytest
 from support.building import NOW, SECOND, START, kind, plan, samples
 
@@ -124,6 +126,57 @@ def test_a_wrong_clock_is_an_alarm_when_it_lasts_and_the_source_is_not_called_lo
             "out of specification: the clock of source s is wrong: its samples are stamped in the "
             "future, and refused; that concerns a0, "
         )
+
+
+def test_a_source_that_is_lost_is_not_back_because_the_service_began_anew():
+    site = replace(SITE, links=LinkSettings(lost_s=300, back_s=10))
+    pipeline, silent = Pipeline(site, {}), [("s", 100, 600)]
+    assert [what for *_, what in told(lived(500, silent=silent, pipeline=pipeline))] == ["raised"]
+    begins = Epoch(config="c", bundles={}, cause=Cause.START)
+    pipeline.step(Record(START + 500 * SECOND, begins))
+    after = lived(700, first=505, silent=silent, pipeline=pipeline)
+    assert told(after) == [(605, "s", "lost", "returned")]
+
+
+def instrument_alarms(records):
+    pipeline = Pipeline(SITE, {})
+    events = [event for record in records for event in pipeline.step(record).alarms]
+    found = [e for e in events if e.alarm_class is AlarmClass.INSTRUMENT]
+    return sorted((e.tick, e.asset, e.point, str(e.transition)) for e in found)
+
+
+def with_refused_stamps(seconds=120):
+    """What each source sends: s refused stamps now and then, and one of its channels ends."""
+    queues = {"s": [], "t": []}
+    for second in range(1, seconds):
+        for source, tags in TAGS.items():
+            there = [tag for tag in tags if tag or second < 40]
+            queues[source].append(samples(*((tag, second, 1.0) for tag in there), source=source))
+        if second % 7 == 0 or 60 < second < 70:
+            queues["s"].append(samples((0, second + 1e7, 1.0)))
+    for source, queue in queues.items():
+        queue.append(Notice(source=source, kind=NoticeKind.ENDED))
+    return queues
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_refused_stamps_change_no_instrument_alarm_however_sources_come_in_turn(seed):
+    queues = with_refused_stamps()
+    turns = [name for name, queue in queues.items() for _ in queue]
+    np.random.default_rng(seed).shuffle(turns)
+    come = {name: iter(queue) for name, queue in queues.items()}
+    mixed = [Record(NOW, next(come[name])) for name in turns]
+    pairs = zip_longest(*queues.values())
+    bodies = [body for pair in pairs for body in pair if body is not None]
+    live = [Record(START + n * SECOND // 2, body) for n, body in enumerate(bodies)]
+    assert instrument_alarms(mixed) == instrument_alarms(live)
+    assert instrument_alarms(mixed) == [(START + 70 * SECOND, "a0", "x failure", "raised")]
+
+
+def test_what_is_refused_for_its_stamp_is_told_of_the_source_not_of_its_channels():
+    says = [(second, samples((0, second + 3600, 1.0))) for second in range(100, 600, STEP)]
+    events = lived(600, says=says, silent=[("s", 100, 600)])
+    assert [(e.asset, e.point) for e in events] == [("s", "clock")]
 
 
 def test_samples_that_a_peer_drops_want_maintenance_until_it_keeps_them():

@@ -321,7 +321,7 @@ def test_the_threshold_in_force_is_told_for_each_kind(bundles):
         bundle = bundles["ewma"].with_threshold(5.5, provisional=True)
         (found,) = Pipeline(plan(of), {"k": bundle}).status()["thresholds"].values()
         level = 5.5 if provisional else 4
-        assert found == {"value": level, "provisional": provisional, "pooled": []}
+        assert found == {"value": level, "provisional": provisional, "not_learnt": []}
     assert Pipeline(plan(kind()), {}).status()["thresholds"] == {}
 
 

@@ -93,12 +93,25 @@ def test_tags_whose_unit_changed_are_named_with_the_last_reason():
         pipeline,
         notice(NoticeKind.UNIT_CHANGED, 0, 0, 0, 1, reason="bar to psi"),
         notice(NoticeKind.UNIT_CHANGED, 0, 0, 1, reason="psi to bar"),
-        notice(NoticeKind.UNIT_CHANGED),
     )
-    changed = {"s": {"0": "bar to psi", "1": "psi to bar", "all": ""}}
+    changed = {"s": {"0": "bar to psi", "1": "psi to bar"}}
     assert (
         pipeline.status()["unit_changed"] == restored(pipeline).status()["unit_changed"] == changed
     )
+
+
+def test_units_that_changed_without_a_name_are_those_of_all_tags_of_that_source():
+    pipeline = Pipeline(plan(kind(), 2, sources=("s", "t"), spread=True), {})
+    stepped(pipeline, notice(NoticeKind.UNIT_CHANGED, reason="new program"))
+    assert pipeline.status()["unit_changed"] == {"s": {"0": "new program", "2": "new program"}}
+
+
+def test_all_tags_by_the_word_of_an_earlier_version_are_those_of_the_source():
+    tree = Pipeline(plan(kind()), {}).snapshot()
+    tree["unit_changed"] = {"s": {"all": "", "1": "bar to psi"}, "gone": {"all": ""}}
+    other = Pipeline(plan(kind()), {})
+    other.restore(tree)
+    assert other.status()["unit_changed"] == {"s": {"0": "", "1": "bar to psi"}, "gone": {}}
 
 
 def test_units_that_are_right_again_without_a_name_are_those_of_all_tags():

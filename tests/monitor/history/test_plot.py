@@ -162,6 +162,7 @@ def test_an_alarm_stands_from_when_it_was_raised_until_it_returned(database: Dat
         event(RETURNED, 60, raised=START + 20 * SECOND),
         event(RAISED, 80, id="a2", alarm_class=AlarmClass.LIMIT, point="heat high"),
         event(RAISED, 50, id="elsewhere", asset="p2"),
+        event(RAISED, 50, id="of a source", alarm_class=AlarmClass.PIPELINE, point="lost"),
     )
     keep(database, scores(range(1, 101), asset=0), alarms=alarms)
     strip = panels(figure(database))["alarms"]

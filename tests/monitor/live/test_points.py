@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, un
 from connectors.contract import NotReadyError
 from connectors.points import Message, Points
 from monitor.core.plan import Asset, KindSettings, Plan
-from monitor.core.records import Results, ScoreState, Transition
+from monitor.core.records import AlarmClass, Results, ScoreState, Standing, Transition
 from monitor.live import service, stepper
 from monitor.live.points import PointMaker, health_points
 from monitor.site.config import Config
@@ -304,6 +304,21 @@ def test_a_span_that_no_tick_divides_is_told_once_each():
     (told, _) = (one.time for one in found if one.measurement == "channel_score")
     seconds = (told - keeping.START) // SECOND
     assert seconds.tolist() == [0, 12, 21, 30, 42, 51]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["raised now", "stands from before"])
+def test_an_alarm_of_a_source_is_not_told_of_the_asset_of_its_name(before):
+    hall = replace(PLAN, assets=tuple(replace(asset, area="hall") for asset in PLAN.assets))
+    maker, scores = PointMaker(hall, {}, channel_s=10), keeping.scores(range(0, 60, 3))
+    told = event(Transition.RAISED, 0, alarm_class=AlarmClass.PIPELINE, point="lost")
+    if before:
+        maker.settle([Standing(**{name: asdict(told)[name] for name in Standing.__slots__})])
+    found = maker.of(Results(scores=(scores,), alarms=() if before else (told,)))
+    opened = [one.fields["alarms_open"] for one in found if one.measurement == "asset_score"]
+    assert not np.any(opened)
+    assert {len(one.time) for one in found if one.measurement == "channel_score"} == {6}
+    events = [one.tags for one in found if one.measurement == "alarm_event"]
+    assert [tags.get("area") for tags in events] == ([] if before else [None])
 
 
 def test_what_is_no_number_is_said_to_be_not_valid():

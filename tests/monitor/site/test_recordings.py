@@ -99,7 +99,7 @@ def test_the_labels_say_which_machine_which_fault_when_and_where_it_shows(tmp_pa
             "onset": "2026-01-01T14:00:00.000Z",
             "end": "2026-01-01T18:00:00.000Z",
             "severity": "1.25",
-            "channels": "bearing_temperature current",
+            "channels": "bearing_temperature vibration",
             "trip": "2026-01-01T16:00:00.000Z",
         },
     ]

@@ -125,7 +125,7 @@ def test_what_a_source_said_of_itself_is_shown_with_names(tmp_path):
             Store(database).write_status(
                 tx,
                 {
-                    "unit_changed": {"plc": {"0": "bar to psi", "all": ""}},
+                    "unit_changed": {"plc": {"0": "bar to psi", "7": ""}},
                     "marks": {"plc": {"forced": 3}},
                     "outrun": {"plc": 2},
                     "repeats_forgotten": 5,
@@ -134,7 +134,7 @@ def test_what_a_source_said_of_itself_is_shown_with_names(tmp_path):
         whole = summary(database)
     found = whole["sources"]["plc"]
     assert (found["outrun"], whole["repeats_forgotten"]) == (2, 5)
-    assert found["unit_changed"] == {"p1/flow": "bar to psi", "all": ""}
+    assert found["unit_changed"] == {"p1/flow": "bar to psi", "7": ""}
     assert found["marks"] == {"forced": 3}
     assert (found["gaps"]["told"], found["gaps"]["missing_s"]) == (1, 3.0)
     assert found["gaps"]["last"]["reason"] == "cable out"

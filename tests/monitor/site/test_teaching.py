@@ -175,8 +175,14 @@ def test_labels_that_teach_nothing_are_named_and_the_model_is_kept(made):
     )
     first, second = plants.learn(made).taught.warnings
     assert f"no data of {path}:14 (m0, slip), {path}:16 (m1, crash)" in first
-    assert f"no process alarm of 9 ticks or more in {path}:15 (m1, surge)" in second
+    assert f"no process alarm of 6 ticks or more in {path}:15 (m1, surge)" in second
     assert Bundle.load(made.folder / "model").diagnosis is not None
+
+
+def test_labels_of_a_machine_that_the_model_has_not_learnt_from_are_named(made):
+    made.settings["kinds"]["pump"]["training"]["assets"] = ["m0"]
+    (warning,) = plants.learn(made.save()).taught.warnings
+    assert "the model has no healthy days of m1, and sees faults there less clearly" in warning
 
 
 def test_a_fault_with_one_episode_alone_is_said_not_to_be_checked(made):

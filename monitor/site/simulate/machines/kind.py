@@ -33,12 +33,18 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineKind:
-    """A kind of machine. ``physics`` gives what is true in it, by channel, [D, T] each."""
+    """A kind of machine. ``physics`` gives what is true in it, by channel, [D, T] each.
+
+    ``faults`` are those of the process, each with its label: the channels that it moves, in their
+    healthy spreads, at least half as far as the one that it moves farthest; that one first. It
+    follows from the physics alone (decision 56), and tests/monitor/site/test_fault_labels.py works
+    it out again.
+    """
 
     name: str
     words: str
     instruments: Mapping[str, Instrument]
     physics: Callable[[Conditions], dict[str, F64]]
-    faults: Mapping[str, tuple[str, ...]]  # of the process: the channels that show it, first first
+    faults: Mapping[str, tuple[str, ...]]
     stops_a_day: float = 0.0
     running: tuple[str, float] | None = None  # the channel that says so, and above what

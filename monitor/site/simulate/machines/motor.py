@@ -62,11 +62,11 @@ MOTOR = MachineKind(
         "vibration": Instrument(unit="mm/s", low=0, high=20, noise=0.01, per_unit=100, share=0.04),
     },
     faults={
-        "step": ("current", "power"),  # a scraper drags
+        "step": ("winding_temperature", "current", "power"),  # a scraper drags
         "drift": ("winding_temperature",),  # dust on the fan
         "oscillation": ("current", "power"),  # the belt catches once a turn
         "correlation_break": ("throughput",),  # the belt slips
-        "bearing_wear": ("vibration", "bearing_temperature"),
+        "bearing_wear": ("vibration",),
         "trip": ("winding_temperature",),  # the fan has failed
     },
     stops_a_day=0.25,

@@ -88,14 +88,17 @@ PUMP = MachineKind(
         "vibration": Instrument(unit="mm/s", low=0, high=20, noise=0.01, per_unit=100, share=0.04),
     },
     faults={
-        "step": ("flow", "discharge_pressure"),  # a channel of the impeller is blocked
+        # a channel of the impeller is blocked
+        "step": ("discharge_pressure", "flow", "current", "suction_pressure"),
         "drift": ("bearing_temperature",),  # its cooler fouls
-        "oscillation": ("flow", "discharge_pressure"),  # the valve in the line hunts
-        "correlation_break": ("flow", "current"),  # a bypass opens and closes
-        "bearing_wear": ("vibration", "bearing_temperature"),
-        "leak": ("flow",),  # between pump and meter
-        "cavitation": ("suction_pressure", "vibration"),
-        "trip": ("bearing_temperature", "current"),  # a seal runs dry and rubs
+        # the valve in the line hunts
+        "oscillation": ("flow", "discharge_pressure", "suction_pressure"),
+        # a bypass opens and closes
+        "correlation_break": ("discharge_pressure", "suction_pressure", "flow"),
+        "bearing_wear": ("vibration",),
+        "leak": ("discharge_pressure", "suction_pressure", "flow"),  # between pump and meter
+        "cavitation": ("suction_pressure",),
+        "trip": ("bearing_temperature", "vibration"),  # a seal runs dry and rubs
     },
     stops_a_day=0.25,
     running=("speed", 300.0),

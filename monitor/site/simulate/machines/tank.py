@@ -60,8 +60,8 @@ TANK = MachineKind(
     faults={
         "step": ("temperature",),  # the steam valve of its heater passes
         "drift": ("temperature",),  # the insulation gets wet
-        "oscillation": ("outflow", "opening"),  # its controller hunts
+        "oscillation": ("opening", "outflow"),  # its controller hunts
         "correlation_break": ("opening",),  # the linkage of its outlet is loose
-        "leak": ("outflow", "level"),  # more comes than goes
+        "leak": ("opening", "level", "outflow", "bottom_pressure"),  # more comes than goes
     },
 )

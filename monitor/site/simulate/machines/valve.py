@@ -53,10 +53,11 @@ VALVE = MachineKind(
         "temperature": Instrument(unit="degC", low=0, high=150, noise=0.08, per_unit=10, bias=0.3),
     },
     faults={
-        "step": ("position", "command"),  # a piece of the plug breaks off
-        "drift": ("position", "command"),  # its trim fouls
-        "oscillation": ("flow", "position"),  # it sticks and slips
+        "step": ("command", "position"),  # a piece of the plug breaks off
+        "drift": ("command", "position"),  # its trim fouls
+        # it sticks and slips
+        "oscillation": ("command", "position", "flow", "downstream_pressure"),
         "correlation_break": ("command",),  # the linkage of its actuator is loose
-        "leak": ("position", "command"),  # between the valve and the meter
+        "leak": ("command", "position"),  # between the valve and the meter
     },
 )
