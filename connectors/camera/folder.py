@@ -18,14 +18,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from connectors.batch import Notice, NoticeKind
 from connectors.camera.shots import Shot
-from connectors.camera.source import Source
+from connectors.camera.way import Way
 from connectors.contract import Batch, LostError, NotReadyError, RefusedError
 
 log = logging.getLogger(__name__)
 
-ALIVE_S = 60.0  # how often to say that there is nothing new
 MOST_FILES, MOST_BYTES = 8, 8_000_000  # in one batch
 DONE = "done"  # the folder that files are moved to, beside them
 UNREADABLE = "picture_unreadable"  # we may not read it
@@ -49,7 +47,7 @@ class _Found(NamedTuple):
     camera: int
 
 
-class FolderSource(Source):
+class FolderSource(Way):
     """Watches a folder, or several below it. It never ends."""
 
     def __init__(self, *given: Any, **more: Any) -> None:
@@ -81,8 +79,7 @@ class FolderSource(Source):
 
     async def batches(self) -> AsyncIterator[Batch]:
         """See Source of the contract."""
-        clock = asyncio.get_running_loop().time
-        quiet_since, told_s = self._now(), clock()
+        self._heard()
         while True:
             ready = self._ready(await asyncio.to_thread(self._scan, LostError))
             while ready:
@@ -91,11 +88,9 @@ class FolderSource(Source):
                 ready = ready if whole else []
                 for batch in batches:
                     yield batch
-                quiet_since, told_s = self._now(), clock()
-            if clock() - told_s >= ALIVE_S:
-                now = max(self._now(), quiet_since)
-                yield Notice(source=self.name, kind=NoticeKind.ALIVE, since=quiet_since, until=now)
-                quiet_since, told_s = now, clock()
+                self._heard()
+            for notice in self._alive():
+                yield notice
             await asyncio.sleep(self._how.poll_s)
 
     async def accepted(self, position: str) -> None:

@@ -9,8 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from connectors.contract import ConfigPath
 from connectors.files.settings import Zone
+from connectors.mqtt.settings import ReadingSettings as MqttSettings
+from connectors.mqtt.settings import SessionSettings
 from connectors.payloads.image import MOST_MEGAPIXELS, Bounds
 
+WAYS = ("folder", "mqtt", "http")
 GROUPS = {"part", "recipe", "time"}  # what a file's name can tell
 
 
@@ -79,6 +82,62 @@ class FolderSettings(BaseModel):
         return found if found.tzinfo else found.replace(tzinfo=zone)
 
 
+class BrokerSettings(SessionSettings):
+    """Pictures that are published to an MQTT broker, one a message."""
+
+    type: Literal["mqtt"] = Field("mqtt", description="Need not be said.")
+
+    def of_pictures(self, most_bytes: int) -> MqttSettings:
+        """The same for the session, whose messages may have so many bytes."""
+        given = self.model_dump() | {"max_payload_kb": most_bytes / 1024, "batch_messages": 8}
+        return MqttSettings.model_validate(given)
+
+
+class HttpSettings(BaseModel):
+    """Pictures that are asked for, again and again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interval_s: float = Field(
+        5.0, gt=0, le=86_400, description="How often each camera is asked for a picture."
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, description="How long it may take to send one, from the first byte to the last."
+    )
+    ca_file: ConfigPath | None = Field(
+        None, description="Whom to believe (PEM), in place of the public authorities."
+    )
+    auth: Literal["basic", "digest"] = Field(
+        "basic", description="How the name and the password are shown."
+    )
+    user_name: str | None = Field(None, description="The name to log in with.")
+    password_file: ConfigPath | None = Field(
+        None, description="A file whose first line is the password."
+    )
+    password_env: str | None = Field(
+        None, description="An environment variable that holds the password."
+    )
+    token_file: ConfigPath | None = Field(
+        None, description="A file that holds a bearer token, in place of name and password."
+    )
+    token_env: str | None = Field(
+        None, description="An environment variable that holds a bearer token."
+    )
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        given = [
+            name
+            for name in ("password_file", "password_env", "token_file", "token_env")
+            if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: want one of them")
+        if (self.user_name is not None) != any(one.startswith("password") for one in given):
+            raise ValueError("a user_name and a password go together")
+        return self
+
+
 class ReadingSettings(BaseModel):
     """Pictures of inspection cameras, JPEG or PNG, by one of several ways."""
 
@@ -90,8 +149,19 @@ class ReadingSettings(BaseModel):
 
     type: Literal["camera"] = Field(description="The connector: camera.", examples=["camera"])
     folder: FolderSettings | None = Field(None, description="They are put into a folder.")
+    mqtt: BrokerSettings | None = Field(
+        None,
+        description="They are published to an MQTT broker; each camera's address is its topic. The "
+        "user properties part, recipe and time say what a picture shows and when it was taken "
+        "(ISO 8601 with a zone, or a number since 1970).",
+    )
+    http: HttpSettings | None = Field(
+        None,
+        description="They are asked for over HTTP; each camera's address is the URL of its newest "
+        "picture.",
+    )
     max_mb: float = Field(
-        20.0, gt=0, le=500, description="A larger file is no picture: it is rejected, and counted."
+        20.0, gt=0, le=250, description="A larger file is no picture: it is rejected, and counted."
     )
     max_megapixels: float = Field(
         50.0,
@@ -108,9 +178,16 @@ class ReadingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _by_one_way(self) -> Self:
-        if self.folder is None:
-            raise ValueError("want a way by which pictures come: folder")
+        ways = [name for name in WAYS if getattr(self, name) is not None]
+        if len(ways) != 1:
+            given = " and ".join(ways) or "none"
+            raise ValueError(f"want one way by which pictures come, {' or '.join(WAYS)}: {given}")
         return self
+
+    @property
+    def way(self) -> str:
+        """The way that is given."""
+        return next(name for name in WAYS if getattr(self, name) is not None)
 
     @property
     def bounds(self) -> Bounds:

@@ -63,6 +63,7 @@ ALARMS = {
     AlarmClass.PROCESS: STRANGE,
     AlarmClass.LIMIT: "#c9720c",
     AlarmClass.INSTRUMENT: "#7a5195",
+    AlarmClass.PICTURE: "#2f7f79",
     AlarmClass.PIPELINE: "#5b6770",
 }
 BLAME = LinearSegmentedColormap.from_list("blame", ["#ffffff", "#f0b27a", STRANGE, "#5c0f12"])

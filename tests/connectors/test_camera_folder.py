@@ -244,7 +244,7 @@ async def test_an_address_outside_the_folder_is_refused(tmp_path, address):
 
 
 async def test_it_says_now_and_then_that_there_is_nothing_new(tmp_path, monkeypatch):
-    monkeypatch.setattr("connectors.camera.folder.ALIVE_S", 0.0)
+    monkeypatch.setattr("connectors.camera.way.ALIVE_S", 0.0)
     made = source(tmp_path)
     await made.open(resume=None)
     notice = await anext(made.batches())
@@ -273,5 +273,5 @@ def test_settings_that_cannot_work_are_said_to_be_wrong(wrong, words):
 
 
 def test_a_camera_source_wants_a_way():
-    with pytest.raises(ValueError, match="want a way"):
+    with pytest.raises(ValueError, match="want one way"):
         ReadingSettings(type="camera")
