@@ -99,7 +99,10 @@ class HttpSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     interval_s: float = Field(
-        5.0, gt=0, le=86_400, description="How often each camera is asked for a picture."
+        gt=0,
+        le=86_400,
+        description="How often each camera is asked for a picture.",
+        examples=[5.0],
     )
     timeout_s: float = Field(
         10.0, gt=0, description="How long it may take to send one, from the first byte to the last."

@@ -211,4 +211,4 @@ async def test_it_says_now_and_then_that_there_is_nothing_new(camera, monkeypatc
 )
 def test_settings_that_cannot_work_are_said_to_be_wrong(wrong):
     with pytest.raises(ValueError, match=r"want one of them|go together"):
-        HttpSettings(**wrong)
+        HttpSettings(interval_s=5.0, **wrong)
