@@ -11,7 +11,7 @@ from enum import IntFlag, StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-# N samples in a batch, M samples in a waveform block, H W C height, width, colours of a picture
+# N samples or pictures in a batch, M samples in a waveform block
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -134,38 +134,41 @@ class Waveforms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """Pictures of one size, from one or several cameras."""
+    """Pictures from one or several cameras, each as the file that came.
+
+    A source gives only what ``payloads.image.decode`` takes; its pixels are made where they are
+    inspected, so that what waits takes the room of files (docs/decisions/0061).
+    """
 
     source: str
     camera: I32  # [N] the camera's number
     time: I64  # [N] ns since 1970 UTC
     part: tuple[str | None, ...]  # [N] what was on the picture
     recipe: tuple[str | None, ...]  # [N]
-    pixels: U8 | NDArray[np.uint16]  # [N, H, W, C]
+    content: tuple[bytes, ...]  # [N] JPEG or PNG
     position: str | None = None
 
     def __post_init__(self) -> None:
-        """Check dtypes and shapes; raises ValueError."""
+        """Check dtypes and lengths; raises ValueError."""
         _check_columns(self, {"camera": np.int32, "time": np.int64})
         count = len(self.camera)
-        if (
-            self.pixels.ndim != 4
-            or len(self.pixels) != count
-            or self.pixels.dtype not in (np.uint8, np.uint16)
-        ):
-            raise ValueError(
-                f"Pictures.pixels: want uint8 or uint16 [{count}, H, W, C], "
-                f"got {self.pixels.dtype} {list(self.pixels.shape)}"
-            )
-        if len(self.part) != count or len(self.recipe) != count:
-            raise ValueError(
-                f"Pictures.part, Pictures.recipe: want {count} entries, "
-                f"got {len(self.part)} and {len(self.recipe)}"
-            )
+        for name in ("part", "recipe", "content"):
+            if len(getattr(self, name)) != count:
+                raise ValueError(
+                    f"Pictures.{name}: want {count} entries, got {len(getattr(self, name))}"
+                )
+        for text in (*self.part, *self.recipe):
+            if text is not None:
+                text.encode()  # UnicodeEncodeError: halves of characters, which cannot be stored
 
     def __len__(self) -> int:
         """Count of pictures."""
         return len(self.camera)
+
+    @property
+    def bytes(self) -> int:
+        """What the files take."""
+        return sum(map(len, self.content))
 
 
 class NoticeKind(StrEnum):

@@ -13,8 +13,8 @@ from support import standings
 from support.keeping import event, scores
 
 from monitor.cli import app
-from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
-from monitor.core.records import Results, Transition
+from monitor.core.plan import Asset, Camera, ChannelSettings, KindSettings, Plan
+from monitor.core.records import PictureResult, Results, Transition
 from monitor.live.health import judge
 from monitor.live.points import PointMaker, health_points
 from monitor.site.config import load
@@ -116,8 +116,13 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
     ]
     asset = Asset(name="p1", id=0, kind="pump", tags={}, area="hall_2")
     kind = KindSettings(channels={"flow": ChannelSettings(), "heat": ChannelSettings()})
-    maker = PointMaker(Plan(site="works", kinds={"pump": kind}, assets=(asset,)), {}, channel_s=0)
-    results = Results(scores=(scores([0]),), alarms=(event(Transition.RAISED, 0),))
+    camera = Camera(name="top", id=0, asset="p1", source="eyes")
+    plan = Plan(site="works", kinds={"pump": kind}, assets=(asset,), cameras=(camera,))
+    maker = PointMaker(plan, {}, channel_s=0)
+    picture = PictureResult(camera=0, time=0, part=None, label="good", probability=1.0)
+    results = Results(
+        scores=(scores([0]),), alarms=(event(Transition.RAISED, 0),), pictures=(picture,)
+    )
     standing = standings.standing()
     written = {
         (points.measurement, *map(frozenset, (points.tags, points.fields, points.texts)))
@@ -127,5 +132,5 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
         ]
     }
 
-    assert len(table) == 6
+    assert len(table) == 7
     assert set(table) == written

@@ -23,6 +23,10 @@ def _known_zone(name: str) -> str:
     return name
 
 
+Zone = Annotated[str, AfterValidator(_known_zone)]
+"""An IANA time zone."""
+
+
 def _known_encoding(name: str) -> str:
     try:
         codecs.lookup(name)
@@ -57,7 +61,7 @@ class ReadingSettings(BaseModel):
             "type timestamp are taken as they are.",
         )
     )
-    timezone: Annotated[str, AfterValidator(_known_zone)] | None = Field(
+    timezone: Zone | None = Field(
         None, description="IANA zone of stamps without an offset; without one they are refused."
     )
     doubled_hour: Literal["refuse", "by_order"] = Field(

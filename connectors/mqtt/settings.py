@@ -143,8 +143,8 @@ class Rule(Form):
     )
 
 
-class ReadingSettings(LinkSettings):
-    """Measurements from an MQTT broker; an address is a topic, or topic#member of a JSON object."""
+class SessionSettings(LinkSettings):
+    """A session at a broker, that keeps what comes for us while we are away."""
 
     session_expiry_s: int = Field(
         7 * DAY_S,
@@ -164,6 +164,16 @@ class ReadingSettings(LinkSettings):
         gt=0,
         description="Messages held in memory; beyond it none is read: the broker keeps them.",
     )
+
+    @property
+    def keeps_session(self) -> bool:
+        """Whether the broker is asked to keep anything for us."""
+        return self.protocol != "5" or self.session_expiry_s > 0
+
+
+class ReadingSettings(SessionSettings):
+    """Measurements from an MQTT broker; an address is a topic, or topic#member of a JSON object."""
+
     max_payload_kb: float = Field(
         1024.0,
         gt=0,
@@ -186,11 +196,6 @@ class ReadingSettings(LinkSettings):
         "none does, any JSON form is recognised.",
         examples=["[{topic: plant/+/telemetry, format: flat, time_key: ts}]"],
     )
-
-    @property
-    def keeps_session(self) -> bool:
-        """Whether the broker is asked to keep anything for us."""
-        return self.protocol != "5" or self.session_expiry_s > 0
 
     @property
     def packet_bytes(self) -> int:

@@ -6,18 +6,15 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
 from connectors.batch import Notice, NoticeKind
 from connectors.contract import Batch, LostError, NotReadyError, TagRef
 from connectors.mqtt.link import Link
-from connectors.mqtt.pump import Options
+from connectors.mqtt.pump import Options, Received
 from connectors.mqtt.settings import ReadingSettings
-
-if TYPE_CHECKING:
-    from connectors.mqtt.decode import Decoder
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +24,38 @@ SPARE_S = 1.0  # beyond twice the keep-alive: it is looked at every half second
 LOST = "/lost"
 POSITION = re.compile(f"([0-9]+)/[0-9]+/([0-9]+)({LOST})?", re.ASCII)
 BATCH_BYTES = 1 << 20  # about: one batch more would wait for the disk anyway
+
+
+class Decodes(Protocol):
+    """Makes batches of messages: see ``decode.Decoder``, of measurements, for what each means."""
+
+    messages: int
+    bytes: int
+    rejected: int
+    unwanted: int
+    empty: int
+    maybe_duplicate: int
+    without_guarantee: int
+    restamped: int
+    topics: tuple[str, ...]
+    strays: set[str]
+
+    def reading(self, tags: Sequence[TagRef]) -> Mapping[str, Any]:
+        """How each topic would be read for these tags. Raises RefusedError."""
+        ...
+
+    def use(self, reading: Mapping[str, Any]) -> None:
+        """Read what comes from now on like this."""
+        ...
+
+    @property
+    def unheard(self) -> int:
+        """How many topics never gave anything."""
+        ...
+
+    def decode(self, messages: Sequence[Received], position: str) -> Sequence[Batch]:
+        """Batches of messages, the last with the position; none where nobody wanted them."""
+        ...
 
 
 class Source:
@@ -56,7 +85,7 @@ class Source:
         self._tags = tags
         self._now = now
         self._changed = asyncio.Event()
-        self._decoder: Decoder | None = None
+        self._decoder: Decodes | None = None
         self._link: Link | None = None
         self._number = 0  # of the link
         self._message = 0  # of the link's messages, the last one taken
@@ -72,7 +101,7 @@ class Source:
         """See Source of the contract. RefusedError only for settings that no broker can serve."""
         await self.close()
         if self._decoder is None:
-            self._decoder = await asyncio.to_thread(_decoder, self.name, self._settings, self._tags)
+            self._decoder = await asyncio.to_thread(self._made, self._tags)
         before, last, lost = _parsed(resume)
         self._number = max(before, self._number)
         last = self._since if last is None else last
@@ -107,7 +136,7 @@ class Source:
             self._message += len(taken)
             packets = [one.packet for one in taken if one.packet]
             position = f"{self._number}/{self._message}/{taken[-1].came}"
-            made = decoder.decode(taken, position)
+            made = await self._decoded(decoder, taken, position)
             if made:
                 self._unacknowledged.append((self._message, packets))
             elif self._unacknowledged:  # nobody wanted them: acknowledged in their turn
@@ -138,7 +167,7 @@ class Source:
         ``timeout_s``, before it has.
         """
         if self._decoder is None:
-            self._decoder = await asyncio.to_thread(_decoder, self.name, self._settings, tags)
+            self._decoder = await asyncio.to_thread(self._made, tags)
         else:
             self._decoder.use(await asyncio.to_thread(self._decoder.reading, tags))
         self._tags = tags
@@ -188,6 +217,18 @@ class Source:
     async def close(self) -> None:
         """See Source of the contract."""
         await self._let_go()
+
+    def _made(self, tags: Sequence[TagRef]) -> "Decodes":
+        """The decoder; msgspec is imported only here, once it is needed."""
+        from connectors.mqtt.decode import Decoder  # noqa: PLC0415 (see above)
+
+        return Decoder(self.name, self._settings, tags)
+
+    async def _decoded(
+        self, decoder: "Decodes", taken: Sequence[Received], position: str
+    ) -> Sequence[Batch]:
+        """What messages gave: a subclass whose decoder takes long uses a thread."""
+        return decoder.decode(taken, position)
 
     async def _let_go(self) -> None:
         link, self._link = self._link, None
@@ -269,13 +310,6 @@ class Source:
             reason="the broker no longer knew our session: what was published meanwhile is lost",
             position=f"{self._number}/0/{now}{'' if over else LOST}",
         )
-
-
-def _decoder(name: str, settings: ReadingSettings, tags: Sequence[TagRef]) -> "Decoder":
-    """Make the decoder; msgspec is imported only here, once it is needed."""
-    from connectors.mqtt.decode import Decoder  # noqa: PLC0415 (see above)
-
-    return Decoder(name, settings, tags)
 
 
 def _parsed(position: str | None) -> tuple[int, int | None, bool]:

@@ -46,6 +46,10 @@ class Links:
                 assets.setdefault(source, []).append(asset.name)
                 idle = plan.kinds[asset.kind].idle_s
                 idle_s[source] = max(idle_s.get(source, 0.0), idle)
+        for camera in plan.cameras:
+            whose = assets.setdefault(camera.source, [])
+            whose += [camera.asset] if camera.asset not in whose else []
+            idle_s[camera.source] = max(idle_s.get(camera.source, 0.0), camera.idle_s)
         self.sources = tuple(sorted(assets))
         self._assets = assets
         self._number = {source: number for number, source in enumerate(self.sources)}

@@ -33,6 +33,7 @@ from monitor.core.frames import FrameBuilder
 from monitor.core.kind import KindPipeline
 from monitor.core.links import Links
 from monitor.core.missing import LONGEST_WORDS, SourceGap, said
+from monitor.core.pictures import Cameras
 from monitor.core.plan import SECOND, Feature, Plan
 from monitor.core.records import (
     Action,
@@ -42,6 +43,8 @@ from monitor.core.records import (
     Cause,
     Command,
     Epoch,
+    PictureResult,
+    PicturesTaken,
     Record,
     Results,
     ScoreState,
@@ -152,8 +155,7 @@ class Pipeline:
         self._marks: dict[str, Counter[str]] = {}  # by source: samples that are not as others
         self._changed: dict[str, dict[str, str]] = {}  # by source: tags of another unit, and why
         self._sources: dict[str, dict[str, Any]] = {  # what each said last of itself
-            source: {"state": "waiting", "last_ns": None}
-            for source in sorted({source for a in plan.assets for _, source in a.tags.values()})
+            source: {"state": "waiting", "last_ns": None} for source in sorted(plan.sources)
         }
         self._frames: Counter[str] = Counter()  # by score state
         self._elsewhere: Counter[str] = Counter()  # stored for assets the plan no longer names
@@ -161,6 +163,7 @@ class Pipeline:
         self._gone: list[Standing] = []  # to be ended: nothing that is configured could
         self._slots = SlotMap(plan)
         self._links = Links(plan)
+        self._cameras = Cameras(plan)
         self._config = ""  # that is in force, as its epoch names it
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
@@ -178,6 +181,8 @@ class Pipeline:
                 late, touched = self._take(record.body)
             case Waveforms():
                 late, touched = self._take_blocks(record.body)
+            case PicturesTaken() | PictureResult():
+                events += self._pictured(record.body)
             case Notice():
                 missing = self._notice(record.body, received=record.received)
             case Epoch():
@@ -188,8 +193,6 @@ class Pipeline:
                 events += self._obey(record.body)
             case Beat():
                 events += self._shelves.mark(self._links.step(self._now, self._latest))
-            case _:
-                pass  # they change no frame
         blind = self._links.blind(self._now)
         parts = [kind.close(self._now, blind) for kind in touched]
         events += self._shelves.mark(event for _, found, _ in parts for event in found)
@@ -203,6 +206,7 @@ class Pipeline:
             gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
             late=late,
             source_gaps=missing,
+            pictures=(record.body,) if isinstance(record.body, PictureResult) else (),
         )
 
     def _pass(self, received: int) -> None:
@@ -223,6 +227,7 @@ class Pipeline:
     def conservation(self) -> dict[str, Conservation]:
         """Per source: where every sample it ever gave has gone."""
         stored = Counter(self._elsewhere)
+        stored.update(self._cameras.seen)
         repeated = Counter(self._repeated)
         for kind in self._kinds.values():
             stored.update(kind.frames.stored)
@@ -234,6 +239,7 @@ class Pipeline:
                 duplicate=repeated[source],
                 late=self._late[source],
                 rejected=dict(self._rejected.get(source, {})),
+                waiting=self._cameras.waiting.get(source, 0),
             )
             for source in sorted(self._received)
         }
@@ -283,6 +289,7 @@ class Pipeline:
             "rejected": {source: dict(counts) for source, counts in self._rejected.items()},
             "config": self._config,
             "links": self._links.snapshot(),
+            "cameras": self._cameras.snapshot(),
             "gone": [asdict(alarm) for alarm in self._gone],
             "shelves": self._shelves.snapshot(),
             "kinds": {name: kind.snapshot() for name, kind in self._kinds.items()},
@@ -300,6 +307,8 @@ class Pipeline:
         self._config = tree.get("config", "")
         if "links" in tree:  # else an earlier version wrote it
             self._links.restore(tree["links"])
+        if "cameras" in tree:  # the same
+            self._cameras.restore(tree["cameras"])
         # A snapshot from before alarms were settled and shelved has none of these.
         self._gone = [Standing.from_json(alarm) for alarm in tree.get("gone", ())]
         self._shelves.restore(tree.get("shelves", ()))
@@ -332,7 +341,8 @@ class Pipeline:
         rest = [alarm for alarm in standing if alarm.alarm_class in CLASSES]
         for kind in self._kinds.values():
             rest = kind.alarms.settle(rest)
-        self._gone = [*rest, *self._links.settle(links)]
+        pictures = [alarm for alarm in standing if alarm.alarm_class is AlarmClass.PICTURE]
+        self._gone = [*rest, *self._links.settle(links), *self._cameras.settle(pictures)]
         self._shelves.settle(shelves)
 
     def _take_blocks(self, blocks: Waveforms) -> tuple[tuple[Samples, ...], list[KindPipeline]]:
@@ -395,6 +405,22 @@ class Pipeline:
             self._links.heard(samples.source, self._now)
         return tuple(late), touched
 
+    def _pictured(self, given: PicturesTaken | PictureResult) -> list[AlarmEvent]:
+        """Pictures were accepted, and wait to be inspected; or one of them was."""
+        source = given.source or ""
+        if isinstance(given, PicturesTaken):
+            self._received[source] += len(given) + given.repeated
+            self._repeated[source] += given.repeated
+            self._links.heard(source, self._now)
+            self._heard(source, "running", given.time if len(given) else None)
+            self._cameras.take(given)
+            return []
+        if not self._cameras.found(given):
+            self._received[source] += 1  # that it came is in a record that is lost
+        if given.rejected:
+            self._reject(source, given.rejected, 1)
+        return self._shelves.mark(self._cameras.step(given))
+
     def _begin(self, epoch: Epoch, *, received: int) -> list[AlarmEvent]:
         """What follows from another configuration; assets that it does not touch are not."""
         if epoch.cause is Cause.START:
@@ -418,7 +444,11 @@ class Pipeline:
 
     def _obey(self, command: Command) -> list[AlarmEvent]:
         """What follows from what a person did; nothing where no alarm is of that name."""
-        boards = [*(kind.alarms.board for kind in self._kinds.values()), self._links.board]
+        boards = [
+            *(kind.alarms.board for kind in self._kinds.values()),
+            self._links.board,
+            self._cameras.board,
+        ]
         match command.action:
             case Action.ACKNOWLEDGE:
                 seen = [

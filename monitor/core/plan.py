@@ -267,6 +267,26 @@ class LinkSettings(Settings):
         return (self.lost_s, self.clock_s, 0.0), (self.back_s, self.quiet_s, self.quiet_s)
 
 
+class PictureAlarmSettings(Settings):
+    """When what a camera sees becomes an alarm of class picture; its delays count pictures."""
+
+    surprise: float = Field(
+        3.0,
+        gt=0,
+        description="Alarm above this surprise (-log10 of the share of good pictures that look as "
+        "strange: 3 is one in a thousand).",
+    )
+    clear_ratio: float = Field(
+        0.8, gt=0, le=1, description="Returns below this share of the surprise."
+    )
+    raise_after: int = Field(
+        1, ge=1, description="How many pictures in a row must be over it, or graded reject."
+    )
+    return_after: int = Field(
+        3, ge=1, description="How many in a row must be below, or not graded reject, to return."
+    )
+
+
 class BudgetSettings(Settings):
     """How many process alarms of healthy machines are acceptable; `auto` thresholds keep both."""
 
@@ -366,6 +386,19 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Camera:
+    """One camera: its number, where its pictures come from, and of which asset they speak."""
+
+    name: str
+    id: int
+    asset: str
+    source: str
+    lag: int = 0  # ns from the asset to the camera: its pictures speak of so much earlier
+    idle_s: float = 3600.0  # silent for longer, it is lost
+    alarm: PictureAlarmSettings = field(default_factory=PictureAlarmSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything the step must know of the site."""
 
@@ -373,6 +406,13 @@ class Plan:
     kinds: Mapping[str, KindSettings]
     assets: tuple[Asset, ...]
     links: LinkSettings = field(default_factory=LinkSettings)
+    cameras: tuple[Camera, ...] = ()
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources of all tags and cameras."""
+        of_tags = {source for asset in self.assets for _, source in asset.tags.values()}
+        return frozenset(of_tags | {camera.source for camera in self.cameras})
 
     def assets_of(self, kind: str) -> list[Asset]:
         """The assets of one kind, in order: its rows."""

@@ -21,15 +21,75 @@ from monitor.core.missing import SourceGap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PicturesTaken:
+    """Pictures that were accepted: their files are on the disk, and wait to be inspected.
+
+    A picture of equal camera, time and content that was there before is counted, and not taken.
+    """
+
+    source: str
+    camera: NDArray[np.int32]  # [N] camera numbers
+    time: NDArray[np.int64]  # [N] ns since 1970 UTC
+    part: tuple[str | None, ...]  # [N]
+    recipe: tuple[str | None, ...]  # [N]
+    hash: tuple[str, ...]  # [N] SHA-256 of each file, hex
+    repeated: int = 0  # pictures that came with these and were there before
+    position: str | None = None
+
+    def __len__(self) -> int:
+        """Count of pictures that were not there before."""
+        return len(self.camera)
+
+
+class Grade(StrEnum):
+    """What is to become of a part, by the acceptance table of its camera."""
+
+    NONE = "none"  # nobody says
+    ACCEPT = "accept"
+    REWORK = "rework"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDefect:
+    """One place of a picture that is not as it should be; sizes where the scale is known."""
+
+    label: str
+    probability: float
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2: pixels of the picture as it came
+    width_mm: float | None = None  # of the box
+    height_mm: float | None = None  # of the box
+    area_mm2: float | None = None  # of the mask; None too where there is none
+    grade: Grade = Grade.NONE
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """What ``dataclasses.asdict`` gave."""
+        changed = {"box": tuple(given["box"]), "grade": Grade(given["grade"])}
+        return cls(**(dict(given) | changed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureResult:
-    """What the inspection network saw on one picture: made before the journal, not bit-stable."""
+    """What became of one picture: made before the journal, for inspection is not bit-stable.
+
+    Everything that the step, points and alarms want of a picture is in it. Of a camera without a
+    model, ``model`` and ``label`` are empty.
+    """
 
     camera: int
     time: int  # ns since 1970 UTC
     part: str | None
-    defect: str
-    probability: float
-    severity: float | None
+    label: str  # the class of the whole picture
+    probability: float  # of that class
+    recipe: str | None = None
+    hash: str = ""  # SHA-256 of the file, hex; "": an earlier version wrote it
+    model: str = ""  # hash of the model that saw it
+    surprise: float | None = None  # -log10 of the share of good pictures as strange; None: no model
+    grade: Grade = Grade.NONE  # of the part: that of its worst defect
+    defects: tuple[SeenDefect, ...] = ()  # the most probable first
+    rejected: str = ""  # why it could not be inspected; "": it was
+    source: str | None = None  # of the picture; None: an earlier version wrote it
 
 
 class Action(StrEnum):
@@ -74,7 +134,7 @@ class Beat:
     """Time passes: written each second, so that silence is noticed."""
 
 
-Body = Samples | Waveforms | PictureResult | Notice | Command | Epoch | Beat
+Body = Samples | Waveforms | PicturesTaken | PictureResult | Notice | Command | Epoch | Beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +218,7 @@ class AlarmClass(StrEnum):
     PROCESS = "process"
     LIMIT = "limit"
     INSTRUMENT = "instrument"
+    PICTURE = "picture"  # of a camera of the asset
     PIPELINE = "pipeline"  # of a source: ``asset`` is its name
 
 
@@ -171,7 +232,9 @@ class AlarmEvent:
     id: str
     asset: str
     alarm_class: AlarmClass
-    point: str  # "surprise", or a channel and its limit or NE 107 word, as "flow high"
+    # "surprise", or a channel and its limit or NE 107 word, as "flow high"; or a camera and what it
+    # saw, as "top reject"
+    point: str
     transition: Transition
     tick: int  # ns since 1970 UTC, event time of the transition
     raised: int  # ns since 1970 UTC, the tick it was raised at
@@ -250,6 +313,7 @@ class Results:
     gaps: tuple[Gap, ...] = ()
     late: tuple[Samples, ...] = ()  # came after their frame was closed: kept, never scored live
     source_gaps: tuple[SourceGap, ...] = ()  # what sources said is missing, or filled
+    pictures: tuple[PictureResult, ...] = ()  # inspected, or found to be no use
 
     @staticmethod
     def join(found: Sequence["Results"]) -> "Results":
@@ -264,4 +328,5 @@ class Results:
             gaps=tuple(gap for results in found for gap in results.gaps),
             late=tuple(late for results in found for late in results.late),
             source_gaps=tuple(gap for results in found for gap in results.source_gaps),
+            pictures=tuple(one for results in found for one in results.pictures),
         )

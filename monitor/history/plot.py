@@ -63,6 +63,7 @@ ALARMS = {
     AlarmClass.PROCESS: STRANGE,
     AlarmClass.LIMIT: "#c9720c",
     AlarmClass.INSTRUMENT: "#7a5195",
+    AlarmClass.PICTURE: "#2f7f79",
 }  # those of class pipeline are of a source, which may have an asset's name
 BLAME = LinearSegmentedColormap.from_list("blame", ["#ffffff", "#f0b27a", STRANGE, "#5c0f12"])
 

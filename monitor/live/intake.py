@@ -12,17 +12,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from connectors.batch import Notice, NoticeKind, Samples, Waveforms
+from connectors.batch import Notice, NoticeKind, Pictures
 from connectors.contract import Batch, ConnectorError, LostError, Source
 from monitor.core.records import Record
 from monitor.live.backoff import Backoff
 from monitor.live.calls import FaultyError, bugs_named, seen
 from monitor.live.clock import Clock
-from monitor.live.threads import submitted
+from monitor.live.threads import in_thread, submitted
 from monitor.state.database import Transaction
 from monitor.state.errors import StorageError
-from monitor.state.journal import Journal, Row, encode
+from monitor.state.journal import Journal, encode
+from monitor.state.pictures import PictureStore
 from monitor.state.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ IN_FLIGHT = 8  # batches of one source on their way to the disk: enough to fill 
 BEHIND_BYTES = 1 << 20  # of journal that the step may be behind: more would only wait on the disk
 ACCEPTED_S = 30.0  # for accepted(), which only takes note: more is a hang
 AGAIN_S = 5.0  # between two tries while the disk takes nothing: queues at the peers fill meanwhile
+PICTURE_BYTES = 512  # about what the journal is told of a picture
 LOOK_S = 0.02  # how often to look whether the step has caught up: as long as it steps at once
 
 
@@ -73,16 +76,24 @@ def _is_past(number: Future[int], reached: int) -> bool:
     return number.cancelled() or number.exception() is not None or number.result() <= reached
 
 
-Taken = Samples | Waveforms | Notice  # pictures have a lane of their own
-
-
 @dataclass(slots=True)
 class _InFlight:
     """A batch on its way to the disk."""
 
-    batch: Taken
-    row: Row
+    batch: Batch
+    received: int  # ns since 1970 UTC
+    size: int  # bytes
+    append: Callable[[Transaction], int]  # puts it into the journal; its number there
     future: Future[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureDesk:
+    """Where the files of pictures go, and how much may wait there to be inspected."""
+
+    store: PictureStore
+    bound: Callable[[], float]  # bytes
+    taken: Callable[[], None]  # called, in the event loop, whenever more waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +105,14 @@ class Desk:
     clock: Clock
     behind: Behind
     committed: Callable[[], None]  # called, in the event loop, whenever the journal has grown
+    pictures: PictureDesk
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep  # s, between two tries to write
 
 
 class Intake:
     """Takes in what an open source gives, until it says that nothing more will come."""
 
-    def __init__(self, source: Source, *, desk: Desk, taken: Callable[[Taken, int], None]) -> None:
+    def __init__(self, source: Source, *, desk: Desk, taken: Callable[[Batch, int], None]) -> None:
         """``taken`` is called with each batch that is in the journal, and when it was received."""
         self.held = ""  # why nothing is taken: our own disk; "": it is
         self._source, self._desk, self._taken = source, desk, taken
@@ -130,7 +142,7 @@ class Intake:
         finally:
             await self._finish(waiting)
 
-    async def _next(self, batches: AsyncIterator[Batch], waiting: deque[_InFlight]) -> Taken:
+    async def _next(self, batches: AsyncIterator[Batch], waiting: deque[_InFlight]) -> Batch:
         """The next batch; what is committed meanwhile is acknowledged.
 
         Some peers send no more before they hear that what they sent is safe.
@@ -154,32 +166,70 @@ class Intake:
             await asyncio.wait((coming,))
         if batch is None:
             raise LostError(f"source {name}: it ended, and did not say so.", connector=name)
-        if not isinstance(batch, Taken):
+        if not isinstance(batch, Batch):
             raise FaultyError(f"source {name}: gave a {type(batch).__name__}.", connector=name)
         return batch
 
-    async def _take(self, batch: Taken, waiting: deque[_InFlight]) -> None:
+    async def _take(self, batch: Batch, waiting: deque[_InFlight]) -> None:
         """Send a batch on its way, once there is room, and acknowledge those that arrived."""
         while waiting and self._desk.behind.too_far:
             await self._acknowledge(waiting)
         await self._desk.behind.room()
+        if isinstance(batch, Pictures):
+            while waiting:  # to have room for pictures may take long
+                await self._acknowledge(waiting)
+            await self._keep(batch)
+        received = self._desk.clock.now()
         with bugs_named(self._source.name):  # a field that cannot be stored
-            row = encode(Record(self._desk.clock.now(), batch))
+            append, size = self._appending(batch, received)
         before = waiting[-1].future if waiting else None
-        waiting.append(_InFlight(batch, row, await self._submit(row, before)))
+        future = await self._submit(append, size, before)
+        waiting.append(_InFlight(batch, received, size, append, future))
         while len(waiting) >= IN_FLIGHT or (waiting and waiting[0].future.done()):
             await self._acknowledge(waiting)
 
-    async def _submit(self, row: Row, before: Future[int] | None) -> Future[int]:
-        """Have a row committed, but never if the one before it was not: nothing may overtake."""
+    async def _keep(self, pictures: Pictures) -> None:
+        """Have the files of pictures on the disk, once what waits there leaves room for them."""
+        store, backoff = self._desk.pictures.store, Backoff(longest_s=AGAIN_S)
+        while True:
+            try:
+                wait = await in_thread(store.waiting_bytes)
+                if wait <= (bound := self._desk.pictures.bound()):
+                    for content in pictures.content:
+                        await in_thread(partial(store.keep, content))
+                    break
+                why = f"{wait / 1e6:.0f} MB of pictures wait to be inspected, of {bound / 1e6:.0f}"
+            except StorageError as error:
+                why = str(error)
+            self._hold(why)
+            await self._desk.sleep(backoff.next_s())
+        self._hold("")
 
-        def append(tx: Transaction) -> int:
+    def _appending(self, batch: Batch, received: int) -> tuple[Callable[[Transaction], int], int]:
+        """How a batch gets into the journal, and how many bytes that takes."""
+        journal, store = self._desk.journal, self._desk.pictures.store
+        if isinstance(batch, Pictures):
+
+            def note(tx: Transaction) -> int:
+                taken = store.take(tx, batch, received=received)
+                return journal.append(tx, Record(received, taken))
+
+            return note, PICTURE_BYTES * len(batch)
+        row = encode(Record(received, batch))
+        return lambda tx: journal.append(tx, row), len(row.body)
+
+    async def _submit(
+        self, append: Callable[[Transaction], int], size: int, before: Future[int] | None
+    ) -> Future[int]:
+        """Have a batch committed, but never if the one before was not: nothing may overtake."""
+
+        def in_order(tx: Transaction) -> int:
             if before is not None and before.done():
                 before.result()
-            return self._desk.journal.append(tx, row)
+            return append(tx)
 
-        future = await submitted(self._desk.writer, append, size=len(row.body))
-        self._desk.behind.add(future, len(row.body))
+        future = await submitted(self._desk.writer, in_order, size=size)
+        self._desk.behind.add(future, size)
         return future
 
     async def _acknowledge(self, waiting: deque[_InFlight]) -> None:
@@ -195,14 +245,16 @@ class Intake:
                 await self._desk.sleep(backoff.next_s())
             before = None
             for one in waiting:  # none of them was committed after the first was not
-                one.future = before = await self._submit(one.row, before)
+                one.future = before = await self._submit(one.append, one.size, before)
         self._hold("")
         await self._tell(waiting.popleft())
 
     async def _tell(self, one: _InFlight) -> None:
         """It is in the journal: whoever wants to know, and the source, may know."""
         self._desk.committed()
-        self._taken(one.batch, one.row.received)
+        if isinstance(one.batch, Pictures):
+            self._desk.pictures.taken()
+        self._taken(one.batch, one.received)
         if one.batch.position is not None:
             with bugs_named(self._source.name):
                 async with asyncio.timeout(ACCEPTED_S):

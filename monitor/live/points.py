@@ -1,10 +1,10 @@
-"""What the step found, as points for databases: scores, channels around them, and alarms.
+"""What the step found, as points for databases: scores, channels around them, pictures, alarms.
 
 A point is stamped with event time and named by bounded sets only (site, area, asset, model,
-channel, class, transition, and the alarm's point: a channel and one of five limits), so writing it
-again changes nothing and no series grows without end. Every point carries all its fields, each a
-finite number: where there is none it says 0, and ``valid`` (or ``judged``) 0 beside it, because a
-database merges what is written twice.
+channel, class, transition, and the alarm's point: a channel and one of five limits; camera, label
+and grade), so writing it again changes nothing and no series grows without end. Every point carries
+all its fields, each a finite number: where there is none it says 0, and ``valid`` (or ``judged``) 0
+beside it, because a database merges what is written twice.
 """
 
 from collections import defaultdict
@@ -18,10 +18,11 @@ from connectors.points import Points
 from models.bundle import Bundle
 from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes
 from monitor.core.kind import threshold_of
-from monitor.core.plan import MILLISECOND, SECOND, Asset, Plan
+from monitor.core.plan import MILLISECOND, SECOND, Asset, Camera, Plan
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
+    PictureResult,
     Results,
     Scores,
     ScoreState,
@@ -57,6 +58,7 @@ class PointMaker:
             name: threshold_of(kind, bundles.get(name)) or 0.0 for name, kind in plan.kinds.items()
         }
         self._tags_of = {asset.name: _tags(plan.site, asset) for asset in plan.assets}
+        self._cameras = {camera.id: camera for camera in plan.cameras}
         self._channel_ns = round(channel_s * SECOND)
         self._standing: set[tuple[str, str]] = set()
 
@@ -70,7 +72,42 @@ class PointMaker:
         points = [self._alarm_event(event) for event in _apart(results.alarms)]
         for scores in results.scores:
             points += self._of_kind(scores, near)
+        points += [
+            self._picture_result(camera, result)
+            for result in results.pictures
+            if (camera := self._cameras.get(result.camera)) is not None
+        ]
         return points
+
+    def _picture_result(self, camera: Camera, result: PictureResult) -> Points:
+        """A picture. Two of one camera, moment, label and grade are one point."""
+        fields = {
+            "valid": bool(result.model),
+            "probability": result.probability,
+            "surprise": result.surprise or 0.0,
+            "defects": len(result.defects),
+            "sized": any(one.width_mm is not None for one in result.defects),
+        } | {  # of the largest
+            name: max((getattr(one, name) or 0.0 for one in result.defects), default=0.0)
+            for name in ("width_mm", "height_mm", "area_mm2")
+        }
+        return Points(
+            measurement="picture_result",
+            tags=self._tags_of[camera.asset]
+            | {
+                "camera": camera.name,
+                "label": result.label or result.rejected or NO_MODEL,
+                "grade": str(result.grade),
+            },
+            time=np.array([result.time], np.int64),
+            fields={name: _finite(np.array([one], np.float64)) for name, one in fields.items()},
+            texts={
+                "part": (result.part or "",),
+                "recipe": (result.recipe or "",),
+                "picture": (result.hash,),
+                "model_hash": (result.model,),
+            },
+        )
 
     def _of_kind(
         self, scores: Scores, near: Mapping[str, Sequence[tuple[int, int]]]

@@ -1,8 +1,8 @@
 """The running service: sources into the journal, the step, and results out of the outbox.
 
 The thin shell around the step. It owns the threads and the time: the event loop with the sources
-and sinks, the journal's writer, and the step, one thread each, so that a slow step never starves a
-connection.
+and sinks, the journal's writer, the step, and the inspection of pictures, one thread each, so that
+nothing slow ever starves a connection.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from monitor.live.commands import Commands
 from monitor.live.control import Control
 from monitor.live.delivery import Deliveries
 from monitor.live.health import judge
-from monitor.live.intake import Behind, Desk
+from monitor.live.inspecting import Inspecting
+from monitor.live.intake import Behind, Desk, PictureDesk
 from monitor.live.points import health_points
 from monitor.live.reload import Look, Reloading
 from monitor.live.setup import Setup
@@ -35,10 +36,12 @@ from monitor.live.standing import (
 from monitor.live.stepper import Stepper, Works
 from monitor.live.supervisor import Assignment, Supervisor
 from monitor.live.threads import cancelled, committed, in_thread
+from monitor.live.tidying import DAY, MEGABYTE
 from monitor.state.database import Database, Transaction
 from monitor.state.errors import StorageError
 from monitor.state.journal import Journal, encode
 from monitor.state.outbox import Outbox
+from monitor.state.pictures import PictureStore
 from monitor.state.store import Store
 from monitor.state.writer import Writer
 
@@ -92,12 +95,25 @@ class Service:
             announce=self._announce,
             troubles=self._troubles,
         )
+        self._pictures = PictureStore(database)
+        self.inspecting = Inspecting(
+            database,
+            self._writer,
+            cameras=lambda: self.setup.cameras,
+            clock=clock,
+            journaled=self.stepper.wake,
+        )
         self._desk = Desk(
             journal=self._journal,
             writer=self._writer,
             clock=clock,
             behind=Behind(lambda: self.stepper.at),
             committed=self.stepper.wake,
+            pictures=PictureDesk(
+                store=self._pictures,
+                bound=lambda: self.setup.retention.pictures_waiting_mb * MEGABYTE,
+                taken=self.inspecting.wake,
+            ),
         )
         self._sources_changed = asyncio.Event()
         self.supervisors = {
@@ -186,10 +202,14 @@ class Service:
             await self.register_sinks()
             await self.record(self.works.epoch)
             await asyncio.to_thread(self.stepper.start)
+            oldest = self._clock.now() - round(self.setup.retention.picture_days * DAY)
+            await in_thread(partial(self._pictures.sweep, before=oldest / 1e9))
+            self.inspecting.start()
             await self._listen()
             return await self._serve()
         finally:
             await self._control.close()
+            await asyncio.to_thread(self.inspecting.stop)
             await asyncio.to_thread(self.stepper.stop)
             await asyncio.to_thread(self._writer.close)
 
@@ -221,6 +241,7 @@ class Service:
             await self.reloading.close()  # what it has begun to open is stopped with the others
             await self._stop_sources()
             await telling  # what it has begun is delivered with the rest
+            await asyncio.to_thread(self.inspecting.stop)
             with contextlib.suppress(StorageError):  # then there is nothing on its way
                 await self.commit(lambda _: None)  # behind all records that are: none comes later
             await asyncio.to_thread(self.stepper.stop)
@@ -237,8 +258,9 @@ class Service:
             await self.reloading.close()
             await self._stop_sources()
             await self.deliveries.close()
-        if self.stepper.failed is not None:
-            raise self.stepper.failed
+        for failed in (self.stepper.failed, self.inspecting.failed):
+            if failed is not None:
+                raise failed
         return Ended(
             refused={
                 name: one.reason
@@ -274,8 +296,8 @@ class Service:
         }
 
     async def _beat(self) -> None:
-        """Let time pass in the journal; ends when the step has."""
-        while self.stepper.alive:
+        """Let time pass in the journal; ends when the step has, or the inspection has failed."""
+        while self.stepper.alive and self.inspecting.failed is None:
             await asyncio.sleep(BEAT_S)
             try:
                 await self.record(Beat())

@@ -5,7 +5,7 @@ which compares it with the one in force.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import BudgetSettings, Plan
 from monitor.core.records import Cause, Epoch
+from monitor.live.inspecting import CameraSetup
 from monitor.live.points import PointMaker
 from monitor.live.stepper import Works
 from monitor.live.supervisor import Assignment
@@ -51,6 +52,7 @@ class Setup:
     shelve_hours: float
     alarm_budget: BudgetSettings
     retention: Retention
+    cameras: Mapping[int, CameraSetup] = field(default_factory=dict)  # by number
 
     def works(self, cause: Cause) -> Works:
         """What the step works with, as nothing had come in yet.
@@ -101,6 +103,9 @@ def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> dict
         for tag, (number, source) in asset.tags.items():
             tags.setdefault(source, {})[number] = f"{asset.name}/{tag}"
             expected_s[source] = max(expected_s.get(source, 0.0), idle_s)
+    for camera in plan.cameras:
+        tags.setdefault(camera.source, {})[camera.id] = camera.name
+        expected_s[camera.source] = max(expected_s.get(camera.source, 0.0), camera.idle_s)
     return {
         name: Assignment(name=name, make=make, tags=tags[name], expected_s=expected_s[name])
         for name, make in sources.items()

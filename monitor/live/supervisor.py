@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from connectors.batch import Notice, NoticeKind, Samples, Waveforms, usable
+from connectors.batch import Notice, NoticeKind, Pictures, Samples, Waveforms, usable
 from connectors.contract import (
+    Batch,
     ConnectorError,
     LostError,
     MismatchError,
@@ -33,7 +34,7 @@ from monitor.core.conservation import Conservation
 from monitor.core.records import Record
 from monitor.live.backoff import Allowance, Backoff
 from monitor.live.calls import Calls, FaultyError, bugs_named
-from monitor.live.intake import Desk, Intake, Taken
+from monitor.live.intake import Desk, Intake
 from monitor.live.reasons import Reasons
 from monitor.live.standing import (
     Desired,
@@ -64,7 +65,7 @@ class Assignment:
 
     name: str
     make: Callable[[], Source]  # a new one each time; no I/O
-    tags: Mapping[int, str]  # those that it should give: number -> asset/tag
+    tags: Mapping[int, str]  # those that it should give: number -> asset/tag, or camera
     expected_s: float  # it should be heard at least this often
 
 
@@ -315,7 +316,7 @@ class Supervisor:
 
     # ---- what becomes of it ----------------------------------------------------------------------
 
-    def _note(self, batch: Taken, received: int) -> None:
+    def _note(self, batch: Batch, received: int) -> None:
         """A batch is in the journal."""
         match batch:
             case Samples() | Waveforms():
@@ -323,6 +324,10 @@ class Supervisor:
                 self._heard_here = True
                 if self._silent:
                     self._silent -= set(np.unique(batch.tag[usable(batch.status)]).tolist())
+            case Pictures():
+                self._sampled = self._heard = received
+                self._heard_here = True
+                self._silent -= set(batch.camera.tolist())
             case Notice(kind=NoticeKind.ALIVE):
                 self._heard = received
                 self._heard_here = True

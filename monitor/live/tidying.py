@@ -1,8 +1,9 @@
 """Letting go of what is older than it must be kept: a little at a time, each kind by itself.
 
 What belongs to the plant's time (scores, gaps, alarms) is counted back from the newest score, so a
-recording that is played back keeps what it made. What came or was put aside (journal, late samples,
-dead letters) is counted in wall time. A clock that was set ahead must not delete what is young, so
+recording that is played back keeps what it made. So do the results of pictures, from the newest of
+them. What came or was put aside (journal, late samples, pictures, dead letters) is counted in wall
+time. A clock that was set ahead must not delete what is young, so
 a jump is believed only once it has lasted. See docs/operate.md for what becomes how large.
 """
 
@@ -13,6 +14,8 @@ from monitor.core.plan import SECOND
 from monitor.state.database import Database, Transaction
 from monitor.state.journal import Journal
 from monitor.state.outbox import Outbox
+from monitor.state.picture_results import PictureResults
+from monitor.state.pictures import PictureStore
 from monitor.state.rollups import Rollups, Width
 from monitor.state.snapshot import Snapshots
 from monitor.state.source_gaps import SourceGaps
@@ -42,6 +45,10 @@ class Retention:
     late_hours: float
     dead_letter_days: float
     outbox_mb: float
+    picture_days: float
+    pictures_mb: float
+    pictures_waiting_mb: float
+    picture_result_days: float
     snapshot_s: float
 
 
@@ -76,6 +83,7 @@ class Tidying:
         self._journal, self._store = Journal(database), Store(database)
         self._outbox, self._rollups = Outbox(database), Rollups(database)
         self._snapshots, self._source_gaps = Snapshots(database), SourceGaps(database)
+        self._pictures, self._results = PictureStore(database), PictureResults(database)
         self._believed = Believed((self._store.status() or {}).get("updated_ns"))
 
     def jobs(self, now: int, *, elapsed_s: float, stepped: int) -> list[Job]:
@@ -119,6 +127,16 @@ class Tidying:
                 before=now - round(keep.dead_letter_days * DAY),
                 limit_bytes=outbox,
             ),
+            deleting(
+                self._results.forget,
+                before=min(self._results.newest(), now) - round(keep.picture_result_days * DAY),
+            ),
+            deleting(
+                self._pictures.forget,
+                before=now - round(keep.picture_days * DAY),
+                limit_bytes=round(keep.pictures_mb * MEGABYTE),
+            ),
+            deleting(self._pictures.delete_files),
         ]
 
     def _records(self, before: int, stepped: int) -> int:

@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError
 
 from connectors import discover
 from connectors.contract import History, Sink, Source, TagRef
-from monitor.core.plan import Asset, Plan, Settings
+from monitor.core.plan import SECOND, Asset, Camera, Plan, Settings
 from monitor.site import references
 from monitor.site.problems import (
     CONFIG_VERSION,
@@ -28,6 +29,7 @@ from monitor.site.problems import (
 )
 from monitor.site.settings import (
     AssetSettings,
+    CameraSettings,
     Kind,
     Name,
     SinkSettings,
@@ -65,6 +67,9 @@ class Config(Settings):
         min_length=1, description="Kinds of machines: all of one build, scored by one model."
     )
     assets: dict[Name, AssetSettings] = Field(min_length=1, description="The machines, by name.")
+    cameras: dict[Name, CameraSettings] = Field(
+        {}, description="The cameras, by name: see docs/cameras.md."
+    )
     sinks: dict[Name, SinkSettings] = Field({}, description="Where results go, by name.")
     state: StateSettings = Field(
         StateSettings(), description="How much is kept, and how often the state is saved."
@@ -125,8 +130,20 @@ class Config(Settings):
         """How many assets a model scores: those that share the alarm budget of the site."""
         return sum(self.kinds[asset.kind].model is not None for asset in self.assets.values())
 
-    def plan(self, tag_ids: Mapping[str, int], asset_ids: Mapping[str, int]) -> Plan:
-        """What the step works from. ``tag_ids`` is by asset/tag, ``asset_ids`` by asset."""
+    def camera_names(self) -> tuple[str, ...]:
+        """All cameras, in the order of the file."""
+        return tuple(self.cameras)
+
+    def plan(
+        self,
+        tag_ids: Mapping[str, int],
+        asset_ids: Mapping[str, int],
+        camera_ids: Mapping[str, int] = MappingProxyType({}),
+    ) -> Plan:
+        """What the step works from: numbers are by asset/tag, by asset, and by camera.
+
+        A camera without a number is left out: history holds no pictures.
+        """
         assets = tuple(
             Asset(
                 name=name,
@@ -139,18 +156,53 @@ class Config(Settings):
             )
             for name, settings in self.assets.items()
         )
-        return Plan(site=self.site.name, kinds=self.kinds, assets=assets, links=self.site.links)
+        cameras = tuple(
+            Camera(
+                name=name,
+                id=camera_ids[name],
+                asset=camera.asset,
+                source=camera.source,
+                lag=round(camera.lag_s * SECOND),
+                idle_s=camera.idle_s,
+                alarm=camera.alarm,
+            )
+            for name, camera in self.cameras.items()
+            if name in camera_ids
+        )
+        return Plan(
+            site=self.site.name,
+            kinds=self.kinds,
+            assets=assets,
+            links=self.site.links,
+            cameras=cameras,
+        )
 
-    def tag_refs(self, source: str, tag_ids: Mapping[str, int]) -> list[TagRef]:
-        """What a source is asked for."""
-        return [
+    def tag_refs(
+        self,
+        source: str,
+        tag_ids: Mapping[str, int],
+        camera_ids: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[TagRef]:
+        """What a source is asked for: tags, or cameras."""
+        tags = [
             TagRef(id=tag_ids[bound.name], address=bound.address, unit=bound.unit)
             for asset in self.assets
             for bound in self.tags_of(asset)
             if bound.source == source
         ]
+        cameras = [
+            TagRef(id=camera_ids[name], address=camera.address or name)
+            for name, camera in self.cameras.items()
+            if camera.source == source and name in camera_ids
+        ]
+        return [*tags, *cameras]
 
-    def make_source(self, name: str, tag_ids: Mapping[str, int]) -> Source:
+    def make_source(
+        self,
+        name: str,
+        tag_ids: Mapping[str, int],
+        camera_ids: Mapping[str, int] = MappingProxyType({}),
+    ) -> Source:
         """The source of this name; no I/O yet. Raises PlantError where its type cannot be live."""
         settings: Any = self.sources[name]
         connector = discover()[settings.type]
@@ -159,7 +211,7 @@ class Config(Settings):
                 f"source {name}: type {settings.type!r} holds history only; `train` and "
                 f"`backfill` read it, `run` wants a source that can be watched."
             )
-        made: Source = connector.source(name, settings, self.tag_refs(name, tag_ids))
+        made: Source = connector.source(name, settings, self.tag_refs(name, tag_ids, camera_ids))
         return made
 
     def make_history(self, name: str, tag_ids: Mapping[str, int]) -> History:

@@ -3,6 +3,7 @@
 What the commands and the demo call: train a model, run the service, score history.
 """
 
+import importlib
 import logging
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from models.search import Trial, best, search, trials_of
 from models.settings import DetectorSettings, TrainingSettings
 from models.threshold import Support
 from models.training import Progress, train
+from models.vision.contract import Inspector
 from models.workers import workers
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, SECOND, Plan
@@ -36,6 +38,7 @@ from monitor.history.quality import Report
 from monitor.history.reading import merged
 from monitor.history.review import Scored, collect
 from monitor.live.clock import Clock
+from monitor.live.inspecting import CameraSetup
 from monitor.live.reload import Look
 from monitor.live.service import Service
 from monitor.live.setup import Setup, SinkSetup, SourceSetup, assignments
@@ -74,6 +77,32 @@ def bundles(config: Config) -> dict[str, Bundle]:
             )
         found[name] = _bundle(name, kind)
     return found
+
+
+def inspectors(config: Config) -> dict[str, Inspector]:
+    """What inspects the pictures of each camera that has a model; cameras of one model share it.
+
+    Raises ModelMissingError, PlantError.
+    """
+    loaded: dict[str, Inspector] = {}
+    for name, camera in config.cameras.items():
+        if camera.model is None or camera.model in loaded:
+            continue
+        if not Path(camera.model).exists():
+            raise ModelMissingError(
+                f"camera {name}: no model in {camera.model}. `watchkeeper vision train` makes it; "
+                f"to keep pictures without looking at them, leave `model` out of the camera."
+            )
+        network = importlib.import_module("models.vision.inspection")  # only where it is wanted
+        try:
+            loaded[camera.model] = network.Inspection.load(camera.model)
+        except (BundleError, ValueError, OSError) as error:
+            raise PlantError(f"camera {name}: {error}") from error
+    return {
+        name: loaded[camera.model]
+        for name, camera in config.cameras.items()
+        if camera.model is not None
+    }
 
 
 def unfit(config: Config) -> tuple[str, ...]:
@@ -378,8 +407,8 @@ def service(
 
     ``look`` reads what is configured, when a reload is asked for.
     """
-    tag_ids, asset_ids = _registered(config, database)
-    made = setup(config, bundles(config), tag_ids, asset_ids)
+    numbers = _registered(config, database)
+    made = setup(config, bundles(config), *numbers, inspectors=inspectors(config))
     try:
         return Service(database, made, clock=clock, look=look)
     except ValueError as error:
@@ -391,10 +420,17 @@ def setup(
     models: Mapping[str, Bundle],
     tag_ids: Mapping[str, int],
     asset_ids: Mapping[str, int],
+    camera_ids: Mapping[str, int],
+    *,
+    inspectors: Mapping[str, Inspector],
 ) -> Setup:
     """What the service is made from; no I/O. Raises PlantError for what cannot be watched."""
-    plan = config.plan(tag_ids, asset_ids)
-    made = {name: partial(config.make_source, name, tag_ids) for name in _sources(config)}
+    plan = config.plan(tag_ids, asset_ids, camera_ids)
+    made = {
+        name: partial(config.make_source, name, tag_ids, camera_ids)
+        for name in config.sources
+        if name in plan.sources
+    }
     for make in made.values():
         make()  # once, to see that it can be
     return Setup(
@@ -405,7 +441,7 @@ def setup(
             name: SourceSetup(
                 assignment=assignment,
                 settings=config.sources[name],
-                tags=tuple(config.tag_refs(name, tag_ids)),
+                tags=tuple(config.tag_refs(name, tag_ids, camera_ids)),
             )
             for name, assignment in assignments(plan, made).items()
         },
@@ -417,6 +453,15 @@ def setup(
         shelve_hours=config.site.shelve_hours,
         alarm_budget=config.site.alarm_budget,
         retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
+        cameras={
+            camera_ids[name]: CameraSetup(
+                name=name,
+                inspector=inspectors.get(name),
+                mm_per_pixel=camera.mm_per_pixel,
+                recipe=camera.recipe,
+            )
+            for name, camera in config.cameras.items()
+        },
     )
 
 
@@ -453,7 +498,7 @@ def score_history(
     progress: Callable[[int, int], None],
 ) -> None:
     """Score what the sources hold of (since, until], ns, into a database of its own."""
-    tag_ids, asset_ids = _registered(config, database)
+    tag_ids, asset_ids, _ = _registered(config, database)
     pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
     batches = merged(_histories(config, tag_ids), since=since, until=until)
     found = backfill(pipeline, batches, received=clock.now(), progress=progress)
@@ -519,13 +564,15 @@ def replay_journal(
     with database.atomic() as tx:
         names.take_over(tx, Family.TAG, numbers)
         asset_ids = names.asset_ids(tx, config.asset_names())
+        names.take_over(tx, Family.CAMERA, Names(journal).of(Family.CAMERA))
+        camera_ids = names.camera_ids(tx, config.camera_names())
     tag_ids = {name: number for number, name in numbers.items()}
     missing = [name for name in config.tag_names() if name not in tag_ids]
     if missing:
         raise PlantError(
             f"{journal.path}: no tag {missing[0]} in its journal: of another configuration."
         )
-    pipeline = _pipeline(config, config.plan(tag_ids, asset_ids))
+    pipeline = _pipeline(config, config.plan(tag_ids, asset_ids, camera_ids))
     records = Journal(journal)
     first, received = records.first(), records.begins()
     if first > 1 and received is not None:
@@ -580,11 +627,17 @@ def _pipeline(config: Config, plan: Plan, models: Mapping[str, Bundle] | None = 
         raise PlantError(str(error)) from error
 
 
-def _registered(config: Config, database: Database) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """The numbers that the names of the plan have in a database."""
+def _registered(
+    config: Config, database: Database
+) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, int]]:
+    """The numbers that the tags, assets and cameras of the plan have in a database."""
     names = Names(database)
     with database.atomic() as tx:
-        return names.tag_ids(tx, config.tag_names()), names.asset_ids(tx, config.asset_names())
+        return (
+            names.tag_ids(tx, config.tag_names()),
+            names.asset_ids(tx, config.asset_names()),
+            names.camera_ids(tx, config.camera_names()),
+        )
 
 
 def _sources(config: Config) -> list[str]:

@@ -34,6 +34,42 @@ def check(data: Any) -> Iterator[Finding]:
     for name, asset in assets.items():
         yield from _asset(name, _group(asset), kinds, _group(root.get("sources")))
     yield from _addresses(assets, kinds)
+    yield from _cameras(_group(root.get("cameras")), assets, _group(root.get("sources")))
+
+
+def _cameras(
+    cameras: dict[str, Any], assets: dict[str, Any], sources: dict[str, Any]
+) -> Iterator[Finding]:
+    """A camera's asset and source exist; pictures come from cameras, and samples do not."""
+    places: dict[tuple[str, str], str] = {}  # source and address -> camera
+    for name, camera in cameras.items():
+        path, options = ("cameras", name), _group(camera)
+        source, address = options.get("source"), options.get("address", name)
+        yield from _named((*path, "asset"), "asset", options.get("asset"), assets)
+        yield from _named((*path, "source"), "source", source, sources)
+        if isinstance(source, str) and source in sources and not _gives_pictures(sources[source]):
+            message = f"source {source!r} gives no pictures; want one of type camera"
+            yield Finding((*path, "source"), message)
+        if isinstance(source, str) and isinstance(address, str):
+            other = places.setdefault((source, address), name)
+            if other != name:
+                message = f"{address!r} of source {source!r} is camera {other!r} already"
+                yield Finding((*path, "address"), message, at_key=True)
+    for name, asset in assets.items():
+        options = _group(asset)
+        named: list[tuple[Path, Any]] = [(("source",), options.get("source"))]
+        named += [
+            (("tags", tag, "source"), _group(settings).get("source"))
+            for tag, settings in _group(options.get("tags")).items()
+        ]
+        for steps, source in named:
+            if isinstance(source, str) and _gives_pictures(sources.get(source)):
+                message = f"source {source!r} gives pictures, no samples: name it under cameras"
+                yield Finding(("assets", name, *steps), message)
+
+
+def _gives_pictures(source: Any) -> bool:
+    return _group(source).get("type") == "camera"
 
 
 def _kind(name: str, kind: dict[str, Any]) -> Iterator[Finding]:

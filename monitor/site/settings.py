@@ -21,7 +21,14 @@ import models
 from connectors import discover
 from connectors.contract import ConfigPath
 from models.settings import DetectorSettings, DiagnosisSettings, SearchSettings, TrainingSettings
-from monitor.core.plan import BudgetSettings, ChannelSettings, KindSettings, LinkSettings, Settings
+from monitor.core.plan import (
+    BudgetSettings,
+    ChannelSettings,
+    KindSettings,
+    LinkSettings,
+    PictureAlarmSettings,
+    Settings,
+)
 from monitor.site.problems import did_you_mean
 from monitor.site.schema import ByType
 
@@ -144,6 +151,42 @@ class ModelUse(Settings):
     bundle: ConfigPath = Field(description="The model's folder.", examples=["models/pump"])
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA where there is one."
+    )
+
+
+class CameraSettings(Settings):
+    """One camera: where its pictures come from, what inspects them, and what they speak of."""
+
+    source: str = Field(description="The source of its pictures.", examples=["cameras"])
+    asset: str = Field(description="The asset its pictures speak of.", examples=["pump_1"])
+    address: str | None = Field(
+        None,
+        min_length=1,
+        description="Where the source finds it: a folder below its path, a topic, a URL; the "
+        "camera's own name if left out.",
+    )
+    model: ConfigPath | None = Field(
+        None,
+        description="The folder of the model that inspects them; left out: they are only kept.",
+        examples=["models/surface"],
+    )
+    mm_per_pixel: float | None = Field(
+        None, gt=0, description="The scale, by which defects have sizes."
+    )
+    recipe: str | None = Field(
+        None, description="What is made, for pictures that come without a recipe."
+    )
+    lag_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long what it sees left the asset before: pictures speak of so much "
+        "earlier.",
+    )
+    idle_s: float = Field(
+        3600.0, gt=0, description="Its source counts as lost when silent for longer than this."
+    )
+    alarm: PictureAlarmSettings = Field(
+        PictureAlarmSettings(), description="When what it sees becomes an alarm."
     )
 
 
@@ -272,6 +315,25 @@ class StateSettings(Settings):
         gt=0,
         description="When more than this waits for sinks, the oldest points are dropped, never "
         "messages. What sinks refused may take as much again.",
+    )
+    picture_days: float = Field(
+        30.0, gt=0, description="Pictures are kept for this long, in wall time, once inspected."
+    )
+    pictures_mb: float = Field(
+        10_000.0,
+        gt=0,
+        description="When all pictures take more than this, the oldest that are inspected go.",
+    )
+    pictures_waiting_mb: float = Field(
+        1000.0,
+        gt=0,
+        description="When more than this waits to be inspected, no more pictures are taken in.",
+    )
+    picture_result_days: float = Field(
+        365.0,
+        gt=0,
+        description="What was found on a picture is kept for this long, counted back from the "
+        "newest.",
     )
     snapshot_s: float = Field(60.0, ge=1, description="How often the whole state is saved.")
     channel_score_s: float = Field(

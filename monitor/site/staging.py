@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.bundle import Bundle
+from models.vision.contract import Inspector
 from monitor.live.reload import UnfitError
 from monitor.live.setup import Setup
 from monitor.site import changes, plant
@@ -39,7 +40,7 @@ class Staging:
             )
         try:
             config = load(self._file)
-            bundles = plant.bundles(config)
+            bundles, inspectors = plant.bundles(config), plant.inspectors(config)
         except ConfigError as error:
             said = "; ".join(map(str, error.problems))
             raise UnfitError(f"the configuration is wrong: {said}") from error
@@ -53,7 +54,7 @@ class Staging:
                 f"it anew, or leave it as it was"
             )
         new = changes.models(models, {kind: bundle.hash for kind, bundle in bundles.items()})
-        return Proposed(self, config, bundles, settings=found, models=new)
+        return Proposed(self, config, bundles, inspectors, settings=found, models=new)
 
 
 class Proposed:
@@ -64,25 +65,34 @@ class Proposed:
         staging: Staging,
         config: Config,
         bundles: Mapping[str, Bundle],
+        inspectors: Mapping[str, Inspector],
         *,
         settings: tuple[changes.Change, ...],
         models: tuple[changes.NewModel, ...],
     ) -> None:
         self._staging, self._config, self._bundles = staging, config, bundles
+        self._inspectors = inspectors
         self.changes = tuple(map(str, (*settings, *models)))
         self.untouched = len(changes.untouched(staging.in_force, config, models))
-        self._numbers = numbered(config)
+        cameras = {name: number for number, name in enumerate(config.camera_names())}
+        self._numbers = *numbered(config), cameras
 
     def register(self, tx: Transaction) -> None:
         """Give the names that are new their numbers in the database."""
         names = self._staging.names
-        tags = names.tag_ids(tx, self._config.tag_names())
-        self._numbers = tags, names.asset_ids(tx, self._config.asset_names())
+        config = self._config
+        self._numbers = (
+            names.tag_ids(tx, config.tag_names()),
+            names.asset_ids(tx, config.asset_names()),
+            names.camera_ids(tx, config.camera_names()),
+        )
 
     def setup(self) -> Setup:
         """What the service is made from. Raises UnfitError."""
         try:
-            return plant.setup(self._config, self._bundles, *self._numbers)
+            return plant.setup(
+                self._config, self._bundles, *self._numbers, inspectors=self._inspectors
+            )
         except PlantError as error:
             raise UnfitError(str(error)) from error
 

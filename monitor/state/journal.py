@@ -7,7 +7,7 @@ exactly once.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
@@ -18,8 +18,11 @@ from monitor.core.records import (
     Cause,
     Command,
     Epoch,
+    Grade,
     PictureResult,
+    PicturesTaken,
     Record,
+    SeenDefect,
 )
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import DatabaseReader, Transaction
@@ -28,6 +31,7 @@ from monitor.state.errors import CorruptError, DamagedError
 _KINDS: dict[str, type[Body]] = {
     "samples": Samples,
     "waveforms": Waveforms,
+    "pictures": PicturesTaken,
     "picture_result": PictureResult,
     "notice": Notice,
     "command": Command,
@@ -62,6 +66,8 @@ class Row:
 def encode(record: Record) -> Row:
     """A record as a row. Raises TypeError for a field that is not JSON, as a numpy number."""
     columns, meta = apart(record.body, without=_OWN_COLUMNS)
+    if isinstance(record.body, PictureResult):
+        meta["defects"] = [asdict(defect) for defect in record.body.defects]
     bare = Row(
         received=record.received,
         kind=_NAME_OF[type(record.body)],
@@ -93,6 +99,10 @@ def decode(row: Row, *, number: int) -> Record:
     for field in fields(kind):
         if field.name in _OWN_COLUMNS:
             given[field.name] = getattr(row, field.name)
+    if kind is PictureResult:
+        given = _picture_result(given)
+    if kind is PicturesTaken:
+        given |= {name: tuple(given[name]) for name in ("part", "recipe", "hash")}
     if kind is Notice:
         given |= {"kind": NoticeKind(given["kind"]), "tags": tuple(given["tags"])}
     if kind is Command:
@@ -100,6 +110,15 @@ def decode(row: Row, *, number: int) -> Record:
     if kind is Epoch and "cause" in given:
         given["cause"] = Cause(given["cause"])
     return Record(row.received, kind(**given))
+
+
+def _picture_result(given: dict[str, Any]) -> dict[str, Any]:
+    """Its fields; before there were cameras, a version wrote the label as ``defect``, and less."""
+    if "defect" in given:
+        given = given | {"label": given["defect"], "defects": (), "grade": Grade.NONE}
+        return {name: one for name, one in given.items() if name not in ("defect", "severity")}
+    defects = tuple(SeenDefect.from_json(one) for one in given["defects"])
+    return given | {"defects": defects, "grade": Grade(given["grade"])}
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,10 +182,43 @@ def _diagnosis(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _pictures(connection: sqlite3.Connection) -> None:
+    """Pictures that were accepted, by the hash of their files, and what became of them."""
+    for statement in (
+        # file: below the folder of pictures. waiting: 1 until its result is in the journal.
+        """CREATE TABLE picture (number INTEGER PRIMARY KEY AUTOINCREMENT,
+            camera INTEGER NOT NULL, time INTEGER NOT NULL, source TEXT NOT NULL, part TEXT,
+            recipe TEXT, file TEXT NOT NULL, bytes INTEGER NOT NULL, received INTEGER NOT NULL,
+            waiting INTEGER NOT NULL DEFAULT 1, UNIQUE (camera, time, file))""",
+        "CREATE INDEX picture_by_file ON picture (file)",
+        "CREATE INDEX picture_waiting ON picture (number) WHERE waiting",
+        # Files whose rows are gone, to be deleted unless others need them.
+        "CREATE TABLE picture_gone (file TEXT PRIMARY KEY) WITHOUT ROWID",
+        """CREATE TABLE picture_result (camera INTEGER NOT NULL, time INTEGER NOT NULL,
+            hash TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (camera, time, hash))
+            WITHOUT ROWID""",
+        "CREATE INDEX picture_result_by_time ON picture_result (time)",
+        "INSERT INTO held VALUES ('picture', 0), ('picture_waiting', 0)",
+        """CREATE TRIGGER picture_grew AFTER INSERT ON picture BEGIN
+            UPDATE held SET bytes = bytes + new.bytes WHERE what = 'picture';
+            UPDATE held SET bytes = bytes + new.bytes * new.waiting
+                WHERE what = 'picture_waiting'; END""",
+        """CREATE TRIGGER picture_seen AFTER UPDATE OF waiting ON picture BEGIN
+            UPDATE held SET bytes = bytes + new.bytes * (new.waiting - old.waiting)
+                WHERE what = 'picture_waiting'; END""",
+        """CREATE TRIGGER picture_shrank AFTER DELETE ON picture BEGIN
+            UPDATE held SET bytes = bytes - old.bytes WHERE what = 'picture';
+            UPDATE held SET bytes = bytes - old.bytes * old.waiting
+                WHERE what = 'picture_waiting'; END""",
+    ):
+        connection.execute(statement)
+
+
 STEPS: tuple[Step, ...] = (
     ("0001_first", _first),
     ("0002_retention", _retention),
     ("0003_shelving", _shelving),
     ("0004_source_gaps", _source_gaps),
     ("0005_diagnosis", _diagnosis),
+    ("0006_pictures", _pictures),
 )

@@ -30,7 +30,9 @@ _FILES = ("state.db", "state.db-wal", "state.db-shm")
 _NEW, _COMPLETE, _TOLD = "salvage", "complete", "salvaged.json"
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # no such table
 _MADE = frozenset({"migration", "held"})  # the new database has its own
-_NUMBERED = frozenset({"journal", "score_block", "rollup", "late", "snapshot"})  # by names' numbers
+_NUMBERED = frozenset(
+    {"journal", "score_block", "rollup", "late", "snapshot", "picture", "picture_result"}
+)  # by names' numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,7 @@ def _take_over(old: Path, new: Path) -> list[Salvaged]:
         writing.execute("BEGIN")
         found = [_copy(reading, writing, table) for table in tables]
         if any(one.lost for one in found if one.table == "name"):
-            for table in _NUMBERED:
+            for table in _NUMBERED.intersection(tables):
                 writing.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
             found = [
                 Salvaged(table=one.table, rows=0, lost="all, for names do not read")

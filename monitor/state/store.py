@@ -33,6 +33,7 @@ from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 from monitor.state.errors import CorruptError
 from monitor.state.losses import Loss, Losses
 from monitor.state.names import Family, Names
+from monitor.state.picture_results import PictureResults
 from monitor.state.source_gaps import SourceGaps
 
 
@@ -111,6 +112,7 @@ class Store:
             [(gap.asset, gap.since, gap.until) for gap in results.gaps],
         )
         SourceGaps(self.database).add(tx, results.source_gaps)
+        PictureResults(self.database).add(tx, results.pictures)
         tx.executemany(
             "INSERT INTO late (record, samples, body) VALUES (?, ?, ?)",
             [(done, len(samples), pack(*apart(samples))) for samples in results.late],

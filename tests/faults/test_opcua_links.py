@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from support.opcua import shared_node_server, source, values
 from support.relay import Relay
+from support.sources import picture_desk
 
 from connectors.batch import Notice, NoticeKind
 from monitor.live.clock import SystemClock
@@ -30,6 +31,7 @@ async def taking_in(plant, database, writer):
         clock=SystemClock(),
         behind=Behind(lambda: 1 << 60),
         committed=lambda: None,
+        pictures=picture_desk(database),
     )
     watched = Assignment(name=plant.name, make=lambda: plant, tags={}, expected_s=60.0)
     supervisor = Supervisor(watched, desk=desk)

@@ -1,10 +1,13 @@
 """Small recordings on disk, and what the files connector reads from them."""
 
 import asyncio
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from connectors.batch import Notice, NoticeKind, Samples
+import numpy as np
+
+from connectors.batch import Notice, NoticeKind, Pictures, Samples
 from connectors.contract import Batch, TagRef
 from connectors.files.settings import ReadingSettings
 from connectors.files.source import History, Source
@@ -34,7 +37,11 @@ def history(asked: Sequence[TagRef], read: ReadingSettings) -> list[Samples | No
 
 
 def samples(batches: Iterable[Batch]) -> list[Sample]:
-    """All samples in their order; a NaN as the text, so that equal means equal."""
+    """All samples in their order; a NaN as the text, so that equal means equal.
+
+    A picture is a sample of its camera, whose value is the checksum of its content.
+    """
+    batches = [_as_samples(one) if isinstance(one, Pictures) else one for one in batches]
     return [
         (tag, time, repr(value) if value != value else value, status)  # type: ignore[misc] # noqa: PLR0124 (NaN)
         for batch in batches
@@ -47,6 +54,18 @@ def samples(batches: Iterable[Batch]) -> list[Sample]:
             strict=True,
         )
     ]
+
+
+def _as_samples(pictures: Pictures) -> Samples:
+    count = len(pictures)
+    return Samples(
+        source=pictures.source,
+        tag=pictures.camera,
+        time=pictures.time,
+        value=np.array([zlib.crc32(one) for one in pictures.content], np.float64),
+        status=np.zeros(count, np.uint32),
+        flags=np.zeros(count, np.uint8),
+    )
 
 
 def rejected(batches: Iterable[Batch]) -> dict[str, int]:

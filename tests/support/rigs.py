@@ -31,6 +31,7 @@ class SourceRig(Protocol):
     settings: BaseModel  # such that `samples` come in several batches
     tags: Sequence[TagRef]
     samples: Sequence[Sample]  # in their order; some of bad quality, none NaN
+    # pictures = True: `samples` are pictures, as recordings.samples() tells them.
     # repeats = True: what was not accepted may come again after a break, and is recognised by its
     # tag and time. close(): stops what the rig started.
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ import numpy as np
 
 from connectors.batch import Notice, NoticeKind, Samples
 from monitor.live.clock import Clock, SystemClock
-from monitor.live.intake import Behind, Desk
+from monitor.live.intake import Behind, Desk, PictureDesk
 from monitor.live.supervisor import Assignment, Supervisor
 from monitor.state.database import Database
 from monitor.state.journal import Journal
+from monitor.state.pictures import PictureStore
 from monitor.state.writer import Writer
 
 SECOND = 1_000_000_000
@@ -179,7 +181,14 @@ def desk(folder: Path, *, clock: Clock | None = None) -> Iterator[Desk]:
             clock=clock or SystemClock(),
             behind=Behind(lambda: 1 << 62),
             committed=lambda: None,
+            pictures=picture_desk(database),
         )
+
+
+def picture_desk(database: Database, **given: Any) -> PictureDesk:
+    """Where pictures are kept, without a bound, and nobody looks at them."""
+    found = {"bound": lambda: math.inf, "taken": lambda: None} | given
+    return PictureDesk(store=PictureStore(database), **found)
 
 
 def assignment(make: Callable[[], Any], *, expected_s: float = 30.0, **tags: int) -> Assignment:

@@ -15,8 +15,17 @@ from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, un
 
 from connectors.contract import NotReadyError
 from connectors.points import Message, Points
-from monitor.core.plan import Asset, KindSettings, Plan
-from monitor.core.records import AlarmClass, Results, ScoreState, Standing, Transition
+from monitor.core.plan import Asset, Camera, KindSettings, Plan
+from monitor.core.records import (
+    AlarmClass,
+    Grade,
+    PictureResult,
+    Results,
+    ScoreState,
+    SeenDefect,
+    Standing,
+    Transition,
+)
 from monitor.live import service, stepper
 from monitor.live.points import PointMaker, health_points
 from monitor.site.config import Config
@@ -332,6 +341,49 @@ def test_what_is_no_number_is_said_to_be_not_valid():
 
 
 @given(st.data())
+def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
+    seen = SeenDefect(
+        label="hole", probability=0.5, box=(0, 0, 2, 2), width_mm=1.5, height_mm=0.5, area_mm2=0.25
+    )
+    told = {"camera": 0, "part": "p1", "probability": 0.75, "hash": "ab"}
+    inspected = PictureResult(
+        **told, time=START, label="hole", model="b0", surprise=4.0, grade=Grade.REJECT,
+        defects=(seen,),
+    )  # fmt: skip
+    kept = PictureResult(**told, time=START + 1, label="")
+    unknown = PictureResult(**told | {"camera": 9}, time=START, label="hole")
+    cameras = (Camera(name="top", id=0, asset="p0", source="eyes"),)
+    maker = PointMaker(replace(PLAN, cameras=cameras), {}, channel_s=0)
+    first, second = maker.of(Results(pictures=(inspected, kept, unknown)))
+    assert first.tags == {
+        "site": "works",
+        "asset": "p0",
+        "camera": "top",
+        "label": "hole",
+        "grade": "reject",
+    }
+    assert {name: column.item() for name, column in first.fields.items()} == {
+        "valid": 1,
+        "probability": 0.75,
+        "surprise": 4.0,
+        "defects": 1,
+        "sized": 1,
+        "width_mm": 1.5,
+        "height_mm": 0.5,
+        "area_mm2": 0.25,
+    }
+    assert first.texts == {
+        "part": ("p1",),
+        "recipe": ("",),
+        "picture": ("ab",),
+        "model_hash": ("b0",),
+    }
+    assert second.tags["label"] == "none"
+    assert second.fields["valid"].item() == 0
+    assert first.fields.keys() == second.fields.keys()
+    assert first.texts.keys() == second.texts.keys()
+
+
 def test_the_points_do_not_depend_on_how_records_were_grouped(data):
     count = 12
     chances = st.lists(st.sampled_from(Transition), max_size=2)

@@ -24,6 +24,10 @@ KEEP = Retention(
     late_hours=3,
     dead_letter_days=4,
     outbox_mb=1,
+    picture_days=5,
+    pictures_mb=1,
+    pictures_waiting_mb=1,
+    picture_result_days=6,
     snapshot_s=60,
 )
 NOW = START + 1000 * DAY  # long after the recording

@@ -23,6 +23,10 @@ def whole(name: str, text: str) -> str:
         plant["kinds"]["pump"]["training"] = part["training"]
         part = {}
     plant["assets"] = {"pump_1": plant["assets"]["pump_1"]}
+    if name == "camera":  # it gives pictures of the machine, whose samples come from elsewhere
+        plant["sources"] |= part["sources"]
+        plant["cameras"] = {"top": {"source": name, "asset": "pump_1"}}
+        part = {}
     plant["assets"]["pump_1"]["source"] = next(iter(part.get("sources", plant["sources"])))
     plant.update(part)
     return examples._flow(plant)

@@ -43,6 +43,7 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "duplicate": 0,
         "late": 0,
         "rejected": {},
+        "waiting": 0,
         "examples": {},
         "outrun": 0,
         "marks": {},

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from support.keeping import batch, same
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms, with_bad_numbers_marked
-from monitor.core.records import Action, Beat, Cause, Command, Epoch, PictureResult, Record
+from monitor.core.records import (
+    Action,
+    Beat,
+    Cause,
+    Command,
+    Epoch,
+    Grade,
+    PictureResult,
+    PicturesTaken,
+    Record,
+    SeenDefect,
+)
 from monitor.state.columns import pack
 from monitor.state.database import Database
 from monitor.state.errors import CorruptError, DamagedError
@@ -53,6 +64,22 @@ def waveforms(draw):
     )
 
 
+@st.composite
+def pictures(draw):
+    count = draw(st.integers(0, 3))
+    texts = st.lists(st.none() | st.text(), min_size=count, max_size=count).map(tuple)
+    return PicturesTaken(
+        source=draw(SOURCES),
+        camera=np.arange(count, dtype=np.int32),
+        time=np.arange(count, dtype=np.int64),
+        part=draw(texts),
+        recipe=draw(texts),
+        hash=("ab",) * count,
+        repeated=draw(st.integers(0, 9)),
+        position=draw(POSITIONS),
+    )
+
+
 NOTICES = st.builds(
     Notice,
     source=SOURCES,
@@ -65,6 +92,14 @@ NOTICES = st.builds(
     position=POSITIONS,
 )
 NUMBERS = st.floats(allow_nan=False)
+DEFECTS = st.builds(
+    SeenDefect,
+    label=st.text(),
+    probability=NUMBERS,
+    box=st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    width_mm=st.none() | NUMBERS,
+    grade=st.sampled_from(Grade),
+)
 BODIES = st.one_of(
     samples(),
     waveforms(),
@@ -74,10 +109,17 @@ BODIES = st.one_of(
         camera=st.integers(0, 9),
         time=INSTANTS,
         part=st.none() | st.text(),
-        defect=st.text(),
+        label=st.text(),
         probability=NUMBERS,
-        severity=st.none() | NUMBERS,
+        recipe=st.none() | st.text(),
+        hash=st.text(),
+        surprise=st.none() | NUMBERS,
+        grade=st.sampled_from(Grade),
+        defects=st.lists(DEFECTS, max_size=3).map(tuple),
+        rejected=st.text(),
+        source=st.none() | SOURCES,
     ),
+    pictures(),
     st.builds(
         Command,
         action=st.sampled_from(Action),
@@ -111,7 +153,8 @@ def test_any_sequence_of_records_reads_back_equal_after_a_restart(records):
     assert positions == {
         body.source: body.position
         for body in bodies
-        if isinstance(body, Samples | Waveforms | Notice) and body.position is not None
+        if isinstance(body, Samples | Waveforms | PicturesTaken | Notice)
+        and body.position is not None
     }
 
 

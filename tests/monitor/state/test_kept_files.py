@@ -48,9 +48,7 @@ RECORDS = [
     Record(5, Beat()),
     Record(
         6,
-        PictureResult(
-            camera=1, time=6, part=None, defect="scratch", probability=0.9, severity=None
-        ),
+        PictureResult(camera=1, time=6, part=None, label="scratch", probability=0.9),
     ),
 ]
 FIRST = Results(scores=(scores([1, 2]),))

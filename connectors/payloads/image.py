@@ -1,0 +1,164 @@
+"""JPEG and PNG to pixels, grey or RGB, of 8 or 16 bits; what is no sound picture is refused.
+
+A picture comes from outside: nothing of it is believed. Its bytes and the pixels it declares are
+held against bounds before anything is unpacked (a "decompression bomb" declares what no memory
+holds), and it must be whole. PNG (W3C PNG, third edition) seals each chunk with a CRC, which is
+checked; JPEG (ITU-T T.81) seals nothing, so only damage that its decoder stumbles over is found.
+Reasons are the few words of ``Reason`` and never repeat the content.
+"""
+
+import io
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.batch import U8
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+# H, W height and width in pixels, C colours: 1 grey, 3 red, green and blue
+
+Pixels = U8 | NDArray[np.uint16]  # [H, W, C]
+
+MOST_MEGAPIXELS = 89  # Pillow's own bound begins here (Image.MAX_IMAGE_PIXELS)
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_HEAD, _SEAL = 8, 4  # bytes before and after a chunk's data: length and type, CRC
+_DEPTH, _COLOUR = 24, 25  # where a PNG says how many bits, and which colours (IHDR)
+_GREY, _RGB, _RGBA = 0, 2, 6  # PNG colour types
+_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+
+
+class Form(StrEnum):
+    """What a picture is written in; its file ends so."""
+
+    JPEG = "jpg"
+    PNG = "png"
+
+
+class Reason(StrEnum):
+    """Why a picture was not taken."""
+
+    EMPTY = "picture_empty"
+    TOO_LARGE = "picture_too_large"  # in bytes
+    TOO_MANY_PIXELS = "picture_too_many_pixels"  # that it declares
+    UNKNOWN_FORM = "picture_no_jpeg_or_png"
+    CUT_OFF = "picture_cut_off"
+    DAMAGED = "picture_damaged"
+    COLOURS = "picture_colours"  # CMYK; grey with alpha of 16 bits
+
+
+class PictureError(ValueError):
+    """This is no picture that can be taken. ``reason`` is for counting, the words for people."""
+
+    def __init__(self, reason: Reason, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The largest picture that is taken."""
+
+    bytes: int
+    pixels: int  # height x width
+
+
+def form_of(content: bytes) -> Form | None:
+    """What it says it is written in, by its first bytes."""
+    if content.startswith(_PNG):
+        return Form.PNG
+    return Form.JPEG if content.startswith(_JPEG) else None
+
+
+def decode(content: bytes, bounds: Bounds) -> Pixels:
+    """The pixels [H, W, C] of a picture; an alpha channel is left out, a palette looked up.
+
+    The pixels as they are stored: no orientation tag is followed, no colour profile applied.
+    Raises PictureError.
+    """
+    if not content:
+        raise PictureError(Reason.EMPTY, "the picture has no bytes")
+    if len(content) > bounds.bytes:
+        raise PictureError(
+            Reason.TOO_LARGE, f"the picture has {len(content):,} bytes, want {bounds.bytes:,}"
+        )
+    form = form_of(content)
+    if form is None:
+        raise PictureError(Reason.UNKNOWN_FORM, "it begins as no JPEG and no PNG does")
+    if form is Form.PNG:
+        _check_chunks(content)
+    try:
+        return _pixels(content, form, bounds)
+    except PictureError:
+        raise
+    except Exception as error:
+        if "bomb" in str(error):  # Pillow's own bound: before ours could be looked at
+            raise _too_many(None, bounds) from error
+        if "truncated" in str(error):
+            raise PictureError(Reason.CUT_OFF, f"the {form} ends too early") from error
+        raise PictureError(Reason.DAMAGED, f"the {form} cannot be decoded") from error
+
+
+def _pixels(content: bytes, form: Form, bounds: Bounds) -> Pixels:
+    """Decode. Raises PictureError, and whatever Pillow does."""
+    image = _open(content, form)
+    if image.width * image.height > bounds.pixels:
+        raise _too_many(image.size, bounds)
+    if form is Form.PNG and content[_DEPTH] == 16:
+        return _sixteen_bits(content, image)
+    if (mode := _MODES.get(image.mode)) is None:
+        raise PictureError(Reason.COLOURS, f"its colours are {image.mode}, want grey or RGB")
+    found = np.asarray(image.convert(mode), np.uint8)
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _sixteen_bits(content: bytes, image: "ImageFile") -> Pixels:
+    """16 bits a colour. Pillow holds that of grey; of colours it keeps one byte of the two.
+
+    Which one is said by the raw mode of its tile: the upper as the file is meant (big-endian), the
+    lower where it is read the other way round. So such a picture is decoded twice.
+    """
+    colour = content[_COLOUR]
+    if colour == _GREY:
+        return np.asarray(image, np.uint16)[..., None]
+    if colour not in (_RGB, _RGBA):
+        raise PictureError(Reason.COLOURS, "16 bits of grey with alpha, want grey or RGB")
+    lower = _open(content, Form.PNG)
+    lower.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in lower.tile]
+    high, low = (np.asarray(one, np.uint16)[..., :3] for one in (image, lower))
+    return (high * np.uint16(256)) | low
+
+
+def _open(content: bytes, form: Form) -> Any:
+    """The picture's head; Pillow is imported only once there is a picture."""
+    from PIL import Image  # noqa: PLC0415 - see above
+
+    return Image.open(io.BytesIO(content), formats=("PNG" if form is Form.PNG else "JPEG",))
+
+
+def _check_chunks(content: bytes) -> None:
+    """Every chunk up to the last one is there and sealed. Raises PictureError."""
+    at = len(_PNG)
+    while True:
+        length = int.from_bytes(content[at : at + 4])
+        end = at + _HEAD + length + _SEAL
+        if end > len(content):
+            raise PictureError(Reason.CUT_OFF, "the png ends too early")
+        sealed = content[at + 4 : end - _SEAL]
+        if zlib.crc32(sealed) != int.from_bytes(content[end - _SEAL : end]):
+            raise PictureError(Reason.DAMAGED, "the checksum of a part of the png is wrong")
+        if sealed[:4] == b"IEND":
+            return
+        at = end
+
+
+def _too_many(size: tuple[int, int] | None, bounds: Bounds) -> PictureError:
+    declared = "more" if size is None else f"{size[0]} x {size[1]}"
+    return PictureError(
+        Reason.TOO_MANY_PIXELS, f"it declares {declared} pixels, want at most {bounds.pixels:,}"
+    )

@@ -1,0 +1,199 @@
+"""Cameras in the step: what was inspected becomes alarms of class picture, and everything counts.
+
+Beside the kinds, as ``links`` is. A camera has two points: that a part is graded reject, and that a
+picture is stranger than good ones are. Pictures come when parts come, so the delays of these alarms
+count pictures, not time; else they are as all others (ISA-18.2: on-delay, off-delay, deadband).
+Times are event time: that of the picture.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monitor.core.board import Board, alarm_id
+from monitor.core.plan import Camera, Plan
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Grade,
+    PictureResult,
+    PicturesTaken,
+    Standing,
+    Transition,
+)
+
+REJECT, SURPRISE = POINTS = ("reject", "surprise")
+
+
+@dataclass(slots=True)
+class _Point:
+    """One condition of one camera."""
+
+    raised: int | None = None  # ns, time of the picture that raised the alarm that stands
+    run: int = 0  # pictures in a row that speak for a change
+
+    def turns(self, *, entered: bool, left: bool, raise_after: int, return_after: int) -> bool:
+        """Whether it changes with a picture; one in the deadband speaks for nothing."""
+        speaks, wanted = (entered, raise_after) if self.raised is None else (left, return_after)
+        self.run = self.run + 1 if speaks else 0
+        return self.run >= wanted
+
+
+class Cameras:
+    """The cameras of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._site = plan.site
+        self._cameras = {camera.id: camera for camera in plan.cameras}
+        self._places = {  # what an alarm is about: asset and point
+            (camera.asset, f"{camera.name} {what}"): (camera.id, what)
+            for camera in plan.cameras
+            for what in POINTS
+        }
+        self._points = {place: _Point() for place in self._places.values()}
+        self._seen: Counter[str] = Counter()  # by source: inspected
+        self._waiting: Counter[str] = Counter()  # by source: accepted, not inspected yet
+        self.board = Board()
+
+    def take(self, taken: PicturesTaken) -> None:
+        """Pictures were accepted."""
+        self._waiting[taken.source] += len(taken)
+
+    def found(self, result: PictureResult) -> bool:
+        """One of them has its result. False: it was not among them, for their record is lost."""
+        source = result.source or ""
+        waited = self._waiting[source] > 0
+        self._waiting[source] -= waited
+        self._seen[source] += not result.rejected
+        return waited
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """By source: how many pictures were inspected."""
+        return self._seen
+
+    @property
+    def waiting(self) -> Mapping[str, int]:
+        """By source: how many were accepted and have no result yet."""
+        return self._waiting
+
+    def camera(self, number: int) -> Camera | None:
+        """The camera of this number; None: the plan names it no longer."""
+        return self._cameras.get(number)
+
+    def step(self, result: PictureResult) -> list[AlarmEvent]:
+        """The alarms that are raised, or return, with this picture."""
+        camera = self.camera(result.camera)
+        if camera is None or result.rejected or not result.model:
+            return []
+        alarm = camera.alarm
+        surprise = result.surprise
+        over = surprise is not None and surprise > alarm.surprise
+        below = surprise is not None and surprise < alarm.surprise * alarm.clear_ratio
+        bad, graded = result.grade is Grade.REJECT, result.grade is not Grade.NONE
+        return [
+            self._change(camera, what, result)
+            for what, entered, left in ((REJECT, bad, graded and not bad), (SURPRISE, over, below))
+            if self._points[camera.id, what].turns(
+                entered=entered,
+                left=left,
+                raise_after=alarm.raise_after,
+                return_after=alarm.return_after,
+            )
+        ]
+
+    def settle(self, standing: Sequence[Standing]) -> list[Standing]:
+        """Let exactly these be active; gives back those that nothing here can end."""
+        mine, rest = [], []
+        was = {place: point.raised for place, point in self._points.items()}
+        for point in self._points.values():
+            point.raised = None
+        for alarm in standing:
+            place = self._places.get((alarm.asset, alarm.point))
+            named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
+            if place is not None and alarm.id == alarm_id(self._site, *named):
+                self._points[place].raised = alarm.raised
+                mine.append(alarm)
+            else:
+                rest.append(alarm)
+        for place, point in self._points.items():
+            if point.raised != was[place]:  # that is news: it counts anew
+                point.run = 0
+        self.board.settle(mine)
+        return rest
+
+    def _change(self, camera: Camera, what: str, result: PictureResult) -> AlarmEvent:
+        """An alarm is raised, or returns."""
+        point = self._points[camera.id, what]
+        rises = point.raised is None
+        raised = result.time if point.raised is None else point.raised
+        point.raised, point.run = (raised if rises else None), 0
+        name = f"{camera.name} {what}"
+        named = (camera.asset, AlarmClass.PICTURE, name, raised)
+        value = result.surprise if what == SURPRISE else result.probability
+        return self.board.note(
+            AlarmEvent(
+                id=alarm_id(self._site, *named),
+                asset=camera.asset,
+                alarm_class=AlarmClass.PICTURE,
+                point=name,
+                transition=Transition.RAISED if rises else Transition.RETURNED,
+                tick=result.time,
+                raised=raised,
+                reason=_reason(camera, what, result, rises=rises),
+                value=math.nan if value is None else value,
+                threshold=camera.alarm.surprise if what == SURPRISE else 0.0,
+                active=rises,
+            )
+        )
+
+    # ---- snapshot -------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the next alarms and counts depend on."""
+        return {
+            "points": [
+                [number, what, point.raised, point.run]
+                for (number, what), point in self._points.items()
+            ],
+            "seen": dict(self._seen),
+            "waiting": dict(self._waiting),
+            "board": self.board.snapshot(),
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        """Take back what ``snapshot`` gave, for the cameras that are still there."""
+        for number, what, raised, run in tree["points"]:
+            if (number, what) in self._points:
+                self._points[number, what] = _Point(raised, run)
+        self._seen, self._waiting = Counter(tree["seen"]), Counter(tree["waiting"])
+        self.board.restore(tree["board"], {camera.asset for camera in self._cameras.values()})
+
+
+def _reason(camera: Camera, what: str, result: PictureResult, *, rises: bool) -> str:
+    """In words: what was seen, against what."""
+    of = f" of part {result.part}" if result.part else ""
+    alarm = camera.alarm
+    times = alarm.raise_after if rises else alarm.return_after
+    row = f", {times} pictures in a row" if times > 1 else ""
+    if what == SURPRISE:
+        side = f"over {alarm.surprise:g}" if rises else f"below {alarm.clear_ratio:g} of its limit"
+        return (
+            f"camera {camera.name}: a picture{of} has surprise {result.surprise:.2f}, {side}{row}"
+        )
+    if not rises:
+        return f"camera {camera.name}: the picture{of} is graded {result.grade}{row}"
+    seen = ", ".join(_named(result.defects)) or f"{result.label} ({result.probability:.0%})"
+    return f"camera {camera.name}: the picture{of} is graded reject: {seen}{row}"
+
+
+def _named(defects: Iterable[Any], most: int = 3) -> list[str]:
+    """The worst defects in words, those that are graded reject."""
+    bad = [one for one in defects if one.grade is Grade.REJECT]
+    return [
+        f"{one.label} ({one.probability:.0%}"
+        + (f", {one.width_mm:.1f} x {one.height_mm:.1f} mm)" if one.width_mm else ")")
+        for one in bad[:most]
+    ]

@@ -1,0 +1,64 @@
+"""What became of each picture, kept longer than the picture itself."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from monitor.core.records import Grade, PictureResult, SeenDefect
+from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class PictureResults:
+    """The results of one database. Times are event time, ns since 1970 UTC."""
+
+    database: DatabaseReader
+
+    def add(self, tx: Transaction, results: Iterable[PictureResult]) -> None:
+        """Keep results; one that is there already changes nothing."""
+        tx.executemany(
+            "INSERT INTO picture_result (camera, time, hash, body) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            [(one.camera, one.time, one.hash, json.dumps(asdict(one))) for one in results],
+        )
+
+    def read(
+        self,
+        camera: int | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        *,
+        limit: int = -1,
+    ) -> list[PictureResult]:
+        """Those in (since, until], the newest first; at most ``limit``, -1: all."""
+        rows = self.database.query(
+            "SELECT body FROM picture_result WHERE (:camera IS NULL OR camera = :camera)"
+            " AND time > :since AND time <= :until ORDER BY time DESC, camera, hash LIMIT :limit",
+            {
+                "camera": camera,
+                "since": EARLIEST if since is None else since,
+                "until": LATEST if until is None else until,
+                "limit": limit,
+            },
+        )
+        return [_result(json.loads(body)) for (body,) in rows]
+
+    def newest(self) -> int:
+        """The time of the newest, ns; 0: there is none."""
+        ((time,),) = self.database.query("SELECT MAX(time) FROM picture_result")
+        return int(time or 0)
+
+    def forget(self, tx: Transaction, *, before: int, limit: int) -> int:
+        """Delete those of ``before`` or earlier; how many, ``limit`` at most."""
+        return tx.execute(
+            "DELETE FROM picture_result WHERE (camera, time, hash) IN"
+            " (SELECT camera, time, hash FROM picture_result WHERE time <= ?"
+            " ORDER BY time LIMIT ?)",
+            (before, limit),
+        ).rowcount
+
+
+def _result(given: dict[str, Any]) -> PictureResult:
+    defects = tuple(SeenDefect.from_json(one) for one in given["defects"])
+    return PictureResult(**(given | {"defects": defects, "grade": Grade(given["grade"])}))

@@ -1,0 +1,211 @@
+"""Pictures from a folder to alarms: accepted once safe, inspected once, whatever happens."""
+
+import asyncio
+import os
+import sys
+import threading
+
+import pytest
+from support import plants, watching
+from support.cameras import PLAN, module, with_camera
+from support.pictures import noise, png
+from support.plants import until
+from support.watching import STRANGE, StandIn, inspected, painted, put, take_in
+
+from monitor.core.pipeline import Pipeline
+from monitor.core.records import Grade, PictureResult, PicturesTaken
+from monitor.state.database import DatabaseReader
+from monitor.state.journal import Journal
+from monitor.state.picture_results import PictureResults
+from monitor.state.pictures import PictureStore
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    monkeypatch.setitem(sys.modules, "models.vision.inspection", module())
+
+
+@pytest.fixture
+def made(tmp_path):
+    return with_camera(plants.plant(tmp_path / "plant", model=None), mm_per_pixel=0.5)
+
+
+def counts(running):
+    return running.service.stepper.shown.get("conservation", {}).get("eyes", {})
+
+
+def alarms(running):
+    return [one for one in running.store.alarms() if one.alarm_class == "picture"]
+
+
+def accounted(counts):
+    parts = ("stored", "duplicate", "late", "waiting")
+    return sum(counts[part] for part in parts) + sum(counts["rejected"].values())
+
+
+async def test_a_scratched_part_raises_an_alarm_that_good_ones_end(made):
+    folder = made.folder / "pictures" / "top"
+    async with plants.serving(made) as running:
+        put(folder, 1, painted(1))
+        put(folder, 2, painted(2, STRANGE))
+        await until(lambda: alarms(running))
+        (alarm,) = alarms(running)
+        assert alarm.active
+        assert (alarm.point, alarm.raised) == ("top surprise", (plants.START + 2) * plants.SECOND)
+        assert "part p2" in alarm.reason
+        for number in (3, 4, 5):
+            put(folder, number, painted(number))
+        await until(lambda: not alarms(running)[0].active)
+        await until(lambda: counts(running)["stored"] == 5)
+        assert counts(running)["received"] == accounted(counts(running)) == 5
+        results = PictureResults(running.database).read()
+        assert [one.part for one in results] == ["p5", "p4", "p3", "p2", "p1"]
+        (defect,) = results[3].defects
+        assert (defect.width_mm, defect.height_mm, defect.area_mm2) == (2.0, 1.0, 2.0)
+        assert results[3].grade is Grade.NONE
+        assert results[3].model == StandIn.hash
+    assert made.messages()
+
+
+async def test_what_cannot_be_a_picture_is_refused_by_a_reason_and_counted(made):
+    folder = made.folder / "pictures" / "top"
+    put(folder, 1, painted(1)[:-9])
+    put(folder, 2, b"no picture")
+    put(folder, 3, painted(3))
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored"))
+        assert counts(running)["rejected"] == {
+            "picture_cut_off": 1,
+            "picture_no_jpeg_or_png": 1,
+        }
+        assert counts(running)["received"] == accounted(counts(running)) == 3
+
+
+async def test_a_network_that_takes_its_time_holds_up_no_sample(made, monkeypatch):
+    held, entered = threading.Event(), threading.Event()
+
+    class Slow(StandIn):
+        @classmethod
+        def load(cls, _folder):
+            return cls(lambda _: (entered.set(), held.wait(30)))
+
+    monkeypatch.setitem(sys.modules, "models.vision.inspection", module(Slow))
+    put(made.folder / "pictures" / "top", 1, painted(1))
+    (recording,) = made.folder.glob("rig.csv")
+    recording.rename(made.folder / "later")
+    try:
+        async with plants.serving(made) as running:
+            await until(entered.is_set)
+            (made.folder / "later").rename(recording)
+            await until(lambda: running.status["frames"] == plants.TICKS)
+            await until(lambda: counts(running).get("waiting") == 1)
+            assert accounted(counts(running)) == counts(running)["received"]
+            held.set()
+            await until(lambda: counts(running)["stored"] == 1)
+    finally:
+        held.set()
+
+
+async def test_what_the_network_cannot_take_is_counted_and_stops_nothing(made):
+    folder = made.folder / "pictures" / "top"
+    put(folder, 1, png(noise(1, 8, 8, 3)))
+    put(folder, 2, painted(2))
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored"))
+        assert counts(running)["rejected"] == {"inspection_failed": 1}
+        assert counts(running)["received"] == accounted(counts(running)) == 2
+
+
+async def test_pictures_of_a_camera_without_a_model_are_kept_and_alarm_nothing(made):
+    del made.settings["cameras"]["top"]["model"]
+    made.save()
+    put(made.folder / "pictures" / "top", 1, painted(1, STRANGE))
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored") == 1)
+        assert alarms(running) == []
+        (result,) = PictureResults(running.database).read()
+        assert (result.model, result.label) == ("", "")
+    assert len(list((made.data / "pictures").glob("*/*.png"))) == 1
+
+
+async def test_too_many_that_wait_are_left_with_the_camera(made, monkeypatch):
+    held = threading.Event()
+
+    class Slow(StandIn):
+        @classmethod
+        def load(cls, _folder):
+            return cls(lambda _: held.wait(30))
+
+    monkeypatch.setitem(sys.modules, "models.vision.inspection", module(Slow))
+    made.settings["state"] = {"pictures_waiting_mb": 0.0001}  # 100 bytes: one and the next
+    made.save()
+    folder = made.folder / "pictures" / "top"
+    try:
+        async with plants.serving(made) as running:
+            put(folder, 1, painted(1))
+            await until(lambda: counts(running).get("waiting") == 1)
+            put(folder, 2, painted(2))
+            supervisor = running.service.supervisors["eyes"]
+            await until(lambda: "wait to be inspected" in supervisor.reason)
+            assert PictureStore(running.database).waiting_bytes() == len(painted(1))
+            held.set()
+            await until(lambda: counts(running)["stored"] == 2)
+            assert supervisor.reason == ""
+    finally:
+        held.set()
+
+
+@pytest.mark.parametrize("point", ["row", "result"])
+async def test_a_kill_on_the_way_loses_no_picture_and_inspects_each_once(point, tmp_path):
+    for number in range(3):
+        put(tmp_path / "top", number, painted(number))
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, watching.__file__, tmp_path, point),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert await killed.wait() == 9
+    with DatabaseReader(tmp_path / "data") as database:
+        assert len(list((tmp_path / "data" / "pictures").glob("*/*.png"))) == 3
+        assert inspected(database) == 0
+        assert len(PictureStore(database).waiting(9)) == (0 if point == "row" else 3)
+    await take_in(tmp_path, 3)
+    await take_in(tmp_path, 3)  # and once more, when all is done
+    with DatabaseReader(tmp_path / "data") as database:
+        records = [record for _, record in Journal(database).read(0)]
+    taken = [one.body for one in records if isinstance(one.body, PicturesTaken)]
+    results = [one.body for one in records if isinstance(one.body, PictureResult)]
+    assert sorted(one.hash for one in results) == sorted(h for one in taken for h in one.hash)
+    assert len({one.hash for one in results}) == len(results) == 3
+    step = Pipeline(PLAN, {})
+    for record in records:
+        step.step(record)
+    counts = step.conservation["eyes"]
+    assert counts.holds
+    assert (counts.received, counts.stored, counts.waiting) == (3, 3, 0)
+
+
+async def test_a_service_that_is_stopped_inspects_what_waits_when_it_starts_again(
+    made, monkeypatch
+):
+    held = threading.Event()
+    seen = []
+
+    class Slow(StandIn):
+        @classmethod
+        def load(cls, _folder):
+            return cls(lambda count: (seen.append(count), held.wait(30)))
+
+    monkeypatch.setitem(sys.modules, "models.vision.inspection", module(Slow))
+    for number in range(12):
+        put(made.folder / "pictures" / "top", number, painted(number))
+    async with plants.serving(made) as running:
+        await until(lambda: sum(counts(running).get(one, 0) for one in ("waiting", "stored")) == 12)
+        threading.Timer(0.2, held.set).start()
+    assert len(seen) == 1
+    with DatabaseReader(made.data) as database:
+        first = len(PictureResults(database).read())
+        assert first + len(PictureStore(database).waiting(99)) == 12
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored") == 12)
+        assert counts(running)["received"] == accounted(counts(running)) == 12
+        assert sum(seen) == 12
