@@ -101,9 +101,7 @@ def main(task: Task, about: str, read: Callable[[Path], Labelled] = read_labelle
     given = parser.parse_args()
     use_one_thread()
     try:
-        learning, judged = _parts(
-            read(given.data), None if given.test is None else read(given.test)
-        )
+        learning, judged = parts(read(given.data), None if given.test is None else read(given.test))
     except LayoutError as error:
         sys.exit(f"{parser.prog}: {error}")
     if given.quick:
@@ -113,7 +111,7 @@ def main(task: Task, about: str, read: Callable[[Path], Labelled] = read_labelle
     elif given.epochs:
         task = replace(task, fit=task.fit.model_copy(update={"epochs": given.epochs}))
     where = given.json or RESULTS / f"{task.name}.json"
-    kept = _Kept(
+    kept = Kept(
         where,
         task,
         tested=given.test is not None,
@@ -127,7 +125,7 @@ def main(task: Task, about: str, read: Callable[[Path], Labelled] = read_labelle
     print(kept.table())
 
 
-def _parts(data: Labelled, test: Labelled | None) -> tuple[Labelled, Labelled]:
+def parts(data: Labelled, test: Labelled | None) -> tuple[Labelled, Labelled]:
     """What is learnt from, and what is judged by."""
     if test is not None:
         return data, test
@@ -191,10 +189,18 @@ def _speed(inspection: Inspection, pictures: Sequence[Pixels]) -> float:
     return SPEED_PICTURES / times.best
 
 
-class _Kept:
+class Kept:
     """Figures by seed, those of earlier runs with the same settings among them."""
 
-    def __init__(self, path: Path, task: Task, *, tested: bool, pictures: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        task: Task,
+        *,
+        tested: bool,
+        pictures: tuple[int, int],
+        beside: Mapping[str, Any] | None = None,  # what else makes figures the same kind
+    ) -> None:
         self.path = path
         self.task = task
         self.head: dict[str, Any] = {
@@ -203,6 +209,7 @@ class _Kept:
             "pictures": {"learning": pictures[0], "judged": pictures[1]},
             "settings": task.settings.model_dump(mode="json"),
             "fit": task.fit.model_dump(mode="json", exclude={"seed"}),
+            **(beside or {}),
         }
         self.by_seed: dict[str, dict[str, float]] = {}
         if path.exists():

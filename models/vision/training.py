@@ -57,6 +57,7 @@ class Examples:
     labels: Sequence[str]
     templates: Sequence[Pixels] | None = None  # a golden one for each
     groups: Sequence[object] | None = None  # equal: never on both sides; None: near copies are
+    made: Sequence[bool] | None = None  # by a generator: these teach, and are never held out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,14 @@ def train(
     classes = _checked(examples, good)
     stock = _Stock(examples, settings)
     groups = grouped(examples.pictures) if examples.groups is None else examples.groups
-    out = held_out(examples.labels, groups, fit.validation_share, seed=fit.seed)
+    real = np.flatnonzero(~_made(examples)).tolist()
+    out = np.zeros(len(examples.labels), np.bool_)
+    out[real] = held_out(
+        [examples.labels[n] for n in real],
+        [groups[n] for n in real],
+        fit.validation_share,
+        seed=fit.seed,
+    )
     under_way = _Fit(stock, classes, settings, fit, out=out, backbone=backbone)
     under_way.restore(checkpoint)
     while not under_way.finished:
@@ -133,11 +141,13 @@ def train(
 def _checked(examples: Examples, good: str | None) -> tuple[str, ...]:
     """The classes, in order of their names."""
     count = len(examples.pictures)
-    for what in ("labels", "groups"):
+    for what in ("labels", "groups", "made"):
         given = getattr(examples, what)
         if given is not None and len(given) != count:
             raise ValueError(f"{what}: want {count}, one for each picture, got {len(given)}")
     check_templates(examples.templates is not None, count, examples.templates)
+    if unreal := sorted(set(examples.labels) - {*np.array(examples.labels)[~_made(examples)]}):
+        raise ValueError(f"training: want real pictures of each class, {unreal[0]!r} has none")
     classes = tuple(sorted(set(examples.labels)))
     if len(classes) < 2:
         raise ValueError(
@@ -147,6 +157,12 @@ def _checked(examples: Examples, good: str | None) -> tuple[str, ...]:
     if good is not None and good not in classes:
         raise ValueError(f"good: no picture is labelled {good!r}; classes: {', '.join(classes)}")
     return classes
+
+
+def _made(examples: Examples) -> Bool:
+    if examples.made is None:
+        return np.zeros(len(examples.labels), np.bool_)
+    return np.array(examples.made, np.bool_)
 
 
 class _Stock:
@@ -314,6 +330,9 @@ class _Fit:
             good=good,
             calibration=calibration,
             learnt=dict(Counter(labels[n] for n in self.learning)),
+            made=dict(
+                Counter(labels[n] for n in np.flatnonzero(_made(self.stock.examples)).tolist())
+            ),
             held_out=dict(Counter(labels[n] for n in self.validating)),
             data_hash=self.stock.hash,
             training=self.fit.model_dump(mode="json"),

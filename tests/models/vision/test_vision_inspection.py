@@ -177,7 +177,7 @@ def spoilt(name: str, folder: Path) -> None:
     [
         ("cut", "Cut short, changed, or from another bundle"),
         ("absent", "weights.safetensors: cannot be read"),
-        ("sensor", "want the card of an inspection, got one of kind 'gru'"),
+        ("sensor", "want a card of kind 'inspection', got one of kind 'gru'"),
         ("newer", "want schema_version 1, got 2. Upgrade"),
         ("classes", "not the weights of this card: .*head.weight"),
         ("unknown good", "good is 'fine', and the classes are good, lying, standing"),

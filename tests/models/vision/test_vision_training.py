@@ -189,3 +189,23 @@ def test_a_good_class_that_no_picture_has_is_refused() -> None:
 def test_too_few_good_pictures_to_calibrate_by_are_refused() -> None:
     with pytest.raises(ValueError, match=r"at least 20 healthy pictures .* got 8. Give more"):
         train(FEW, SETTINGS, SHORT.model_copy(update={"epochs": 2}), good="good")
+
+
+def test_made_pictures_teach_and_are_never_held_out_and_a_class_needs_real_ones(
+    examples: Examples,
+) -> None:
+    made = [n < 9 for n in range(len(examples.labels))]
+    few = FIT.model_copy(update={"epochs": 1})
+    trained = train(replace(examples, made=made), SETTINGS, few, good="good")
+
+    assert not trained.held_out[:9].any()
+    assert trained.inspection.card.made == {"good": 3, "lying": 3, "standing": 3}
+    with pytest.raises(ValueError, match="real pictures of each class, 'lying' has none"):
+        train(
+            replace(examples, made=[label == "lying" for label in examples.labels]),
+            SETTINGS,
+            few,
+            good="good",
+        )
+    with pytest.raises(ValueError, match="made: want 180, one for each picture, got 3"):
+        train(replace(examples, made=[True] * 3), SETTINGS, few, good="good")
