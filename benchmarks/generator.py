@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import solar_ir
 import xsdd
 from _detection import LayoutError, say
 from _machine import RESULTS
@@ -57,6 +58,11 @@ QUESTIONS = {
         task=xsdd.TASK,
         rare=("oxide_scale_of_plate_system",),
         settings=GeneratorSettings(width=12, widest=96, steps=4000, batch_size=24),
+    ),
+    "solar_ir": Question(
+        task=solar_ir.TASK,
+        rare=("Soiling", "Hot-Spot", "Diode-Multi"),
+        settings=GeneratorSettings(width=12, widest=64, steps=4000, batch_size=24),
     ),
 }
 

@@ -83,15 +83,15 @@ def _picture(path: Path) -> np.ndarray:
 
 def figures(
     said: Sequence[tuple[Place, Outlook]], settings: ProgressionSettings
-) -> dict[str, Figures]:
+) -> dict[str, dict[str, float]]:
     """Of the model and of what stands beside it: errors in pixels, gains over persistence."""
     rows = []
     for place, outlook in said:
         later = ahead_of(place, settings)[0][:, -1]
         for row in np.flatnonzero(pairs(place, settings)):
             spans = place.position[row] < JUMP <= place.position[row] + settings.ahead
-            told = outlook.area[row, -1], place.area[row], straight(place, int(row), settings.ahead)
-            rows.append([*told, later[row], spans])
+            line = straight(place, int(row), settings.ahead)
+            rows.append([outlook.area[row, -1], place.area[row], line, later[row], spans])
     told, truth, spans = np.split(np.array(rows), [3, 4], axis=1)
     away, elsewhere = np.abs(told - truth), spans[:, 0] == 0
     gain = 1 - away.mean(0) / away[:, 1].mean()

@@ -110,7 +110,7 @@ def test_a_folder_of_another_layout_is_refused(run: Run, tmp_path: Path) -> None
 def test_each_set_names_settings_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
-    for name in ("xsdd",):
+    for name in ("solar_ir", "xsdd"):
         task = importlib.import_module(name).TASK
         assert task.name == name
         assert task.floors
