@@ -83,6 +83,19 @@ def test_a_place_is_said_to_begin_soon_before_it_does_and_never_after_it_has(
     assert learnt.model.card.measured.onset_auroc > 0.7
 
 
+def test_what_has_begun_does_not_begin_again_after_a_picture_that_shows_nothing(
+    learnt: Learnt,
+) -> None:
+    state, said = learnt.model.initial(1), []
+    for area in (0.0, 50.0, 0.0):
+        outlook, state = learnt.model.step(
+            np.zeros((1, 2), np.float32), np.array([area]), np.ones(1), state
+        )
+        said.append(bool(np.isnan(outlook.onset[0])))
+
+    assert said == [False, True, True]
+
+
 def test_each_place_is_measured_by_a_member_that_had_not_learnt_from_it() -> None:
     settings = QUICK.model_copy(update={"epochs": 3, "members": 6})
     strange = replace(PLACES[1], features=PLACES[1].features[::-1])  # the scaling is the same
