@@ -51,7 +51,7 @@ faults: .venv/.ready servers ## the fault suite in full: hours, and it can be st
 	@WATCHKEEPER_FAULTS=$(FAULTS) $(RUN)/python -m pytest tests/faults -v -m fault
 
 bench: .venv/.ready ## run every benchmark that needs no data of its own
-	@set -e; for script in $$(grep -L _detection benchmarks/[!_]*.py); do echo "== $$script"; $(RUN)/python $$script; done
+	@set -e; for script in $$(grep -LE "_detection|_pictures" benchmarks/[!_]*.py); do echo "== $$script"; $(RUN)/python $$script; done
 
 clean: ## remove the environment and everything made
 	rm -rf .venv tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info $(DEMO) fault-outcomes

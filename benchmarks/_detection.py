@@ -435,13 +435,21 @@ def _figures(found: Found) -> str:
     """One column a model, the leading one in front; mean, and the spread where there is one."""
     models = [found.lead, *(model for model in found.models if model != found.lead)]
     rows = [
-        [name, *(_cell([each[name] for each in found.models[model]]) for model in models)]
+        [
+            name,
+            *(
+                _cell([each[name] for each in found.models[model] if name in each])
+                for model in models
+            ),
+        ]
         for name in found.models[found.lead][0]
     ]
     return table(("", *models), rows)
 
 
 def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""  # what this model does not say
     middle, least, most = map(_shown, (statistics.fmean(values), min(values), max(values)))
     return middle if least == most else f"{middle} ({least} to {most})"
 

@@ -142,16 +142,7 @@ class Bundle:
         """
         folder = Path(path)
         card = _read_card(folder)
-        content = _read(folder / WEIGHTS)
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != card.weights_sha256:
-            raise BundleError(
-                f"{folder / WEIGHTS}: not the weights of this card: want SHA-256 "
-                f"{card.weights_sha256}, got {digest} "
-                f"({len(content)} bytes). Cut short, changed, or from another bundle: "
-                "copy the folder again.",
-                path=folder,
-            )
+        content = weights_content(folder, card.weights_sha256)
         try:
             settings: DetectorSettings = TypeAdapter(models.ModelSettings).validate_python(
                 {**card.settings, "type": card.kind}
@@ -159,7 +150,7 @@ class Bundle:
         except ValidationError as error:
             raise BundleError(
                 f"{folder / CARD}: kind {card.kind!r} with settings {card.settings}: "
-                f"{_first(error)}. "
+                f"{first_complaint(error)}. "
                 f"This version knows {', '.join(models.discover())}.",
                 path=folder,
             ) from error
@@ -416,7 +407,8 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _read_card(folder: Path) -> Card:
+def card_content(folder: Path) -> bytes:
+    """The card's JSON, of this version of the schema. Raises BundleError."""
     content = _read(folder / CARD)
     try:
         parsed = json.loads(content)
@@ -436,10 +428,30 @@ def _read_card(folder: Path) -> Card:
             f"{folder / CARD}: want schema_version {SCHEMA_VERSION}, got {version}. {way}.",
             path=folder,
         )
+    return content
+
+
+def weights_content(folder: Path, want: str) -> bytes:
+    """The weights' bytes, of this SHA-256. Raises BundleError."""
+    content = _read(folder / WEIGHTS)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != want:
+        raise BundleError(
+            f"{folder / WEIGHTS}: not the weights of this card: want SHA-256 "
+            f"{want}, got {digest} "
+            f"({len(content)} bytes). Cut short, changed, or from another bundle: "
+            "copy the folder again.",
+            path=folder,
+        )
+    return content
+
+
+def _read_card(folder: Path) -> Card:
+    content = card_content(folder)
     try:
         card = Card.model_validate_json(content)
     except ValidationError as error:
-        raise BundleError(f"{folder / CARD}: {_first(error)}", path=folder) from error
+        raise BundleError(f"{folder / CARD}: {first_complaint(error)}", path=folder) from error
     count = len(card.channels)
     if any(len(column) != count for column in (card.scaling.mean, card.scaling.deviation)):
         raise BundleError(
@@ -456,7 +468,7 @@ def _read_card(folder: Path) -> Card:
     return card
 
 
-def _first(error: ValidationError) -> str:
-    """The first complaint in words: where, what."""
+def first_complaint(error: ValidationError) -> str:
+    """In words: where, what."""
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

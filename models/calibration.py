@@ -57,22 +57,28 @@ class Calibration(BaseModel):
         return self
 
     @classmethod
-    def fit(cls, healthy: NDArray[np.floating]) -> "Calibration":
-        """From raw scores [M] of healthy frames.
+    def fit(
+        cls, healthy: NDArray[np.floating], *, least: int = LEAST_FRAMES, what: str = "frames"
+    ) -> "Calibration":
+        """From raw scores [M] of healthy frames, or of whatever else ``what`` says.
 
-        Raises ValueError where they are too few or not finite.
+        Raises ValueError where they are fewer than ``least``, or not finite.
         """
         scores: F64 = np.sort(healthy.astype(np.float64))
         count = len(scores)
-        if count < LEAST_FRAMES:
+        if count < least:
+            after, longer = (
+                (" after warm-up", "a longer history, or a model with a shorter warm-up")
+                if what == "frames"
+                else ("", f"more {what}")
+            )
             raise ValueError(
-                f"calibration: want at least {LEAST_FRAMES} healthy frames after warm-up "
-                "that training did not "
-                f"see, got {count}. Give a longer history, or a model with a shorter warm-up."
+                f"calibration: want at least {least} healthy {what}{after} that training did not "
+                f"see, got {count}. Give {longer}."
             )
         if not bool(np.isfinite(scores[-1])) or not bool(np.isfinite(scores[0])):
             raise ValueError("calibration: a healthy score is not finite")
-        exceeding = max(LEAST_EXCEEDING, round(TAIL_SHARE * count))
+        exceeding = min(max(LEAST_EXCEEDING, round(TAIL_SHARE * count)), count // 4)
         start = scores[count - exceeding - 1]
         bulk = np.unique(scores[scores <= start])
         if len(bulk) > KNOTS:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.settings import TrainingSettings
+from models.settings import FitSettings
 
 # T ticks, N rows, C channels, H hidden
 
@@ -30,7 +30,7 @@ def losses(kind: str, error_TNC: Tensor, log_spread_TNC: Tensor) -> Tensor:
     return 0.5 * (error_TNC * torch.exp(-log_spread_TNC)).square() + log_spread_TNC
 
 
-def optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def optimizer(network: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba, 2015), SGD or RMSprop (Tieleman and Hinton, 2012)."""
     weights, rate = network.parameters(), settings.learning_rate
     if settings.optimizer == "sgd":
@@ -40,7 +40,7 @@ def optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Opt
     return torch.optim.Adam(weights, lr=rate, betas=settings.betas)
 
 
-def rate(settings: TrainingSettings, epoch: int, cuts: int) -> float:
+def rate(settings: FitSettings, epoch: int, cuts: int) -> float:
     """The optimizer's step in an epoch, counted from 0.
 
     ``cuts``: how often a plateau was met. In closed form, so that nothing of it must be kept when
@@ -60,7 +60,7 @@ def rate(settings: TrainingSettings, epoch: int, cuts: int) -> float:
     return settings.learning_rate * part
 
 
-def penalty(network: nn.Module, settings: TrainingSettings) -> Tensor | None:
+def penalty(network: nn.Module, settings: FitSettings) -> Tensor | None:
     """What large weights cost, beside the loss; None where they are free. Biases always are."""
     weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     costs = []

@@ -57,12 +57,12 @@ class Nearest(SmoothingJudge):
         whole = smoothed[valid.all(1)] if bool(valid.all(1).any()) else smoothed
         distances = []
         for block in blocks(len(whole)):
-            self._keep(_centres(np.delete(whole, block, axis=0)), 1.0)
+            self._keep(centres(np.delete(whole, block, axis=0)), 1.0)
             some = whole[block][:: max(len(whole) // REFERENCE_FRAMES, 1)]
             everywhere = torch.ones(len(some), self.channels, dtype=torch.bool)
             distances.append(self.measure(torch.from_numpy(some), everywhere)[0].numpy())
         reference = float(np.quantile(np.concatenate(distances), REFERENCE_QUANTILE))
-        self._keep(_centres(whole), reference if reference > 0 else 1.0)
+        self._keep(centres(whole), reference if reference > 0 else 1.0)
 
     def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N], as if the channels that are not valid lay as far off as the others.
@@ -125,12 +125,12 @@ class Nearest(SmoothingJudge):
         self._columns = self._rows.t().contiguous().unbind(0)
 
 
-def _centres(frames: F32) -> F32:
-    """PROTOTYPES of the frames [M, W]; the first is repeated where fewer differ."""
+def centres(frames: F32, count: int = PROTOTYPES) -> F32:
+    """So many of the frames [M, W]; the first is repeated where fewer differ."""
     some = frames[:: -(-len(frames) // LEARNT_FRAMES)]
-    chosen = np.zeros(PROTOTYPES, np.int64)
+    chosen = np.zeros(count, np.int64)
     square = np.full(len(some), np.inf, np.float32)
-    for number in range(1, PROTOTYPES):
+    for number in range(1, count):
         apart = np.square(some - some[chosen[number - 1]]).sum(1)
         np.minimum(square, apart, out=square)
         chosen[number] = square.argmax()

@@ -255,19 +255,11 @@ class EnsembleSettings(DetectorSettings):
         )
 
 
-class TrainingSettings(BaseModel):
-    """How a model is trained.
-
-    What is left out is what the tables of this project were made with.
-    """
+class FitSettings(BaseModel):
+    """How any network is fitted, whatever it is for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scaling: Literal["own", "pooled"] = Field(
-        "own",
-        description="own: each of several machines by the level and spread of its own healthy "
-        "days, shrunk toward all of them together; pooled: all alike.",
-    )
     seed: int = Field(0, ge=0, description="Same seed, same data, same CPU: same bits.")
     epochs: int = Field(40, ge=1, description="Passes over the data, at the most.")
     patience: int = Field(
@@ -294,11 +286,6 @@ class TrainingSettings(BaseModel):
     schedule_epochs: int = Field(
         3, ge=1, description="Of step and plateau; for plateau, fewer than `patience`."
     )
-    loss: Literal["likelihood", "mse", "mae", "huber"] = Field(
-        "likelihood",
-        description="likelihood: the spread is forecast too. The others forecast the value alone; "
-        "their spread is each channel's root mean square error in validation.",
-    )
     l1: float = Field(0.0, ge=0, description="Times the sum of |w| of all weights, no biases.")
     l2: float = Field(0.0, ge=0, description="Times half the sum of their squares.")
     dropout: Share = Field(
@@ -307,25 +294,8 @@ class TrainingSettings(BaseModel):
     gradient_norm: float | None = Field(
         1.0, gt=0, description="Longer gradients are cut to this length; null: none is."
     )
-    batch_size: int = Field(
-        64, ge=1, description="Runs that share a step; long ones are cut to make so many."
-    )
-    chunk_ticks: int = Field(100, ge=8, description="Ticks that a gradient reaches back.")
-    validation_share: float = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="The last share of each asset's time, kept to know when to stop.",
-    )
-    channel_dropout: float = Field(
-        0.2, ge=0, lt=1, description="How often a channel falls out, or reports on change only."
-    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: CUDA where there is one."
-    )
-    precision: Literal["float32", "bf16"] = Field(
-        "float32",
-        description="bf16: mixed precision while training, on a GPU only. Scores are float32.",
     )
 
     @model_validator(mode="after")
@@ -341,6 +311,41 @@ class TrainingSettings(BaseModel):
                 f"warmup_epochs: got {self.warmup_epochs}, want fewer than epochs ({self.epochs})"
             )
         return self
+
+
+class TrainingSettings(FitSettings):
+    """How a model is trained.
+
+    What is left out is what the tables of this project were made with.
+    """
+
+    scaling: Literal["own", "pooled"] = Field(
+        "own",
+        description="own: each of several machines by the level and spread of its own healthy "
+        "days, shrunk toward all of them together; pooled: all alike.",
+    )
+    loss: Literal["likelihood", "mse", "mae", "huber"] = Field(
+        "likelihood",
+        description="likelihood: the spread is forecast too. The others forecast the value alone; "
+        "their spread is each channel's root mean square error in validation.",
+    )
+    batch_size: int = Field(
+        64, ge=1, description="Runs that share a step; long ones are cut to make so many."
+    )
+    chunk_ticks: int = Field(100, ge=8, description="Ticks that a gradient reaches back.")
+    validation_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="The last share of each asset's time, kept to know when to stop.",
+    )
+    channel_dropout: float = Field(
+        0.2, ge=0, lt=1, description="How often a channel falls out, or reports on change only."
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32",
+        description="bf16: mixed precision while training, on a GPU only. Scores are float32.",
+    )
 
 
 class SearchSettings(BaseModel):

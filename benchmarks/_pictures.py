@@ -1,0 +1,254 @@
+"""What the benchmarks of pictures need: reading, splitting, seeds that accumulate, speed.
+
+Nothing here scores by itself: ``models.vision`` trains, inspects and counts, as the product does.
+``--test FOLDER`` holds labelled pictures that nothing was chosen by; without it, a part of
+``--data`` is held back from everything else, by groups of near copies, the same part for every
+seed. Results are kept by seed: a later run adds its seeds to those of the same settings.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _detection import LayoutError, read_csv, say
+from _machine import RESULTS, race, table, write
+from PIL import Image, UnidentifiedImageError
+
+from models.runtime import use_one_thread
+from models.training import Epoch
+from models.vision.inspection import Inspection
+from models.vision.preprocess import Pixels
+from models.vision.report import Report
+from models.vision.settings import InspectionSettings, VisionFitSettings
+from models.vision.splits import grouped, held_out
+from models.vision.training import Examples, train
+
+HELD_BACK = 0.2  # of --data, where there is no --test
+SPLIT_SEED = 0  # of what is held back: the same for every seed of training
+SPEED_PICTURES = 256  # inspected at once, to tell how fast
+SPEED_ROUNDS = 5
+QUICK_PICTURES = 20  # of each class, with --quick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One set of pictures, and how they are learnt."""
+
+    name: str
+    settings: InspectionSettings
+    fit: VisionFitSettings
+    good: str | None = None
+    floors: Mapping[str, float]  # metric -> what it should reach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Pictures with classes."""
+
+    names: tuple[str, ...]
+    pictures: tuple[Pixels, ...]
+    labels: tuple[str, ...]
+
+    def some(self, numbers: Sequence[int]) -> "Labelled":
+        """Those with these numbers."""
+        return Labelled(
+            names=tuple(self.names[n] for n in numbers),
+            pictures=tuple(self.pictures[n] for n in numbers),
+            labels=tuple(self.labels[n] for n in numbers),
+        )
+
+
+def read_labelled(folder: Path) -> Labelled:
+    """labels.csv (image, label) and images.zip of a folder. Raises LayoutError."""
+    columns = read_csv(folder / "labels.csv")
+    if not {"image", "label"} <= columns.keys():
+        raise LayoutError(f"{folder / 'labels.csv'}: want columns image, label")
+    names = tuple(str(name) for name in columns["image"])
+    try:
+        with zipfile.ZipFile(folder / "images.zip") as archive:
+            pictures = tuple(_decoded(archive.read(name)) for name in names)
+    except (OSError, KeyError, zipfile.BadZipFile, UnidentifiedImageError) as error:
+        raise LayoutError(f"{folder / 'images.zip'}: {error}") from error
+    return Labelled(
+        names=names, pictures=pictures, labels=tuple(str(one) for one in columns["label"])
+    )
+
+
+def _decoded(content: bytes) -> Pixels:
+    picture = np.asarray(Image.open(io.BytesIO(content)))
+    return picture if picture.ndim == 3 else picture[..., None]
+
+
+def main(task: Task, about: str, read: Callable[[Path], Labelled] = read_labelled) -> None:
+    """What a benchmark of classes does."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with the train part")
+    parser.add_argument("--test", type=Path, help="folder with pictures that nothing is chosen by")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="fewer than the task's own, to try it out")
+    parser.add_argument("--quick", action="store_true", help="two epochs of few pictures: it runs")
+    parser.add_argument("--keep", type=Path, help="folder for bundles, reports and checkpoints")
+    parser.add_argument("--json", type=Path, help="where to keep the figures")
+    given = parser.parse_args()
+    use_one_thread()
+    try:
+        learning, judged = parts(read(given.data), None if given.test is None else read(given.test))
+    except LayoutError as error:
+        sys.exit(f"{parser.prog}: {error}")
+    if given.quick:
+        learning, judged = _few(learning), _few(judged)
+        fit = task.fit.model_copy(update={"epochs": 2, "warmup_epochs": 0})
+        task = replace(task, fit=fit)
+    elif given.epochs:
+        task = replace(task, fit=task.fit.model_copy(update={"epochs": given.epochs}))
+    where = given.json or RESULTS / f"{task.name}.json"
+    kept = Kept(
+        where,
+        task,
+        tested=given.test is not None,
+        pictures=(len(learning.labels), len(judged.labels)),
+    )
+    for seed in given.seeds:
+        kept.add(seed, _measured(task, seed, learning, judged, given.keep))
+        if given.json or not given.quick:
+            kept.write()
+    say("")
+    print(kept.table())
+
+
+def parts(data: Labelled, test: Labelled | None) -> tuple[Labelled, Labelled]:
+    """What is learnt from, and what is judged by."""
+    if test is not None:
+        return data, test
+    out = held_out(data.labels, grouped(data.pictures), HELD_BACK, seed=SPLIT_SEED)
+    return data.some(np.flatnonzero(~out).tolist()), data.some(np.flatnonzero(out).tolist())
+
+
+def _few(data: Labelled) -> Labelled:
+    """Up to some pictures of each class."""
+    labels = np.array(data.labels)
+    numbers = [np.flatnonzero(labels == name)[:QUICK_PICTURES] for name in np.unique(labels)]
+    return data.some(np.concatenate(numbers).tolist())
+
+
+def _measured(
+    task: Task, seed: int, learning: Labelled, judged: Labelled, keep: Path | None
+) -> dict[str, float]:
+    """Train with one seed, and count."""
+    folder = None if keep is None else keep / f"{task.name}-{seed}"
+    checkpoint = None if folder is None else folder / "checkpoint"
+
+    def told(now: Epoch) -> None:
+        say(
+            f"{task.name}, seed {seed}, epoch {now.epoch} of {now.epochs}: "
+            f"{now.training_loss:.3f}, held out {now.validation_loss:.3f}"
+        )
+
+    before = time.process_time()
+    trained = train(
+        Examples(pictures=learning.pictures, labels=learning.labels),
+        task.settings,
+        task.fit.model_copy(update={"seed": seed}),
+        good=task.good,
+        progress=told,
+        checkpoint=checkpoint,
+    )
+    cpu_s = time.process_time() - before
+    inspection = trained.inspection
+    report = Report.of(inspection.inspect(judged.pictures), judged.labels, good=task.good)
+    if folder is not None:
+        inspection.save(folder / "bundle")
+        report.write(folder / "report", judged.pictures)
+    found = report.numbers()
+    return {
+        **{name: value for name, value in found["whole"].items() if value is not None},
+        **{
+            f"recall_{name}": one["recall"]
+            for name, one in found["classes"].items()
+            if one["recall"] is not None
+        },
+        "pictures_per_s": _speed(inspection, judged.pictures),
+        "best_epoch": trained.best_epoch,
+        "training_cpu_s": round(cpu_s, 1),
+    }
+
+
+def _speed(inspection: Inspection, pictures: Sequence[Pixels]) -> float:
+    """Decoded pictures a second of CPU time, all of inspect(), on one core."""
+    some = [pictures[n % len(pictures)] for n in range(SPEED_PICTURES)]
+    (times,) = race({"inspect": lambda: lambda: inspection.inspect(some)}, SPEED_ROUNDS)
+    return SPEED_PICTURES / times.best
+
+
+class Kept:
+    """Figures by seed, those of earlier runs with the same settings among them."""
+
+    def __init__(
+        self,
+        path: Path,
+        task: Task,
+        *,
+        tested: bool,
+        pictures: tuple[int, int],
+        beside: Mapping[str, Any] | None = None,  # what else makes figures the same kind
+    ) -> None:
+        self.path = path
+        self.task = task
+        self.head: dict[str, Any] = {
+            "set": task.name,
+            "judged_by": "the test part" if tested else "a part held back from the train part",
+            "pictures": {"learning": pictures[0], "judged": pictures[1]},
+            "settings": task.settings.model_dump(mode="json"),
+            "fit": task.fit.model_dump(mode="json", exclude={"seed"}),
+            **(beside or {}),
+        }
+        self.by_seed: dict[str, dict[str, float]] = {}
+        if path.exists():
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            if all(earlier.get(name) == value for name, value in self.head.items()):
+                self.by_seed = earlier["by_seed"]
+
+    def add(self, seed: int, figures: dict[str, float]) -> None:
+        """Those of one seed, in the place of earlier ones."""
+        self.by_seed[str(seed)] = figures
+
+    def write(self) -> None:
+        """The file, with the means and the spread of all seeds."""
+        columns = self._columns()
+        content = {
+            **self.head,
+            "seeds": sorted(map(int, self.by_seed)),
+            "metrics": {name: statistics.fmean(values) for name, values in columns.items()},
+            "spread": {name: [min(values), max(values)] for name, values in columns.items()},
+            "by_seed": self.by_seed,
+        }
+        write(self.path, content)
+
+    def table(self) -> str:
+        """Mean and spread of all seeds, beside what should be reached."""
+        rows = [
+            [
+                name,
+                f"{statistics.fmean(values):.4g}",
+                f"{min(values):.4g} to {max(values):.4g}",
+                self.task.floors.get(name, ""),
+            ]
+            for name, values in self._columns().items()
+        ]
+        seeds = ", ".join(sorted(self.by_seed))
+        return table((self.task.name, f"mean of seeds {seeds}", "spread", "floor"), rows)
+
+    def _columns(self) -> dict[str, list[float]]:
+        """Metrics that every seed has."""
+        figures = list(self.by_seed.values())
+        names = [name for name in figures[0] if all(name in one for one in figures)]
+        return {name: [one[name] for one in figures] for name in names}

@@ -1,0 +1,143 @@
+"""What can be set about the inspection of pictures; imports no torch, so that checking is quick."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.settings import FitSettings
+
+Side = Annotated[int, Field(ge=8, le=4096)]
+Amount = Annotated[float, Field(ge=0, lt=1)]
+
+
+class PreprocessSettings(BaseModel):
+    """From the picture as it came to what the network sees, in the order of the fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crop: tuple[int, int, int, int] | None = Field(
+        None, description="x1, y1, x2, y2 in pixels of the picture as it came; null: all of it."
+    )
+    grey: bool = Field(default=False, description="One channel: the mean of all.")
+    denoise: Literal["none", "median", "gaussian"] = Field(
+        "none", description="median: against single pixels; gaussian: against grain."
+    )
+    denoise_size: int = Field(3, ge=3, le=15, description="Pixels across, an odd number.")
+    height: Side = Field(description="Rows that the picture is brought to.")
+    width: Side = Field(description="Columns that the picture is brought to.")
+    contrast: Literal["none", "stretch", "equalise"] = Field(
+        "none",
+        description="stretch: the darkest and the lightest 1 % become black and white; equalise: "
+        "all lightnesses become equally frequent.",
+    )
+    normalise: Literal["range", "picture"] = Field(
+        "range",
+        description="range: black is -1 and white 1; picture: each picture gets mean 0 and "
+        "deviation 1 of its own, so that a change of light is not seen.",
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.denoise_size % 2 == 0:
+            raise ValueError(f"denoise_size: want an odd number, got {self.denoise_size}")
+        if self.crop is not None:
+            x1, y1, x2, y2 = self.crop
+            if min(x1, y1) < 0 or x2 <= x1 or y2 <= y1:
+                raise ValueError(
+                    f"crop: want x1 < x2 and y1 < y2, none below 0; got {list(self.crop)}"
+                )
+        return self
+
+
+class AugmentSettings(BaseModel):
+    """How training pictures are varied. Everything is drawn anew for each picture and pass."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flip_horizontal: bool = Field(
+        default=False, description="Left and right changed, every other time."
+    )
+    flip_vertical: bool = Field(default=False, description="Up and down changed, every other time.")
+    quarter_turns: bool = Field(default=False, description="Turned by 0, 90, 180 or 270 degrees.")
+    rotation: float = Field(0.0, ge=0, le=180, description="Degrees either way, at the most.")
+    scale: Amount = Field(0.0, description="Larger or smaller by this share, at the most.")
+    shift: Amount = Field(0.0, description="Moved by this share of its size, at the most.")
+    brightness: float = Field(0.0, ge=0, description="Added, at the most; the range is -1 to 1.")
+    contrast: Amount = Field(0.0, description="Deviations from the mean times 1 plus or minus it.")
+    noise: float = Field(0.0, ge=0, description="Deviation of what is added to each pixel.")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        description="Alpha of the Beta distribution that says how much of another picture is mixed "
+        "in (Zhang et al., ICLR 2018); 0: none.",
+    )
+
+
+class NetworkSettings(BaseModel):
+    """One member of the residual family."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(16, ge=4, le=256, multiple_of=4, description="Channels of the first stage.")
+    depth: tuple[Annotated[int, Field(ge=1, le=8)], ...] = Field(
+        (1, 1, 1, 1),
+        min_length=1,
+        max_length=6,
+        description="Blocks of each stage; each stage after the first halves the picture and "
+        "doubles the channels.",
+    )
+    stem: Literal["full", "half", "resnet"] = Field(
+        "half",
+        description="The first layer: full keeps the picture's size, half halves it; resnet: 7x7 "
+        "and a pooling, a quarter of it.",
+    )
+    norm: Literal["batch", "group"] = Field(
+        "batch",
+        description="batch: costs nothing once trained; group: for batches of few pictures.",
+    )
+
+
+class InspectionSettings(BaseModel):
+    """What is inspected for, and by which network."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preprocess: PreprocessSettings
+    network: NetworkSettings = NetworkSettings()
+
+
+class VisionFitSettings(FitSettings):
+    """How an inspection is trained."""
+
+    epochs: int = Field(60, ge=1, description="Passes over the pictures, at the most.")
+    patience: int = Field(
+        60, ge=1, description="Passes without a better validation loss before it stops."
+    )
+    optimizer: Literal["adam", "sgd", "rmsprop"] = Field("adam", description="How weights move.")
+    learning_rate: float = Field(2e-3, gt=0, description="The optimizer's step, at its largest.")
+    warmup_epochs: int = Field(
+        1, ge=0, description="Passes over which the step grows to its full size."
+    )
+    schedule: Literal["constant", "cosine", "step", "plateau"] = Field(
+        "cosine", description="How the step shrinks, as for sensor models."
+    )
+    l2: float = Field(1e-4, ge=0, description="Times half the sum of the squares of all weights.")
+    batch_size: int = Field(32, ge=2, description="Pictures that share a step.")
+    validation_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Of the pictures, by groups of near copies: they say when to stop, and what "
+        "a good picture's anomaly is like.",
+    )
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0: a class counts by how often it was seen; 1: all count alike, however rare "
+        "(logit adjustment: Menon et al., ICLR 2021).",
+    )
+    smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
+    )
+    augment: AugmentSettings = AugmentSettings()

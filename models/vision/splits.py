@@ -1,0 +1,93 @@
+"""Who is held out from whom: by groups, so that near copies of one picture are all on one side.
+
+A near copy that training has seen makes its twin look like something known. Groups are given, as
+the place or the part that pictures are of, or found: pictures whose thumbnails are nearly the same.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from models.vision.preprocess import FLAT, Pixels, resized
+
+# N pictures, G groups
+
+I64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+THUMBNAIL = 24  # pixels either way: small things do not count, places and textures do
+ALIKE = 0.985  # correlation of two thumbnails, from which on they are of one group
+BLOCK = 1024  # thumbnails compared with all others at once
+
+
+def grouped(pictures: Sequence[Pixels]) -> I64:
+    """The group [N] of each picture: those of near copies."""
+    return near_copies(torch.stack([thumbnail(picture) for picture in pictures]))
+
+
+def thumbnail(picture: Pixels) -> Tensor:
+    """A picture made small, float32 [576]: mean 0, length 1; a flat one is all 0."""
+    grey = picture.mean(2, dtype=np.float32) / np.iinfo(picture.dtype).max
+    small = resized(torch.from_numpy(grey)[None], (THUMBNAIL, THUMBNAIL)).flatten()
+    small = small - small.mean()
+    length = float(small.norm())
+    return small / length if length > FLAT else torch.zeros_like(small)
+
+
+def near_copies(thumbnails: Tensor, alike: float = ALIKE) -> I64:
+    """The group [N] of each thumbnail [N, 576]: who is alike, and who is alike with these."""
+    count = len(thumbnails)
+    pairs = []
+    for first in range(0, count, BLOCK):
+        close = thumbnails[first : first + BLOCK] @ thumbnails.T >= alike
+        one, other = close.nonzero(as_tuple=True)
+        pairs.append(torch.stack([one + first, other]))
+    one, other = torch.cat(pairs, 1).numpy()
+    links = coo_matrix((np.ones(len(one), np.bool_), (one, other)), (count, count))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def held_out(
+    labels: Sequence[str], groups: Sequence[object] | I64, share: float, *, seed: int
+) -> Bool:
+    """Which pictures [N] are held out: whole groups, drawn class by class until the share is met.
+
+    Rare classes choose first. Of each class something stays on either side, where it has two groups
+    or more. Raises ValueError for a class that has but one.
+    """
+    label, group = np.unique(labels, return_inverse=True)[1], _numbers(groups)
+    names = sorted(set(labels))
+    counts = np.zeros((group.max() + 1, len(names)), np.int64)  # [G, K]
+    np.add.at(counts, (group, label), 1)
+    draw = np.random.default_rng(seed)
+    out = np.zeros(len(counts), np.bool_)
+    kept = np.zeros(len(counts), np.bool_)  # the last group of some class
+    for number in np.argsort(counts.sum(0), kind="stable"):
+        own = np.flatnonzero(counts[:, number])
+        if len(own) < 2:
+            raise ValueError(
+                f"class {names[number]!r}: all its {counts[:, number].sum()} pictures are one "
+                "picture or near copies of it, and a part is to be held out. Give more pictures, "
+                "of other parts or places."
+            )
+        want = max(1, round(share * counts[:, number].sum()))
+        for one in draw.permutation(own):
+            left = counts[~out & (np.arange(len(counts)) != one), number].sum()
+            if counts[out, number].sum() >= want:
+                break
+            if not out[one] and not kept[one] and left:
+                out[one] = True
+        inside = own[~out[own]]
+        if len(inside) == 1:
+            kept[inside] = True
+    found: Bool = out[group]
+    return found
+
+
+def _numbers(groups: Sequence[object] | I64) -> I64:
+    return np.unique(np.array([str(one) for one in groups]), return_inverse=True)[1]

@@ -1,0 +1,116 @@
+"""The benchmarks of pictures run on any folder of their layout, and seeds add up over runs."""
+
+import importlib
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.bars import FIT, SETTINGS, bars
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+Run = Callable[..., dict[str, Any]]
+
+
+def folder(path: Path, count: int, *, seed: int = 0) -> Path:
+    """A folder of so many pictures of each class, as the sets are laid out."""
+    given = bars(count, seed=seed)
+    path.mkdir()
+    lines = ["image,label"]
+    with zipfile.ZipFile(path / "images.zip", "w") as archive:
+        for number, (picture, label) in enumerate(zip(given.pictures, given.labels, strict=True)):
+            kept = io.BytesIO()
+            Image.fromarray(picture[..., 0]).save(kept, "png")
+            archive.writestr(f"{number}.png", kept.getvalue())
+            lines.append(f"{number}.png,{label}")
+    (path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Start a benchmark of bars with these words; gives what it keeps."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    pictures = importlib.import_module("_pictures")
+    monkeypatch.setattr(pictures, "SPEED_ROUNDS", 1)
+
+    def started(*words: str | Path, epochs: int = 3) -> dict[str, Any]:
+        task = pictures.Task(
+            name="bars",
+            settings=SETTINGS,
+            fit=FIT.model_copy(update={"epochs": epochs}),
+            good="good",
+            floors={"accuracy": 0.9},
+        )
+        kept = tmp_path / "kept.json"
+        given = ["bars.py", *map(str, words), "--json", str(kept)]
+        monkeypatch.setattr(sys, "argv", given)
+        pictures.main(task, "Bars.")
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return found
+
+    return started
+
+
+def test_seeds_of_several_runs_add_up_and_other_settings_begin_anew(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(tmp_path / "data", 80)
+
+    run("--data", data, "--seeds", "3")
+    both = run("--data", data, "--seeds", "5")
+    other = run("--data", data, "--seeds", "3", epochs=2)
+
+    assert both["seeds"] == [3, 5]
+    each = [both["by_seed"][seed]["accuracy"] for seed in ("3", "5")]
+    assert both["metrics"]["accuracy"] == pytest.approx(np.mean(each))
+    assert both["spread"]["accuracy"] == [min(each), max(each)]
+    assert both["pictures"] == {"learning": 192, "judged": 48}
+    assert both["judged_by"].startswith("a part held back")
+    assert {"balanced_accuracy", "recall_lying", "binary_auroc", "pictures_per_s"} <= set(
+        both["metrics"]
+    )
+    assert other["seeds"] == [3]
+    assert "| accuracy | " in capsys.readouterr().out
+
+
+def test_pictures_of_a_test_folder_judge_and_what_was_made_is_kept(
+    run: Run, tmp_path: Path
+) -> None:
+    data, test = folder(tmp_path / "data", 60), folder(tmp_path / "test", 10, seed=1)
+
+    found = run("--data", data, "--test", test, "--seeds", "0", "--keep", tmp_path / "kept")
+
+    assert found["pictures"] == {"learning": 180, "judged": 30}
+    assert found["judged_by"] == "the test part"
+    made = tmp_path / "kept" / "bars-0"
+    assert (made / "bundle" / "card.json").is_file()
+    assert (made / "report" / "report.md").is_file()
+    assert (made / "checkpoint").is_dir()
+
+
+def test_a_folder_of_another_layout_is_refused(run: Run, tmp_path: Path) -> None:
+    data = folder(tmp_path / "data", 2)
+    (data / "images.zip").write_bytes(b"no archive")
+
+    with pytest.raises(SystemExit, match=r"images.zip: File is not a zip file"):
+        run("--data", data)
+    (data / "labels.csv").write_text("name,label\na,b\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="want columns image, label"):
+        run("--data", data)
+
+
+def test_each_set_names_settings_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    for name in ("solar_ir", "xsdd"):
+        task = importlib.import_module(name).TASK
+        assert task.name == name
+        assert task.floors

@@ -1,0 +1,73 @@
+"""Who is held out: whole groups, a share of each class."""
+
+import numpy as np
+import pytest
+
+from models.vision.splits import grouped, held_out
+
+
+def noise(count: int, seed: int = 0) -> list[np.ndarray]:
+    draw = np.random.default_rng(seed)
+    coarse = draw.integers(0, 255, (count, 8, 8, 1), dtype=np.uint8)
+    return [np.repeat(np.repeat(one, 6, 0), 6, 1) for one in coarse]
+
+
+def test_copies_with_other_light_and_noise_are_one_group_and_other_pictures_are_not() -> None:
+    pictures = noise(6)
+    copy = np.clip(pictures[2] // 2 + 40 + np.arange(48)[:, None, None] % 3, 0, 255)
+    copy_of_copy = np.clip(copy.astype(np.int64) + 9, 0, 255)
+
+    found = grouped([*pictures, copy.astype(np.uint8), copy_of_copy.astype(np.uint8)])
+
+    assert len(set(found[:6].tolist())) == 6
+    assert found[6] == found[7] == found[2]
+
+
+def test_two_flat_pictures_are_not_taken_for_copies() -> None:
+    flat = [np.full((48, 48, 1), level, np.uint8) for level in (10, 200)]
+
+    assert len(set(grouped(flat).tolist())) == 2
+
+
+def test_a_share_of_each_class_is_held_out_and_no_group_is_on_both_sides() -> None:
+    draw = np.random.default_rng(0)
+    groups = draw.integers(0, 80, 400)
+    labels = [("much", "less", "rare")[n % 7 % 3] for n in groups]  # a group is of one class
+
+    out = held_out(labels, groups.tolist(), 0.25, seed=3)
+
+    assert not set(groups[out]) & set(groups[~out])
+    for name in set(labels):
+        own = np.array(labels) == name
+        assert 0.2 < out[own].mean() < 0.35
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_others() -> None:
+    labels = ["a", "b"] * 50
+
+    one, again, other = (held_out(labels, range(100), 0.2, seed=s) for s in (1, 1, 2))
+
+    assert one.tolist() == again.tolist()
+    assert one.tolist() != other.tolist()
+
+
+def test_of_two_pictures_of_a_class_one_is_learnt_from() -> None:
+    labels = ["a"] * 20 + ["b"] * 2
+
+    out = held_out(labels, range(22), 0.5, seed=0)
+
+    assert out[20:].sum() == 1
+
+
+def test_a_group_with_the_last_of_one_class_is_not_taken_for_another() -> None:
+    labels = ["rare", "much", "rare", *["much"] * 10]
+    groups = [0, 0, 1, *range(2, 12)]
+
+    for seed in range(10):
+        out = held_out(labels, groups, 0.9, seed=seed)
+        assert {labels[n] for n in np.flatnonzero(~out)} == {"rare", "much"}
+
+
+def test_a_class_of_one_picture_or_its_copies_is_refused() -> None:
+    with pytest.raises(ValueError, match="class 'b': all its 2 pictures are one picture"):
+        held_out(["a", "a", "b", "b"], [0, 1, 2, 2], 0.5, seed=0)
