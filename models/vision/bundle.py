@@ -50,10 +50,12 @@ class VisionCard(BaseModel):
 
     schema_version: Literal[1] = 1
     kind: Literal["inspection"] = "inspection"
+    task: Literal["classes", "boxes"]  # what was learnt: of whole pictures, or of places
     settings: InspectionSettings
     seen: Seen
     classes: tuple[str, ...] = Field(min_length=2)
     good: str | None = None  # the class of pictures with nothing wrong; None: none was shown
+    sure: float | None = None  # a place is a defect from this probability on
     calibration: Calibration  # of the anomaly of good pictures; with no such class, of all
     learnt: dict[str, int]  # class -> pictures that weights were learnt from
     held_out: dict[str, int]  # class -> pictures that it was stopped and calibrated by
@@ -64,6 +66,12 @@ class VisionCard(BaseModel):
     code_version: str
     created_with: dict[str, str]  # library -> version
     weights_sha256: str
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the network sees."""
+        channels = 1 if self.settings.preprocess.grey else self.seen.channels
+        return 3 * channels if self.seen.paired else channels
 
 
 def card_bytes(card: VisionCard) -> bytes:
@@ -97,7 +105,8 @@ def read(folder: Path) -> tuple[VisionCard, dict[str, Tensor]]:
         card = VisionCard.model_validate_json(content)
     except ValidationError as error:
         raise BundleError(f"{folder / CARD}: {first_complaint(error)}", path=folder) from error
-    if card.good is not None and card.good not in card.classes:
+    wanted = card.task != "classes"
+    if (card.good is not None or wanted) and card.good not in card.classes:
         raise BundleError(
             f"{folder / CARD}: good is {card.good!r}, and the classes are "
             f"{', '.join(card.classes)}",
