@@ -177,7 +177,7 @@ def _measured(
             if one["recall"] is not None
         },
         "pictures_per_s": _speed(inspection, judged.pictures),
-        "best_epoch": trained.best_epoch,
+        "best_epoch": trained.best_epoch[-1],
         "training_cpu_s": round(cpu_s, 1),
     }
 

@@ -59,10 +59,12 @@ class VisionCard(ModelCard):
     """Everything about an inspection but its weights."""
 
     kind: Literal["inspection"] = "inspection"
+    task: Literal["classes", "boxes"]  # what was learnt: of whole pictures, or of places
     settings: InspectionSettings
     seen: Seen
     classes: tuple[str, ...] = Field(min_length=2)
     good: str | None = None  # the class of pictures with nothing wrong; None: none was shown
+    sure: float | None = None  # a place is a defect from this probability on
     calibration: Calibration  # of the anomaly of good pictures; with no such class, of all
     learnt: dict[str, int]  # class -> pictures that weights were learnt from
     made: dict[str, int] = {}  # class -> how many of those a generator made
@@ -71,6 +73,12 @@ class VisionCard(ModelCard):
     seeds: tuple[int, ...]
     metrics: dict[str, float]  # of what was held out
     created_with: dict[str, str]  # library -> version
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the network sees."""
+        channels = 1 if self.settings.preprocess.grey else self.seen.channels
+        return 3 * channels if self.seen.paired else channels
 
 
 AnyCard = TypeVar("AnyCard", bound=ModelCard)
@@ -96,7 +104,8 @@ def write(folder: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
 def read(folder: Path) -> tuple[VisionCard, dict[str, Tensor]]:
     """The card and the tensors of an inspection. Raises BundleError, as ``read_as`` does."""
     card, tensors = read_as(VisionCard, folder)
-    if card.good is not None and card.good not in card.classes:
+    wanted = card.task != "classes"
+    if (card.good is not None or wanted) and card.good not in card.classes:
         raise BundleError(
             f"{folder / CARD}: good is {card.good!r}, and the classes are "
             f"{', '.join(card.classes)}",

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from models.bundle import write_folder
 from models.contract import under
 from models.fitting import Dropout, optimizer, penalty, rate
-from models.training import Epoch, Interrupted, Progress
+from models.gradient import StoppedError
+from models.training import Epoch, Progress
 from models.vision.settings import VisionFitSettings
 
 STATE, TENSORS = "checkpoint.json", "checkpoint.safetensors"
@@ -77,15 +78,15 @@ class Fit:
         """All passes that are left; the network then has the weights of the best one.
 
         ``number`` of so many ``fits``, as progress tells it. Each pass is saved to ``checkpoint``,
-        and what is saved there is taken up first. Raises Interrupted where should_stop() says so,
-        ValueError for the checkpoint of another training or a loss that is no number any more.
+        and what is saved there is taken up first. Raises StoppedError where should_stop() says
+        so, ValueError for the checkpoint of another training or a loss that is no number any more.
         """
         if checkpoint is not None and checkpoint.exists():
             self._restore(checkpoint)
         settings = self.settings
         while self.epoch < settings.epochs and self.stale < settings.patience:
             step = rate(settings, self.epoch, self.cuts)
-            training, validation = self._epoch(step, should_stop, checkpoint)
+            training, validation = self._epoch(step, should_stop)
             if checkpoint is not None:
                 self._save(checkpoint)
             if progress is not None:
@@ -104,9 +105,7 @@ class Fit:
         self.network.load_state_dict(self.best)
         self.network.eval()
 
-    def _epoch(
-        self, step: float, should_stop: Callable[[], bool], checkpoint: Path | None
-    ) -> tuple[float, float]:
+    def _epoch(self, step: float, should_stop: Callable[[], bool]) -> tuple[float, float]:
         """One pass; gives the training and the validation loss of an example."""
         order = torch.randperm(self.objective.count, generator=self.generator).tolist()
         for group in self.optimizer.param_groups:
@@ -116,7 +115,7 @@ class Fit:
         size = self.settings.batch_size
         for first in range(0, len(order), size):
             if should_stop():
-                raise Interrupted(_stopped(checkpoint), checkpoint=checkpoint)
+                raise StoppedError
             numbers = order[first : first + size]
             if len(numbers) == 1 and count:
                 continue  # a batch norm wants two
@@ -211,9 +210,3 @@ class Fit:
             name: x.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, x in self.network.state_dict().items()
         }
-
-
-def _stopped(checkpoint: Path | None) -> str:
-    if checkpoint is None:
-        return "training was stopped; nothing is kept"
-    return f"training was stopped; the same training goes on from {checkpoint}"

@@ -11,42 +11,31 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from models.bundle import BundleError, Device, resolve
-from models.contract import under
-from models.nearest import centres
 from models.vision import bundle
 from models.vision.bundle import VisionCard
-from models.vision.inspected import Defect, Inspected
-from models.vision.network import NETWORK, Classifier, folded
+from models.vision.inspected import Inspected
+from models.vision.places import Places
 from models.vision.preprocess import (
     PictureError,
     Pixels,
-    Placement,
     checked,
     paired,
     placement,
     prepared,
 )
+from models.vision.whole import Whole
 
-# N pictures, K classes, F features, H W the picture as it came, h w the last stage, P prototypes
-
-F32 = NDArray[np.float32]
-U8 = NDArray[np.uint8]
+# H W C height, width and channels of a picture as it came
 
 BLOCK_PIXELS = 16 * 128 * 128  # of prepared pictures that go through the network at once
 BLOCK = 64  # pictures, at the most
 OTHER_SIZE = 0.25  # a picture may be larger or smaller by this share than any that was seen
-PROTOTYPES = 256  # feature vectors that stand for all good pictures
-EVIDENCE = 0.5  # a place whose class is more probable than not belongs to the defect
-DEFECTS = 20  # places of one picture, at the most
 
-PROTOTYPES_NAME = "prototypes"
+READERS: Mapping[str, type[Whole] | type[Places]] = {"classes": Whole, "boxes": Places}
 
 
 class Inspection:
@@ -58,16 +47,12 @@ class Inspection:
         """Raises ValueError where the tensors are not those of the card."""
         self.card = card
         self._tensors = dict(tensors)
-        network = Classifier(card.settings.network, inputs(card), len(card.classes))
         try:
-            network.load_state_dict(under(NETWORK, tensors))
-            self._prototypes = tensors[PROTOTYPES_NAME]
+            self._reader = READERS[card.task](card, tensors, resolve(device))
         except (RuntimeError, KeyError) as error:
             raise ValueError(
                 f"not the weights of this card: {' '.join(str(error).split())}"
             ) from error
-        self._device = resolve(device)
-        self._used = folded(network).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
         size = card.settings.preprocess
         self._abreast = min(max(BLOCK_PIXELS // (size.height * size.width), 1), BLOCK)
 
@@ -101,9 +86,17 @@ class Inspection:
         return list(self.each(pictures, templates))
 
     def each(
-        self, pictures: Sequence[Pixels], templates: Sequence[Pixels] | None = None
+        self,
+        pictures: Sequence[Pixels],
+        templates: Sequence[Pixels] | None = None,
+        *,
+        least: float | None = None,
     ) -> Iterator[Inspected]:
-        """The same, one after the other: pictures may be a sequence that reads as it is asked."""
+        """The same, one after the other: pictures may be a sequence that reads as it is asked.
+
+        ``least``: of places that are found, how probable a defect is told from on; the card's own
+        if left out.
+        """
         check_templates(self.card.seen.paired, len(pictures), templates)
         for first in range(0, len(pictures), self._abreast):
             numbers = range(first, min(first + self._abreast, len(pictures)))
@@ -114,41 +107,8 @@ class Inspection:
                     self._beside(test, picture, templates[n], f"template {n + 1}")
                     for n, test, picture in zip(numbers, shown, block, strict=True)
                 ]
-            features_NF, places_NKhw = self._look(torch.stack(shown))
-            for picture, features, places in zip(block, features_NF, places_NKhw, strict=True):
-                yield self._read(
-                    features, places, placement(picture, self.card.settings.preprocess)
-                )
-
-    def _look(self, shown: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode():
-            given = shown.to(self._device).contiguous(memory_format=torch.channels_last)
-            features, places = self._used.look(given)
-            return features.float().cpu(), places.float().cpu()
-
-    def _read(self, features: Tensor, places: Tensor, where: Placement) -> Inspected:
-        """What the network's numbers of one picture mean."""
-        card = self.card
-        good = None if card.good is None else card.classes.index(card.good)
-        logits = places.mean((1, 2))
-        share = logits.softmax(0)
-        number = int(share.argmax())
-        anomaly = float(anomaly_of(good, features[None], logits[None], self._prototypes)[0])
-        evidence = places.softmax(0)
-        local = evidence[number] if good is None else 1 - evidence[good]
-        heat = where.map_back(local).numpy()
-        label, probability = card.classes[number], float(share[number])
-        found = () if number == good else _defects(heat, label, probability)
-        return Inspected(
-            label=label,
-            probability=probability,
-            probabilities=dict(zip(card.classes, share.tolist(), strict=True)),
-            anomaly=anomaly,
-            surprise=float(card.calibration.apply(np.array([anomaly]))[0]),
-            heat=np.clip(heat * 255 + 0.5, 0, 255).astype(np.uint8),
-            defects=found,
-            features=features.numpy(),
-        )
+            where = [placement(picture, self.card.settings.preprocess) for picture in block]
+            yield from self._reader.read(torch.stack(shown), where, least=least)
 
     def _checked(self, picture: Pixels, what: str) -> Pixels:
         seen = self.card.seen
@@ -180,12 +140,6 @@ class Inspection:
         return paired(test, prepared(template, self.card.settings.preprocess))
 
 
-def inputs(card: VisionCard) -> int:
-    """Channels that the network sees."""
-    channels = 1 if card.settings.preprocess.grey else card.seen.channels
-    return 3 * channels if card.seen.paired else channels
-
-
 def check_templates(
     is_paired: bool,  # noqa: FBT001 (the one thing that is asked)
     count: int,
@@ -200,56 +154,3 @@ def check_templates(
         raise PictureError("templates: this inspection has learnt without: give none")
     if templates is not None and len(templates) != count:
         raise PictureError(f"templates: want {count}, one for each picture, got {len(templates)}")
-
-
-def tensors_of(network: Classifier, prototypes: Tensor) -> dict[str, Tensor]:
-    """All that is kept of an inspection beside its card."""
-    kept = {f"{NETWORK}{name}": x.cpu().contiguous() for name, x in network.state_dict().items()}
-    return {**kept, PROTOTYPES_NAME: prototypes.cpu().contiguous()}
-
-
-def anomaly_of(
-    good: int | None, features_NF: Tensor, logits_NK: Tensor, known_PF: Tensor
-) -> Tensor:
-    """How unlike good pictures each is [N]: the log odds of not being of the good class.
-
-    Where no picture was called good: how unlike all that were learnt from it is.
-    """
-    if good is None:
-        return distance(features_NF, known_PF)
-    return log_odds(logits_NK, good)
-
-
-def prototypes_of(features: F32) -> F32:
-    """At most PROTOTYPES of the features [M, F] of good pictures, spread out."""
-    return centres(features, min(PROTOTYPES, len(features)))
-
-
-def distance(features: Tensor, prototypes: Tensor) -> Tensor:
-    """How far [N] features [N, F] lie from the nearest prototype [P, F], in the network's unit."""
-    apart = features[:, None] - prototypes[None]
-    return apart.square().sum(2).amin(1).sqrt()
-
-
-def log_odds(logits_NK: Tensor, good: int) -> Tensor:
-    """How much more probable [N] than good it is that something is wrong, as a logarithm."""
-    others = [number for number in range(logits_NK.shape[1]) if number != good]
-    return logits_NK[:, others].logsumexp(1) - logits_NK[:, good]
-
-
-def _defects(heat: F32, label: str, probability: float) -> tuple[Defect, ...]:
-    """The places where the evidence lies, the largest first; the hottest one if none is sure."""
-    places, count = ndimage.label(heat >= min(EVIDENCE, float(heat.max())))
-    sizes = ndimage.sum_labels(places > 0, places, np.arange(1, count + 1))
-    found = []
-    boxes = ndimage.find_objects(places)
-    for number in np.argsort(-sizes, kind="stable")[:DEFECTS]:
-        rows, columns = boxes[number]
-        found.append(
-            Defect(
-                label=label,
-                probability=probability,
-                box=(columns.start, rows.start, columns.stop, rows.stop),
-            )
-        )
-    return tuple(found)

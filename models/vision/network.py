@@ -35,7 +35,8 @@ GROUPS = 4  # of a group norm, each of width / 4 channels and more
 OTHERS_HEAD = "fc."  # what torchvision calls the layer that is not ours to take
 
 
-def _norm(channels: int, kind: str) -> nn.Module:
+def norm_of(channels: int, kind: str) -> nn.Module:
+    """A norm of this kind, batch or group."""
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(GROUPS, channels)
 
 
@@ -45,13 +46,13 @@ class Block(nn.Module):
     def __init__(self, before: int, after: int, *, stride: int, norm: str) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.bn1 = _norm(after, norm)
+        self.bn1 = norm_of(after, norm)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.bn2 = _norm(after, norm)
+        self.bn2 = norm_of(after, norm)
         self.downsample = None
         if stride != 1 or before != after:
             self.downsample = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), _norm(after, norm)
+                nn.Conv2d(before, after, 1, stride, bias=False), norm_of(after, norm)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,8 +71,9 @@ class Backbone(nn.Module):
         kernel = 7 if settings.stem == "resnet" else 3
         stride = 1 if settings.stem == "full" else 2
         self.conv1 = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
-        self.bn1 = _norm(width, norm)
+        self.bn1 = norm_of(width, norm)
         self.pooled = settings.stem == "resnet"
+        self.stride = stride * (2 if self.pooled else 1)  # of the first stage
         self.stages = []
         before = width
         for number, blocks in enumerate(settings.depth, start=1):
@@ -137,6 +139,7 @@ def start(network: nn.Module, generator: torch.Generator) -> None:
             nn.init.normal_(
                 module.weight, 0.0, 1.0 / math.sqrt(module.in_features), generator=generator
             )
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     for module in network.modules():
         if isinstance(module, Block):

@@ -97,13 +97,33 @@ class NetworkSettings(BaseModel):
     )
 
 
+class FinderSettings(BaseModel):
+    """How places are found, where boxes are learnt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: NetworkSettings = NetworkSettings(width=8, depth=(1, 1, 1, 1), stem="half")
+    crop: Side = Field(
+        256, description="Pixels either way of the part of a prepared picture that a step learns."
+    )
+    crops: int = Field(1, ge=1, description="Parts of each picture in one pass.")
+    patch: Side = Field(
+        64, description="Pixels either way around a centre that are looked at to tell its class."
+    )
+
+
 class InspectionSettings(BaseModel):
     """What is inspected for, and by which network."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preprocess: PreprocessSettings
-    network: NetworkSettings = NetworkSettings()
+    network: NetworkSettings = Field(
+        NetworkSettings(), description="What tells classes apart: of pictures, or of found places."
+    )
+    finder: FinderSettings = Field(
+        FinderSettings(), description="What finds places, where boxes are learnt."
+    )
 
 
 class VisionFitSettings(FitSettings):

@@ -1,4 +1,4 @@
-"""From labelled pictures to an inspection: split, learn, stop in time, calibrate.
+"""From pictures to an inspection: split, learn, stop in time, calibrate.
 
 What is held out, by groups of near copies, says when to stop and what the anomaly of a good picture
 is like; it never teaches a weight. It has chosen the epoch, though: a figure to be believed is of
@@ -8,7 +8,7 @@ pictures that this module has not seen at all.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,44 +16,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from models.bundle import code_version, resolve, versions
 from models.calibration import Calibration
-from models.training import Progress
-from models.vision.augment import Lot, varied
-from models.vision.bundle import Seen, VisionCard, digest
-from models.vision.fit import Fit
-from models.vision.inspection import (
-    Inspection,
-    anomaly_of,
-    check_templates,
-    prototypes_of,
-    tensors_of,
-)
-from models.vision.network import Classifier, load_backbone, start
-from models.vision.preprocess import PictureError, Pixels, checked, paired, prepared
+from models.gradient import StoppedError
+from models.training import Interrupted, Progress
+from models.vision.box_scores import Boxes, box_scores
+from models.vision.bundle import VisionCard, digest
+from models.vision.finder import overlaps
+from models.vision.fit import Fit, Objective
+from models.vision.inspection import Inspection, check_templates
+from models.vision.network import NETWORK, Classifier, load_backbone, start
+from models.vision.objectives import Centres, Classes
+from models.vision.places import FINDER, LEAST, Pair, Seen, networks, patches
+from models.vision.places import anomaly_of as anomaly_of_places
 from models.vision.settings import InspectionSettings, VisionFitSettings
 from models.vision.splits import grouped, held_out
+from models.vision.stock import Examples, Stock
+from models.vision.whole import anomaly_of, prototypes_of, tensors_of
 
-# N pictures, C channels, H W as prepared, K classes, F features
+# N pictures, C channels, K classes, F features, M places
 
 Bool = NDArray[np.bool_]
 
 LEAST_GOOD = 20  # good pictures held out: fewer say nothing about how strange others may be
-KEPT_BYTES = 2 << 30  # prepared pictures are kept up to here; beyond, they are prepared each time
-CHECKPOINT = "checkpoint"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examples:
-    """Pictures with what is known of them. The sequences may read as they are asked."""
-
-    pictures: Sequence[Pixels]
-    labels: Sequence[str]
-    templates: Sequence[Pixels] | None = None  # a golden one for each
-    groups: Sequence[object] | None = None  # equal: never on both sides; None: near copies are
-    made: Sequence[bool] | None = None  # by a generator: these teach, and are never held out
+WRONGLY_FOUND = 3  # places of a picture where a finder is wrong, that a classifier learns as good
+ELSEWHERE = 0.1  # a place that overlaps all marked boxes by less is none of them
+SAME = 0.5  # overlap of a found box with a marked one, for it to be right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +51,19 @@ class Trained:
 
     inspection: Inspection
     held_out: Bool  # [N] which examples taught no weight
-    epochs: int  # passes made
-    best_epoch: int  # whose weights are kept, counted from 1
+    epochs: tuple[int, ...]  # passes made, of each network
+    best_epoch: tuple[int, ...]  # whose weights are kept, counted from 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Learnt:
+    """What the card needs to know."""
+
+    tensors: Mapping[str, Tensor]
+    calibration: Calibration
+    metrics: Mapping[str, float]
+    fits: Sequence[Fit]
+    sure: float | None = None
 
 
 def train(
@@ -77,14 +77,15 @@ def train(
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Learn to tell the classes of pictures apart.
+    """Learn to tell the classes of pictures apart, or to find what is marked on them.
 
     Args:
-        examples: What is learnt from.
-        settings: What the network sees, and how large it is.
-        fit: How it is trained.
-        good: The class of pictures with nothing wrong, where there is one.
-        backbone: A file of weights to start from.
+        examples: What is learnt from: pictures with labels, or with boxes.
+        settings: What the networks see, and how large they are.
+        fit: How they are trained.
+        good: The class of pictures with nothing wrong; with labels, None if there is no such class.
+        With boxes it is needed: it is what a picture or a place is called that has no defect.
+        backbone: A file of weights to start from, for the network that tells classes apart.
         progress: Told after every epoch.
         checkpoint: A folder that each epoch is saved to, and that training goes on from where it
         exists. It is the caller's to remove, once the inspection is safe.
@@ -96,222 +97,297 @@ def train(
         PictureError: A picture is none, or not like the others.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
-    classes = _checked(examples, good)
-    stock = _Stock(examples, settings)
+    labels, classes = _checked(examples, good)
+    stock = Stock(examples, settings)
     groups = grouped(examples.pictures) if examples.groups is None else examples.groups
-    real = np.flatnonzero(~_made(examples)).tolist()
-    out = np.zeros(len(examples.labels), np.bool_)
+    real = np.flatnonzero(~examples.are_made).tolist()
+    out = np.zeros(len(labels), np.bool_)
     out[real] = held_out(
-        [examples.labels[n] for n in real],
-        [groups[n] for n in real],
-        fit.validation_share,
-        seed=fit.seed,
+        [labels[n] for n in real], [groups[n] for n in real], fit.validation_share, seed=fit.seed
     )
-    generator = torch.Generator().manual_seed(fit.seed)
-    network = Classifier(settings.network, stock.channels, len(classes))
-    start(network, generator)
-    if backbone is not None:
-        load_backbone(network.backbone, backbone)
-    objective = _Classes(stock, network, classes, fit, out=out)
-    fingerprint = _fingerprint(stock, settings, fit, out, backbone)
-    under_way = Fit(objective, fit, generator, fingerprint=fingerprint)
-    under_way.run(
-        number=1, fits=1, progress=progress, checkpoint=checkpoint, should_stop=should_stop
+    work = _Work(
+        stock=stock,
+        settings=settings,
+        fit=fit,
+        classes=classes,
+        good=good,
+        labels=labels,
+        learning=np.flatnonzero(~out).tolist(),
+        validating=np.flatnonzero(out).tolist(),
+        backbone=backbone,
+        fingerprint=_fingerprint(stock, settings, fit, out, backbone),
+        progress=progress,
+        checkpoint=checkpoint,
+        should_stop=should_stop,
     )
-    tensors, calibration, metrics = objective.finish(good)
-    labels = examples.labels
+    learnt = work.whole() if examples.boxes is None else work.places()
+    best = learnt.fits[-1]
     card = VisionCard(
+        task="classes" if examples.boxes is None else "boxes",
         settings=settings,
         seen=stock.seen,
         classes=classes,
         good=good,
-        calibration=calibration,
-        learnt=dict(Counter(labels[n] for n in objective.learning)),
-        made=dict(Counter(labels[n] for n in np.flatnonzero(_made(examples)).tolist())),
-        held_out=dict(Counter(labels[n] for n in objective.validating)),
+        sure=learnt.sure,
+        calibration=learnt.calibration,
+        learnt=dict(Counter(labels[n] for n in work.learning)),
+        made=dict(Counter(labels[n] for n in np.flatnonzero(examples.are_made).tolist())),
+        held_out=dict(Counter(labels[n] for n in work.validating)),
         data_hash=stock.hash,
         training=fit.model_dump(mode="json"),
         seeds=(fit.seed,),
         metrics={
-            "validation_loss": under_way.best_loss,
-            "best_epoch": under_way.best_epoch,
-            **metrics,
+            "validation_loss": best.best_loss,
+            "best_epoch": best.best_epoch,
+            **learnt.metrics,
         },
         code_version=code_version(),
         created_with=versions(),
-        weights_sha256=digest(tensors),
+        weights_sha256=digest(learnt.tensors),
     )
     return Trained(
-        inspection=Inspection(card, tensors),
+        inspection=Inspection(card, learnt.tensors),
         held_out=out,
-        epochs=under_way.epoch,
-        best_epoch=under_way.best_epoch,
+        epochs=tuple(one.epoch for one in learnt.fits),
+        best_epoch=tuple(one.best_epoch for one in learnt.fits),
     )
 
 
-def _checked(examples: Examples, good: str | None) -> tuple[str, ...]:
-    """The classes, in order of their names."""
+def _checked(examples: Examples, good: str | None) -> tuple[Sequence[str], tuple[str, ...]]:
+    """A label for each picture, that splits go by, and the classes in order of their names."""
     count = len(examples.pictures)
-    for what in ("labels", "groups", "made"):
+    for what in ("labels", "boxes", "groups", "made"):
         given = getattr(examples, what)
         if given is not None and len(given) != count:
             raise ValueError(f"{what}: want {count}, one for each picture, got {len(given)}")
+    if (examples.labels is None) == (examples.boxes is None):
+        raise ValueError("examples: want labels or boxes, one of them")
     check_templates(examples.templates is not None, count, examples.templates)
-    if unreal := sorted(set(examples.labels) - {*np.array(examples.labels)[~_made(examples)]}):
+    if examples.labels is not None:
+        labels, names = examples.labels, set(examples.labels)
+    else:
+        labels, names = _labels_of_boxes(examples, good)
+    real = {label for label, made in zip(labels, examples.are_made, strict=True) if not made}
+    if unreal := sorted(set(labels) - real):
         raise ValueError(f"training: want real pictures of each class, {unreal[0]!r} has none")
-    classes = tuple(sorted(set(examples.labels)))
-    if len(classes) < 2:
+    if len(names) < 2:
         raise ValueError(
             f"training: want pictures of two classes or more, got {count} of "
-            f"{', '.join(classes) or 'none'}."
+            f"{', '.join(names) or 'none'}."
         )
-    if good is not None and good not in classes:
-        raise ValueError(f"good: no picture is labelled {good!r}; classes: {', '.join(classes)}")
-    return classes
+    if good is not None and good not in names:
+        raise ValueError(
+            f"good: no picture is labelled {good!r}; classes: {', '.join(sorted(names))}"
+        )
+    return labels, tuple(sorted(names))
 
 
-def _made(examples: Examples) -> Bool:
-    if examples.made is None:
-        return np.zeros(len(examples.labels), np.bool_)
-    return np.array(examples.made, np.bool_)
+def _labels_of_boxes(examples: Examples, good: str | None) -> tuple[list[str], set[str]]:
+    """Of each picture its rarest defect, or good; and the classes of places."""
+    assert examples.boxes is not None  # noqa: S101 (as was asked before)
+    if good is None:
+        raise ValueError("good: want a name for what has no defect, where boxes are learnt")
+    counts = Counter(one.label for own in examples.boxes for one in own)
+    if good in counts:
+        raise ValueError(f"good: {good!r} is marked as a defect on {counts[good]} places")
+    labels = [
+        min((one.label for one in own), key=lambda label: (counts[label], label), default=good)
+        for own in examples.boxes
+    ]
+    return labels, {good, *counts} if counts else set()
 
 
-class _Stock:
-    """Pictures as the network sees them, kept while they fit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """One training: its parts, and how they are told."""
 
-    def __init__(self, examples: Examples, settings: InspectionSettings) -> None:
-        self.examples = examples
-        self.settings = settings.preprocess
-        self._kept: dict[int, Tensor] = {}
-        self._hash = hashlib.sha256()
-        shapes, kinds = set(), set()
-        for number, picture in enumerate(examples.pictures):
-            what = f"picture {number + 1}"
-            made = self._prepared(number, checked(picture, what))
-            shapes.add(picture.shape)
-            kinds.add((picture.dtype.name, picture.shape[2]))
-            if len(kinds) > 1:
-                raise PictureError(
-                    f"{what}: pictures of several kinds: "
-                    f"{', '.join(f'{d} with {c} channels' for d, c in sorted(kinds))}. "
-                    "Give pictures of one camera setting."
+    stock: Stock
+    settings: InspectionSettings
+    fit: VisionFitSettings
+    classes: tuple[str, ...]
+    good: str | None
+    labels: Sequence[str]
+    learning: list[int]
+    validating: list[int]
+    backbone: Path | None
+    fingerprint: str
+    progress: Progress | None
+    checkpoint: Path | None
+    should_stop: Callable[[], bool]
+
+    def whole(self) -> _Learnt:
+        """Pictures by their labels."""
+        generator = torch.Generator().manual_seed(self.fit.seed)
+        network = Classifier(self.settings.network, self.stock.channels, len(self.classes))
+        self._start(network, generator)
+        objective = Classes(
+            network,
+            self.stock.batch,
+            [self.classes.index(label) for label in self.labels],
+            self.fit,
+            learning=self.learning,
+            validating=self.validating,
+            device=resolve(self.fit.device),
+        )
+        fit = self._run(objective, generator, number=1, fits=1)
+        good = self.good
+        known = [n for n in self.learning if good is None or self.labels[n] == good]
+        prototypes = torch.from_numpy(prototypes_of(objective.look(known)[1].numpy()))
+        logits, features = objective.look(self.validating)
+        number = None if good is None else self.classes.index(good)
+        anomaly = anomaly_of(number, features, logits, prototypes).numpy()
+        counts = [good is None or self.labels[n] == good for n in self.validating]
+        right = logits.argmax(1) == objective.target[self.validating].argmax(1)
+        return _Learnt(
+            tensors=tensors_of(network, prototypes),
+            calibration=Calibration.fit(anomaly[counts], least=LEAST_GOOD, what="pictures"),
+            metrics={"validation_accuracy": float(right.float().mean())},
+            fits=(fit,),
+        )
+
+    def places(self) -> _Learnt:
+        """Where defects are, then which they are."""
+        assert self.good is not None  # noqa: S101 (boxes want it)
+        device = resolve(self.fit.device)
+        good = self.classes.index(self.good)
+        finder, classifier = networks(self.settings, self.stock.channels, len(self.classes))
+        generator = torch.Generator().manual_seed(self.fit.seed << 1)
+        start(finder, generator)
+        centres = Centres(
+            finder,
+            self.stock,
+            self.fit,
+            crop=self.settings.finder.crop,
+            crops=self.settings.finder.crops,
+            learning=self.learning,
+            validating=self.validating,
+            device=device,
+        )
+        first = self._run(centres, generator, number=1, fits=2)
+        generator = torch.Generator().manual_seed((self.fit.seed << 1) + 1)
+        self._start(classifier, generator)
+        patch = self.settings.finder.patch
+        pair = Pair(finder, classifier.eval(), good=good, patch=patch, device=device)
+        shown = _Shown(self.stock, pair, self.classes, patch=patch)
+        learning, validating = (shown.add(part) for part in (self.learning, self.validating))
+        classes = Classes(
+            classifier,
+            shown.batch,
+            shown.labels,
+            self.fit,
+            learning=learning,
+            validating=validating,
+            device=device,
+        )
+        second = self._run(classes, generator, number=2, fits=2)
+        tensors = {
+            f"{prefix}{name}": x.cpu().contiguous()
+            for prefix, network in ((FINDER, finder), (NETWORK, classifier))
+            for name, x in network.state_dict().items()
+        }
+        anomaly, found, marked = [], [], []
+        for number in self.validating:
+            (seen,) = pair.look(self.stock.batch([number]), least=LEAST)
+            own = self.stock.places(number)
+            anomaly.append(_anomaly_elsewhere(seen, own, good))
+            found.append(_boxes(seen, self.classes, good))
+            marked.append(
+                Boxes(
+                    np.array([box for _, box in own], np.float64).reshape(-1, 4),
+                    np.array([label for label, _ in own], np.str_),
+                    np.ones(len(own)),
                 )
-            if made.numel() * made.element_size() * len(examples.pictures) <= KEPT_BYTES:
-                self._kept[number] = made
-            self._hash.update(repr((examples.labels[number], picture.shape)).encode())
-            self._hash.update(picture.tobytes())
-            if examples.templates is not None:
-                self._hash.update(examples.templates[number].tobytes())
-        self.channels = len(made)
-        depth, channels = kinds.pop()
-        self.seen = Seen(
-            depth=depth,
-            channels=channels,
-            heights=(min(s[0] for s in shapes), max(s[0] for s in shapes)),
-            widths=(min(s[1] for s in shapes), max(s[1] for s in shapes)),
-            paired=self.paired,
+            )
+        scores = box_scores(marked, found, SAME)
+        return _Learnt(
+            tensors=tensors,
+            calibration=Calibration.fit(np.array(anomaly), least=LEAST_GOOD, what="pictures"),
+            metrics={"validation_map50": scores.mean, "validation_f1_50": scores.f1},
+            fits=(first, second),
+            sure=scores.at,
         )
 
-    @property
-    def paired(self) -> bool:
-        """Whether each picture is compared with a golden one."""
-        return self.examples.templates is not None
+    def _start(self, network: Classifier, generator: torch.Generator) -> None:
+        start(network, generator)
+        if self.backbone is not None:
+            load_backbone(network.backbone, self.backbone)
 
-    @property
-    def hash(self) -> str:
-        """SHA-256 of pictures, templates and labels."""
-        return self._hash.hexdigest()
+    def _run(
+        self, objective: Objective, generator: torch.Generator, *, number: int, fits: int
+    ) -> Fit:
+        fit = Fit(objective, self.fit, generator, fingerprint=f"{self.fingerprint}-{number}")
+        checkpoint = self.checkpoint
+        try:
+            fit.run(
+                number=number,
+                fits=fits,
+                progress=self.progress,
+                checkpoint=None if checkpoint is None else checkpoint / f"fit-{number}",
+                should_stop=self.should_stop,
+            )
+        except StoppedError:
+            kept = "nothing is kept"
+            if checkpoint is not None:
+                kept = f"the same training goes on from {checkpoint}"
+            raise Interrupted(f"training was stopped; {kept}", checkpoint=checkpoint) from None
+        return fit
+
+
+class _Shown:
+    """Places as a classifier is shown them: those marked, and those where a finder was wrong."""
+
+    def __init__(self, stock: Stock, pair: Pair, classes: tuple[str, ...], *, patch: int) -> None:
+        self.stock, self.pair, self.classes, self.patch = stock, pair, classes, patch
+        self.labels: list[int] = []
+        self._looks: list[Tensor] = []
+
+    def add(self, numbers: Sequence[int]) -> list[int]:
+        """Those of these pictures; gives their own numbers."""
+        before = len(self.labels)
+        for number in numbers:
+            shown = self.stock.batch([number])
+            marked = self.stock.places(number)
+            box = torch.tensor([box for _, box in marked], dtype=torch.float32).reshape(-1, 4)
+            (seen,) = self.pair.look(shown)
+            wrong = seen.box[_elsewhere(seen.box, box)][:WRONGLY_FOUND]
+            self.labels += [self.classes.index(label) for label, _ in marked]
+            self.labels += [self.pair.good] * len(wrong)
+            both = torch.cat([box, wrong])
+            if len(both):
+                self._looks.extend(patches(shown[0], both, self.patch))
+        return list(range(before, len(self.labels)))
 
     def batch(self, numbers: Sequence[int]) -> Tensor:
-        """Float32 [N, C, H, W]."""
-        found = [
-            self._kept[n] if n in self._kept else self._prepared(n, self.examples.pictures[n])
-            for n in numbers
-        ]
-        return torch.stack(found)
-
-    def _prepared(self, number: int, picture: Pixels) -> Tensor:
-        made = prepared(picture, self.settings)
-        if self.examples.templates is None:
-            return made
-        return paired(made, prepared(self.examples.templates[number], self.settings))
+        """Float32 [N, C, patch, patch]."""
+        return torch.stack([self._looks[number] for number in numbers])
 
 
-class _Classes:
-    """Telling classes apart: cross entropy, each class by what it is to count for."""
+def _elsewhere(box: Tensor, marked: Tensor) -> Tensor:
+    """Which boxes [M] are none of those that are marked."""
+    if not len(marked):
+        return torch.ones(len(box), dtype=torch.bool)
+    return overlaps(box, marked).amax(1) < ELSEWHERE
 
-    def __init__(
-        self,
-        stock: _Stock,
-        network: Classifier,
-        classes: tuple[str, ...],
-        fit: VisionFitSettings,
-        *,
-        out: Bool,
-    ) -> None:
-        self.stock, self.classes, self.fit = stock, classes, fit
-        self.device = resolve(fit.device)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
-        index = torch.tensor([classes.index(label) for label in stock.examples.labels])
-        self.target = functional.one_hot(index, len(classes)).float()  # [N, K]
-        self.learning = np.flatnonzero(~out).tolist()
-        self.validating = np.flatnonzero(out).tolist()
-        self.count = len(self.learning)
-        prior = self.target[self.learning].mean(0)
-        self.adjustment = (fit.balance * prior.log()).to(self.device)  # [K]
 
-    def loss(self, numbers: Sequence[int], generator: torch.Generator) -> Tensor:
-        """In nats, of pictures as they are varied."""
-        chosen = [self.learning[n] for n in numbers]
-        lot = Lot(picture=self.stock.batch(chosen), share=self.target[chosen])
-        lot = varied(lot, self.fit.augment, generator)
-        return self._loss(self.network(self._placed(lot.picture)), lot.share)
+def _anomaly_elsewhere(
+    seen: Seen, marked: Sequence[tuple[str, tuple[float, float, float, float]]], good: int
+) -> float:
+    """That of a picture without the places that are marked: as if it were good."""
+    box = torch.tensor([box for _, box in marked], dtype=torch.float32).reshape(-1, 4)
+    wrong = (1 - seen.share[:, good])[_elsewhere(seen.box, box)]
+    return anomaly_of_places(wrong if len(wrong) else torch.zeros(1))
 
-    def validate(self) -> float:
-        """In nats, of pictures as they are."""
-        logits, _ = self.look(self.validating)
-        return float(self._loss(logits.to(self.device), self.target[self.validating]))
 
-    def look(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Logits [N, K] and features [N, F] of pictures as they are."""
-        parts = []
-        size = self.fit.batch_size
-        for first in range(0, len(numbers), size):
-            batch = self._placed(self.stock.batch(numbers[first : first + size]))
-            with torch.no_grad():
-                features, places = self.network.look(batch)
-            parts.append((places.mean((2, 3)).cpu(), features.cpu()))
-        logits, features = (torch.cat(column) for column in zip(*parts, strict=True))
-        return logits, features
-
-    def finish(self, good: str | None) -> tuple[dict[str, Tensor], Calibration, dict[str, float]]:
-        """What is kept of the network, what its anomaly means, and how right it is.
-
-        The last two on what was held out. Raises ValueError where that holds too few good pictures.
-        """
-        labels = self.stock.examples.labels
-        known = [n for n in self.learning if good is None or labels[n] == good]
-        prototypes = prototypes_of(self.look(known)[1].numpy())
-        number = None if good is None else self.classes.index(good)
-        logits, features = self.look(self.validating)
-        anomaly = anomaly_of(number, features, logits, torch.from_numpy(prototypes)).numpy()
-        counts = [good is None or labels[n] == good for n in self.validating]
-        calibration = Calibration.fit(anomaly[counts], least=LEAST_GOOD, what="pictures")
-        right = logits.argmax(1) == self.target[self.validating].argmax(1)
-        tensors = tensors_of(self.network, torch.from_numpy(prototypes))
-        return tensors, calibration, {"validation_accuracy": float(right.float().mean())}
-
-    def _loss(self, logits: Tensor, share: Tensor) -> Tensor:
-        spread = self.fit.smoothing
-        share = share.to(self.device) * (1 - spread) + spread / share.shape[1]
-        return -(share * (logits + self.adjustment).log_softmax(1)).sum(1).mean()
-
-    def _placed(self, picture: Tensor) -> Tensor:
-        return picture.to(self.device).contiguous(memory_format=torch.channels_last)
+def _boxes(seen: Seen, classes: tuple[str, ...], good: int) -> Boxes:
+    """What was found, each place by its most probable defect."""
+    others = [number for number in range(len(classes)) if number != good]
+    sure, name = seen.share[:, others].max(1)
+    labels = [classes[others[int(one)]] for one in name]
+    return Boxes(seen.box.numpy().astype(np.float64), np.array(labels, np.str_), sure.numpy())
 
 
 def _fingerprint(
-    stock: _Stock,
+    stock: Stock,
     settings: InspectionSettings,
     fit: VisionFitSettings,
     out: Bool,
@@ -328,3 +404,6 @@ def _fingerprint(
         code_version(),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+__all__ = ["Examples", "Trained", "train"]

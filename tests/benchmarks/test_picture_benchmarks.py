@@ -40,6 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.syspath_prepend(BENCHMARKS)
     pictures = importlib.import_module("_pictures")
     monkeypatch.setattr(pictures, "SPEED_ROUNDS", 1)
+    monkeypatch.setattr(pictures, "SPEED_PICTURES", 8)
 
     def started(*words: str | Path, epochs: int = 3) -> dict[str, Any]:
         task = pictures.Task(

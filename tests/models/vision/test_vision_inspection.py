@@ -44,8 +44,12 @@ def test_the_network_never_gets_more_than_a_block_at_once(
     inspection = trained.inspection
     seen = []
     monkeypatch.setattr(inspection, "_abreast", 4)
-    look = inspection._look
-    monkeypatch.setattr(inspection, "_look", lambda x: seen.append(len(x)) or look(x))
+    read = inspection._reader.read
+    monkeypatch.setattr(
+        inspection._reader,
+        "read",
+        lambda x, *rest, **more: seen.append(len(x)) or read(x, *rest, **more),
+    )
 
     assert len(inspection.inspect(OTHER.pictures)) == 30
     assert max(seen) == 4
@@ -210,4 +214,4 @@ def test_a_report_is_a_table_json_and_pictures(tmp_path: Path, trained: Trained)
 
 
 def test_the_network_in_use_learns_nothing(trained: Trained) -> None:
-    assert not any(one.requires_grad for one in trained.inspection._used.parameters())
+    assert not any(one.requires_grad for one in trained.inspection._reader._network.parameters())

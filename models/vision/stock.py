@@ -1,0 +1,127 @@
+"""What is learnt from: pictures with what is known of them, as the network will see them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.vision.bundle import Seen
+from models.vision.preprocess import (
+    PictureError,
+    Pixels,
+    checked,
+    paired,
+    placement,
+    prepared,
+)
+from models.vision.settings import InspectionSettings
+
+# N pictures, C channels, H W as prepared
+
+Bool = NDArray[np.bool_]
+
+KEPT_BYTES = 2 << 30  # prepared pictures are kept up to here; beyond, they are prepared each time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """A defect that somebody has marked on a picture."""
+
+    label: str
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2: pixels of the picture as it came
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """Pictures with what is known of them: a class each, or boxes. The sequences may be lazy."""
+
+    pictures: Sequence[Pixels]
+    labels: Sequence[str] | None = None
+    boxes: Sequence[Sequence[Marked]] | None = None  # none on a picture: it is good
+    templates: Sequence[Pixels] | None = None  # a golden one for each
+    groups: Sequence[object] | None = None  # equal: never on both sides; None: near copies are
+    made: Sequence[bool] | None = None  # by a generator: these teach, and are never held out
+
+    @property
+    def are_made(self) -> Bool:
+        """Which pictures [N] a generator made."""
+        return np.array([False] * len(self.pictures) if self.made is None else self.made, np.bool_)
+
+
+class Stock:
+    """Pictures as the network sees them, kept while they fit."""
+
+    def __init__(self, examples: Examples, settings: InspectionSettings) -> None:
+        self.examples = examples
+        self.settings = settings.preprocess
+        self._kept: dict[int, Tensor] = {}
+        self._hash = hashlib.sha256()
+        shapes, kinds = set(), set()
+        for number, picture in enumerate(examples.pictures):
+            what = f"picture {number + 1}"
+            made = self._prepared(number, checked(picture, what))
+            shapes.add(picture.shape)
+            kinds.add((picture.dtype.name, picture.shape[2]))
+            if len(kinds) > 1:
+                raise PictureError(
+                    f"{what}: pictures of several kinds: "
+                    f"{', '.join(f'{d} with {c} channels' for d, c in sorted(kinds))}. "
+                    "Give pictures of one camera setting."
+                )
+            if made.numel() * made.element_size() * len(examples.pictures) <= KEPT_BYTES:
+                self._kept[number] = made
+            self._hash.update(repr((self._known(number), picture.shape)).encode())
+            self._hash.update(picture.tobytes())
+            if examples.templates is not None:
+                self._hash.update(examples.templates[number].tobytes())
+        self.channels = len(made)
+        depth, channels = kinds.pop()
+        self.seen = Seen(
+            depth=depth,
+            channels=channels,
+            heights=(min(s[0] for s in shapes), max(s[0] for s in shapes)),
+            widths=(min(s[1] for s in shapes), max(s[1] for s in shapes)),
+            paired=self.paired,
+        )
+
+    @property
+    def paired(self) -> bool:
+        """Whether each picture is compared with a golden one."""
+        return self.examples.templates is not None
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of pictures, templates and labels."""
+        return self._hash.hexdigest()
+
+    def places(self, number: int) -> list[tuple[str, tuple[float, float, float, float]]]:
+        """Label and box, in pixels as prepared, of each defect that is marked on a picture."""
+        assert self.examples.boxes is not None  # noqa: S101 (only asked where boxes are learnt)
+        where = placement(self.examples.pictures[number], self.settings)
+        return [(one.label, where.box(one.box)) for one in self.examples.boxes[number]]
+
+    def batch(self, numbers: Sequence[int]) -> Tensor:
+        """Float32 [N, C, H, W]."""
+        found = [
+            self._kept[n] if n in self._kept else self._prepared(n, self.examples.pictures[n])
+            for n in numbers
+        ]
+        return torch.stack(found)
+
+    def _known(self, number: int) -> object:
+        """What is known of a picture."""
+        if self.examples.labels is not None:
+            return self.examples.labels[number]
+        if self.examples.boxes is not None:
+            return [(one.label, one.box) for one in self.examples.boxes[number]]
+        return None
+
+    def _prepared(self, number: int, picture: Pixels) -> Tensor:
+        made = prepared(picture, self.settings)
+        if self.examples.templates is None:
+            return made
+        return paired(made, prepared(self.examples.templates[number], self.settings))
