@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 from support import standings
-from support.keeping import event, scores
+from support.keeping import event, judgements, scores
 
 from monitor.cli import app
 from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
@@ -117,7 +117,11 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
     asset = Asset(name="p1", id=0, kind="pump", tags={}, area="hall_2")
     kind = KindSettings(channels={"flow": ChannelSettings(), "heat": ChannelSettings()})
     maker = PointMaker(Plan(site="works", kinds={"pump": kind}, assets=(asset,)), {}, channel_s=0)
-    results = Results(scores=(scores([0]),), alarms=(event(Transition.RAISED, 0),))
+    results = Results(
+        scores=(scores([0]),),
+        alarms=(event(Transition.RAISED, 0),),
+        judgements=(judgements([0]),),
+    )
     standing = standings.standing()
     written = {
         (points.measurement, *map(frozenset, (points.tags, points.fields, points.texts)))
@@ -127,5 +131,5 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
         ]
     }
 
-    assert len(table) == 6
+    assert len(table) == 7
     assert set(table) == written

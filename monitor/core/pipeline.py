@@ -163,7 +163,9 @@ class Pipeline:
         self._config = ""  # that is in force, as its epoch names it
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
-            self._kinds[name] = KindPipeline(name, kind, assets, bundles.get(name), site=plan.site)
+            self._kinds[name] = KindPipeline(
+                name, kind, assets, bundles.get(name), site=plan.site, lags=plan.lags
+            )
 
     def step(self, record: Record) -> Results:
         """What follows from one record."""
@@ -190,17 +192,20 @@ class Pipeline:
             case _:
                 pass  # they change no frame
         parts = [kind.close(self._now, self._links.blind) for kind in touched]
-        events += self._shelves.mark(event for _, found, _ in parts for event in found)
-        found = tuple(scores for scores, _, _ in parts if scores is not None)
+        events += self._shelves.mark(event for _, found, _, _ in parts for event in found)
+        found = tuple(scores for scores, _, _, _ in parts if scores is not None)
         for scores in found:
             counts = np.bincount(scores.state, minlength=len(ScoreState)).tolist()
             self._frames.update({state.name.lower(): counts[state] for state in ScoreState})
         return Results(
             scores=found,
             alarms=tuple(events),
-            gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
+            gaps=tuple(gap for _, _, gaps, _ in parts for gap in gaps),
             late=late,
             source_gaps=missing,
+            judgements=tuple(
+                judged for _, _, _, judged in parts if judged is not None and len(judged)
+            ),
         )
 
     def _pass(self, received: int) -> None:

@@ -16,7 +16,7 @@ from support.plants import CHANNELS, FAULTS, SECOND, START, TICKS, HeldClock, un
 from connectors.contract import NotReadyError
 from connectors.points import Message, Points
 from monitor.core.plan import Asset, KindSettings, Plan
-from monitor.core.records import Results, ScoreState, Transition
+from monitor.core.records import Results, ScoreState, Spoke, Transition
 from monitor.live import service, stepper
 from monitor.live.points import PointMaker, health_points
 from monitor.site.config import Config
@@ -314,6 +314,17 @@ def test_what_is_no_number_is_said_to_be_not_valid():
             assert fields["valid"] == 0
             if measurement == "channel_score":
                 assert fields["value"] == fields["residual"] == fields["judged"] == 0
+
+
+def test_a_side_that_is_absent_from_a_judgement_is_said_to_be():
+    for spoke in Spoke:
+        results = Results(judgements=(keeping.judgements([0], spoke=spoke),))
+        (found,) = rows_of(PointMaker(PLAN, {}, channel_s=0).of(results)).values()
+        (fields,) = found.values()
+        heard, shown = bool(spoke & Spoke.SENSORS), bool(spoke & Spoke.PICTURES)
+        assert (fields["has_sensor"], fields["sensor"]) == (heard, 2.0 * heard)
+        assert (fields["has_picture"], fields["picture"]) == (shown, 3.0 * shown)
+        assert (fields["valid"], fields["surprise"]) == ((1, 2.5) if spoke else (0, 0))
 
 
 @given(st.data())
