@@ -266,6 +266,11 @@ class Pipeline:
                 for name, kind in self._kinds.items()
                 if kind.threshold is not None
             },
+            "judgements": {
+                name: {"late": kind.fusion.late, "forgotten": kind.fusion.forgotten}
+                for name, kind in self._kinds.items()
+                if kind.fusion is not None
+            },
         }
 
     def threshold_of(self, kind: str) -> float:

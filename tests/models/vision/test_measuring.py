@@ -90,6 +90,14 @@ def test_a_gap_is_the_free_way_between_two_things(shift, gap, degrees):
     assert turned.value_px == pytest.approx(gap, abs=0.1)
 
 
+def test_of_several_gaps_the_widest_is_measured():
+    things = [
+        bar(x=x, y=35, width=width, height=300) for x, width in ((15, 10), (35, 14), (66, 16))
+    ]
+    picture = drawn(lambda x, y: np.minimum.reduce([one(x, y) for one in things]))
+    assert measure(picture, rule("gap")).value_px == pytest.approx(16, abs=0.1)
+
+
 @settings(max_examples=15, deadline=None)
 @given(AT, st.floats(8, 40), st.floats(8, 40), st.floats(0, 90), st.floats(0, 4))
 def test_an_area_is_found_to_a_tenth_of_a_pixel_of_its_outline(

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -108,6 +109,10 @@ def test_a_picture_that_is_late_is_counted_and_counts_from_then_on():
     assert frames(of, [12], 1.0).picture.tolist() == [4.0]
     picture(of, 12, 2.0)
     assert of.late == 2
+    other = fusion(0, wait_s=1)
+    other.restore(of.snapshot(), np.array([0]), np.array([0]))
+    picture(other, 11, 2.0)
+    assert other.late == 3
 
 
 def test_what_the_sensors_said_before_a_gap_still_meets_its_pictures():
@@ -187,8 +192,11 @@ def machine(of, bundle, *, lag):
     return Pipeline(site, {"k": bundle})
 
 
-def run(pipeline, *, pictures=(), cut=7, seconds=80):
-    """Two healthy machines; their first is shown these pictures: (second, surprise)."""
+def run(pipeline, *, pictures=(), cut=7, seconds=80, again=None):
+    """Two healthy machines; their first is shown these pictures: (second, surprise).
+
+    ``again`` makes a pipeline that goes on from a snapshot after each batch.
+    """
     chance, found = np.random.default_rng(5), []
     waiting = sorted(pictures)
     values = 50 + chance.normal(size=(seconds, 8))
@@ -205,6 +213,9 @@ def run(pipeline, *, pictures=(), cut=7, seconds=80):
             for tag in range(8)
         ]
         found.append(pipeline.step(Record(NOW, samples(*points))))
+        if again is not None:
+            tree, pipeline = pipeline.snapshot(), again()
+            pipeline.restore(tree)
     found.append(pipeline.step(Record(NOW, Notice(source="s", kind=NoticeKind.ENDED))))
     return Results.join(found)
 
@@ -229,7 +240,9 @@ def test_without_a_camera_everything_is_as_without_fusion_to_the_bit(bundles):
         assert digest(fused.scores, names) == digest(plain.scores, names)
         assert fused.alarms == plain.alarms
         assert (len(fused.judgements) > 0) == (lag is not None)
+    assert fused.judgements[0].kind == "k"
     pipeline = machine(fused_kind(), bundles["gru"], lag=None)
+    assert pipeline.status()["judgements"] == {}
     assert "fusion" not in pipeline.snapshot()["kinds"]["k"]
 
 
@@ -256,8 +269,10 @@ def test_bad_pictures_of_a_calm_machine_raise_a_combined_alarm_that_says_what_ea
 @pytest.mark.parametrize("cut", [1, 3, 26])
 def test_combined_alarms_do_not_depend_on_batches_or_restarts(bundles, cut):
     wanted = run(machine(fused_kind(), bundles["gru"], lag=2), pictures=BAD_PARTS)
-    found = run(machine(fused_kind(), bundles["gru"], lag=2), pictures=BAD_PARTS, cut=cut)
-    assert combined(found) == combined(wanted) != []
+    again = partial(machine, fused_kind(), bundles["gru"], lag=2)
+    for restarted in (None, again):
+        found = run(again(), pictures=BAD_PARTS, cut=cut, again=restarted)
+        assert combined(found) == combined(wanted) != []
 
 
 def test_a_combined_alarm_stands_while_one_side_is_silent_and_survives_a_restart(bundles):
