@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 from support import standings
-from support.keeping import event, scores
+from support.keeping import event, judgements, scores
 
 from monitor.cli import app
 from monitor.core.plan import Asset, Camera, ChannelSettings, KindSettings, Plan
@@ -121,7 +121,10 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
     maker = PointMaker(plan, {}, channel_s=0)
     picture = PictureResult(camera=0, time=0, part=None, label="good", probability=1.0)
     results = Results(
-        scores=(scores([0]),), alarms=(event(Transition.RAISED, 0),), pictures=(picture,)
+        scores=(scores([0]),),
+        alarms=(event(Transition.RAISED, 0),),
+        pictures=(picture,),
+        judgements=(judgements([0]),),
     )
     standing = standings.standing()
     written = {
@@ -132,5 +135,5 @@ def test_the_table_of_what_databases_get_is_what_is_written() -> None:
         ]
     }
 
-    assert len(table) == 7
+    assert len(table) == 8
     assert set(table) == written

@@ -162,6 +162,12 @@ def _say_sinks(found: dict[str, Any], live: dict[str, Any]) -> None:
         say("dead letters  ", (str(found["dead_letters"]), "bold red"))
     if found["repeats_forgotten"]:
         say(f"repeats  {found['repeats_forgotten']:,} forgotten early: they would count as late")
+    for kind, pictures in found["judgements"].items():
+        if pictures["late"] or pictures["forgotten"]:
+            say(
+                f"judgements  {kind}: {pictures['late']:,} pictures came late, "
+                f"{pictures['forgotten']:,} ticks of pictures forgotten"
+            )
     for what, number in found["no_longer_kept"].items():
         if number:
             say(f"no longer kept  {number:,} {what.replace('_', ' ')}")

@@ -1,8 +1,9 @@
 """Alarms: from scores and values to the transitions that a person acts on.
 
-Last stop of the step. Three classes: `process` (a surprise over its threshold), `limit` (a value
-beyond a plain limit, which needs no model) and `instrument` (a sensor that is not to be believed,
-in the words of NAMUR NE 107); what is wrong with a whole source is for links.py. What is active
+Last stop of the step. Four classes: `process` (a surprise over its threshold), `combined` (the same
+of sensors and pictures together, where both speak), `limit` (a value beyond a plain limit, which
+needs no model) and `instrument` (a sensor that is not to be believed, in the words of NAMUR NE
+107); what is wrong with a whole source is for links.py. What is active
 stays so while the machine is off or nothing is valid; only evidence of a healthy machine makes it
 return.
 """
@@ -24,6 +25,7 @@ from monitor.core.board import Board, alarm_id
 from monitor.core.conditions import Change, Conditions
 from monitor.core.crossings import Crossing, ProcessConditions
 from monitor.core.diagnosis import Diagnoses
+from monitor.core.fusion import Fused
 from monitor.core.holding import Frames
 from monitor.core.modes import RunState
 from monitor.core.moving import Moving, weighed
@@ -39,6 +41,7 @@ from monitor.core.records import (
     AlarmEvent,
     Scores,
     ScoreState,
+    Spoke,
     Standing,
     Transition,
 )
@@ -50,6 +53,7 @@ ALONE = 0.9  # share in the blame: a drift of the sensor looks the same
 MOST_DIGITS = 6  # behind the point; smaller spreads are written with an exponent
 CLASSES = (
     AlarmClass.PROCESS,
+    AlarmClass.COMBINED,
     AlarmClass.LIMIT,
     AlarmClass.INSTRUMENT,
 )  # that are raised here, and end here
@@ -121,6 +125,11 @@ class Alarms:
             self._diagnoses = Diagnoses(
                 head, columns, alarm=kind.alarm, threshold=threshold, assets=len(assets)
             )
+        self._together, self._combined = math.inf, None  # the threshold of both sides
+        if kind.fusion is not None and threshold is not None:
+            asked = kind.fusion.threshold
+            self._together = threshold if asked == "auto" else asked
+            self._combined = ProcessConditions(kind.alarm, self._together, len(assets))
         self._limits = _limits(kind)
         self._beyond = _conditions([limit.settings for limit in self._limits], len(assets))
         self._resting_C = np.array(  # [C] whose limits say nothing while the machine does not run
@@ -139,15 +148,18 @@ class Alarms:
         verdict: U8 | None = None,
         running: U8 | None = None,
         told: Bool | None = None,
+        *,
+        fused: Fused | None = None,
     ) -> list[AlarmEvent]:
         """The transitions of these frames and their scores, row for row the same.
 
         ``verdict`` [R, C]: what is wrong with the instruments; None: nothing. ``running`` [R]:
         RunStates; None: not known. ``told`` [R, C]: of what is wrong there people know by an
-        alarm of another class; None: nowhere.
+        alarm of another class; None: nowhere. ``fused``: what sensors and pictures say together.
         """
         found = [
             *self._step_surprise(frames, scores),
+            *([] if fused is None else self._step_combined(frames, fused)),
             *self._step_limits(frames, scores),
             *([] if verdict is None else self._step_instruments(frames, verdict, told)),
         ]
@@ -202,7 +214,7 @@ class Alarms:
         Their limit, model, channel or asset is not configured, or the site had another name.
         """
         count = len(self._assets)
-        surprise = np.full(count, NEVER, np.int64)
+        surprise, combined = np.full((2, count), NEVER, np.int64)
         beyond = np.full(len(self._limits) * count, NEVER, np.int64)
         faulty = np.full(len(self._words) * count, NEVER, np.int64)
         places = {
@@ -213,6 +225,8 @@ class Alarms:
         }
         if self._threshold is not None:
             places |= {(asset, "surprise"): (surprise, p) for p, asset in enumerate(self._assets)}
+        if self._combined is not None:
+            places |= {(asset, "combined"): (combined, p) for p, asset in enumerate(self._assets)}
         mine, rest = [], []
         for alarm in standing:
             named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
@@ -225,6 +239,8 @@ class Alarms:
             mine.append(alarm)
         self.board.settle(mine)
         self._process.settle(surprise)
+        if self._combined is not None:
+            self._combined.settle(combined)
         self._beyond.settle(beyond)
         self._faulty.settle(faulty)
         return rest
@@ -232,8 +248,7 @@ class Alarms:
     def _step_surprise(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if self._threshold is None:
             return []
-        alarm = self._kind.alarm
-        counts = scores.counts(alarm.min_coverage)
+        counts = scores.counts(self._kind.alarm.min_coverage)
         raised_A = self._process.raised
         found = self._process.step(
             asset=frames.asset,
@@ -251,21 +266,16 @@ class Alarms:
             at=[crossing.change.row for crossing in found if crossing.change.active],
         )
         events = news
-        for change, level, peak in found:
+        for crossing in found:
+            change = crossing.change
             surprise = float(scores.surprise[change.row])
             blame_C = scores.blame[change.row]
             if change.active:
                 blame_C = weighed(blame_C, moved[change.row])
             blame = _largest_first(self._channels, blame_C)
+            reason = f"surprise {self._crossed(surprise, crossing, self._threshold)}"
             if change.active:
-                reason = (
-                    f"surprise {surprise:.1f} at or over {level:.1f}"
-                    f"{_lasting(alarm.on_delay_s)}{self._blamed(blame, scores, change.row)}"
-                )
-            else:
-                reason = f"surprise {surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
-                if alarm.return_ratio * peak > self._threshold * alarm.clear_ratio:
-                    reason += f"; it had been {peak:.1f}"
+                reason += self._blamed(blame, scores, change.row)
             if (name := names.get(change.row)) is not None and name.fault != UNKNOWN:
                 reason += f"; {name}"
             events.append(
@@ -282,6 +292,44 @@ class Alarms:
                 )
             )
         return events
+
+    def _step_combined(self, frames: Frames, fused: Fused) -> list[AlarmEvent]:
+        """Only rows in which both sides speak count: what one side says alone has its own class."""
+        if self._combined is None:
+            return []
+        both, events = fused.judgements, []
+        for crossing in self._combined.step(
+            asset=frames.asset[fused.row],
+            tick=both.tick,
+            surprise=both.surprise,
+            counts=both.spoke == Spoke.BOTH,
+            fresh=frames.fresh[fused.row],
+        ):
+            n = crossing.change.row
+            surprise = float(both.surprise[n])
+            crossed = self._crossed(surprise, crossing, self._together)
+            events.append(
+                self._event(
+                    replace(crossing.change, row=int(fused.row[n])),
+                    frames,
+                    alarm_class=AlarmClass.COMBINED,
+                    point="combined",
+                    reason=f"combined surprise {crossed}; {both.words(n)}",
+                    value=surprise,
+                    threshold=self._together,
+                )
+            )
+        return events
+
+    def _crossed(self, surprise: float, crossing: Crossing, threshold: float) -> str:
+        """What was crossed, in words, and for how long; where it returns, from how high."""
+        alarm, (change, level, peak) = self._kind.alarm, crossing
+        if change.active:
+            return f"{surprise:.1f} at or over {level:.1f}{_lasting(alarm.on_delay_s)}"
+        words = f"{surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
+        if alarm.return_ratio * peak > threshold * alarm.clear_ratio:
+            words += f"; it had been {peak:.1f}"
+        return words
 
     def _named(
         self,
@@ -465,6 +513,7 @@ class Alarms:
             **self._process.snapshot(),
             "moving": self._moving.snapshot(),
             **({} if self._diagnoses is None else {"diagnoses": self._diagnoses.snapshot()}),
+            **({} if self._combined is None else {"combined": self._combined.snapshot()}),
             "beyond": self._beyond.snapshot(),
             "limits": [list(name) for name in self._limit_names()],
             "faulty": self._faulty.snapshot(),
@@ -481,6 +530,8 @@ class Alarms:
         self._process.restore(tree, old_A, new_A)
         if self._diagnoses is not None and "diagnoses" in tree:
             self._diagnoses.restore(tree["diagnoses"], old_A, new_A)
+        if self._combined is not None and "combined" in tree:
+            self._combined.restore(tree["combined"], old_A, new_A)
         for points, kept, named, names in (
             (self._beyond, "beyond", "limits", self._limit_names()),
             (self._faulty, "faulty", "words", self._words),

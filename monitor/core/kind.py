@@ -1,6 +1,7 @@
-"""All assets of one kind: their frames, run states, scores and alarms, one after the other."""
+"""All assets of one kind: their frames, run states, scores, judgements and alarms, in turn."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from models.bundle import Bundle
 from monitor.core.aggregate import common
 from monitor.core.alarms import Alarms
 from monitor.core.frames import FrameBuilder
+from monitor.core.fusion import Fusion
 from monitor.core.modes import RunStates
 from monitor.core.plan import Asset, KindSettings
-from monitor.core.records import AlarmClass, AlarmEvent, Gap, Scores, Standing
+from monitor.core.records import AlarmClass, AlarmEvent, Gap, Judgements, Scores, Standing
 from monitor.core.scoring import Scorer
 from monitor.core.sensors import Sensors, Verdict, Word
 from monitor.core.settling import Settling
@@ -19,7 +21,11 @@ from monitor.core.switching import LoneStops
 
 
 class KindPipeline:
-    """Frames, run states, scores and alarms of all assets of one kind."""
+    """Frames, run states, scores, judgements and alarms of all assets of one kind.
+
+    ``fusion`` takes the pictures of its assets; None where no asset has a camera. ``lags``: see
+    Plan.
+    """
 
     def __init__(
         self,
@@ -29,8 +35,10 @@ class KindPipeline:
         bundle: Bundle | None,
         *,
         site: str,
+        lags: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.assets = [asset.name for asset in assets]
+        self._rows = {name: row for row, name in enumerate(self.assets)}
         self.frames = FrameBuilder(kind, assets)
         shape = len(assets), len(kind.channels)
         tags = [asset.tags[kind.tag_of(name)] for asset in assets for name in kind.channels]
@@ -43,6 +51,10 @@ class KindPipeline:
         self._stops = LoneStops(kind, len(assets), health)
         self._settling = Settling(kind, len(assets))
         self._scorer = Scorer(name, kind, ids, bundle, self.assets)
+        self.fusion: Fusion | None = None
+        lag_A = [lags.get(asset.name) for asset in assets]
+        if kind.fusion is not None and lag_A.count(None) < len(lag_A):
+            self.fusion = Fusion(name, kind.fusion, tick_ms=kind.tick_ms, ids=ids, lags=lag_A)
         self.threshold = threshold_of(kind, bundle)
         self.provisional = (
             bundle is not None and bundle.card.provisional and kind.alarm.threshold == "auto"
@@ -58,14 +70,14 @@ class KindPipeline:
 
     def close(
         self, now: int, blind: frozenset[str]
-    ) -> tuple[Scores | None, list[AlarmEvent], list[Gap]]:
+    ) -> tuple[Scores | None, list[AlarmEvent], list[Gap], Judgements | None]:
         """Everything that follows from the frames that are complete by now.
 
         ``blind``: the sources that show nothing; that is told of them, not of their channels.
         """
         frames, gaps = self.frames.close(now)
         if not len(frames):
-            return None, [], gaps
+            return None, [], gaps, None
         alone, doubted = None, None
         if self.frames.kind.running is not None:
             alone = np.zeros(frames.valid.shape, np.bool_)
@@ -74,11 +86,21 @@ class KindPipeline:
         running = self._running.of(frames, doubted)
         judged = self._sensors.judge(frames, running, alone)
         scores = self._scorer.score(frames, running, self._settling.evidence(frames, judged))
+        fused = None
+        if self.fusion is not None:
+            counts = scores.counts(self.frames.kind.alarm.min_coverage)
+            fused = self.fusion.frames(frames.asset, frames.tick, scores.surprise, counts)
         told = None
         if blind:
             theirs = np.isin(self._source_AC, list(blind))[frames.asset]
             told = theirs & (judged.verdict == Verdict.STALE)
-        return scores, self.alarms.step(frames, scores, judged.verdict, running, told), gaps
+        events = self.alarms.step(frames, scores, judged.verdict, running, told, fused=fused)
+        return scores, events, gaps, None if fused is None else fused.judgements
+
+    def picture(self, asset: str, time: int, surprise: float) -> None:
+        """A picture of what an asset made at ``time``, ns since 1970 UTC."""
+        if self.fusion is not None and (row := self._rows.get(asset)) is not None:
+            self.fusion.picture(row, time, surprise)
 
     def units(self, source: str, tags: Sequence[int], *, changed: bool) -> None:
         """The unit of some tags of a source (none named: of all) changed, or is right again."""
@@ -112,6 +134,7 @@ class KindPipeline:
             "stops": self._stops.snapshot(),
             "scoring": self._scorer.snapshot(),
             "alarms": self.alarms.snapshot(),
+            **({} if self.fusion is None else {"fusion": self.fusion.snapshot()}),
         }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
@@ -129,6 +152,8 @@ class KindPipeline:
                 part.restore(tree[name], (old_A, old_C), (new_A, new_C))
         self._scorer.restore(tree["scoring"], old_A, new_A)
         self.alarms.restore(tree["alarms"], tree["assets"])
+        if self.fusion is not None and "fusion" in tree:
+            self.fusion.restore(tree["fusion"], old_A, new_A)
 
 
 def threshold_of(kind: KindSettings, bundle: Bundle | None) -> float | None:

@@ -167,7 +167,9 @@ class Pipeline:
         self._config = ""  # that is in force, as its epoch names it
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
-            self._kinds[name] = KindPipeline(name, kind, assets, bundles.get(name), site=plan.site)
+            self._kinds[name] = KindPipeline(
+                name, kind, assets, bundles.get(name), site=plan.site, lags=plan.lags
+            )
 
     def step(self, record: Record) -> Results:
         """What follows from one record."""
@@ -195,18 +197,21 @@ class Pipeline:
                 events += self._shelves.mark(self._links.step(self._now, self._latest))
         blind = self._links.blind(self._now)
         parts = [kind.close(self._now, blind) for kind in touched]
-        events += self._shelves.mark(event for _, found, _ in parts for event in found)
-        found = tuple(scores for scores, _, _ in parts if scores is not None)
+        events += self._shelves.mark(event for _, found, _, _ in parts for event in found)
+        found = tuple(scores for scores, _, _, _ in parts if scores is not None)
         for scores in found:
             counts = np.bincount(scores.state, minlength=len(ScoreState)).tolist()
             self._frames.update({state.name.lower(): counts[state] for state in ScoreState})
         return Results(
             scores=found,
             alarms=tuple(events),
-            gaps=tuple(gap for _, _, gaps in parts for gap in gaps),
+            gaps=tuple(gap for _, _, gaps, _ in parts for gap in gaps),
             late=late,
             source_gaps=missing,
             pictures=(record.body,) if isinstance(record.body, PictureResult) else (),
+            judgements=tuple(
+                judged for _, _, _, judged in parts if judged is not None and len(judged)
+            ),
         )
 
     def _pass(self, received: int) -> None:
@@ -267,6 +272,11 @@ class Pipeline:
                 }
                 for name, kind in self._kinds.items()
                 if kind.threshold is not None
+            },
+            "judgements": {
+                name: {"late": kind.fusion.late, "forgotten": kind.fusion.forgotten}
+                for name, kind in self._kinds.items()
+                if kind.fusion is not None
             },
         }
 
@@ -419,7 +429,19 @@ class Pipeline:
             self._received[source] += 1  # that it came is in a record that is lost
         if given.rejected:
             self._reject(source, given.rejected, 1)
+        self._fuse(given)
         return self._shelves.mark(self._cameras.step(given))
+
+    def _fuse(self, result: PictureResult) -> None:
+        """What a picture says counts beside the sensors of its asset, for when its part was made.
+
+        A network that gives no surprise, or none that is a number, says nothing.
+        """
+        camera, surprise = self._cameras.camera(result.camera), result.surprise
+        if camera is None or result.rejected or surprise is None or not 0 <= surprise < math.inf:
+            return
+        for kind in self._kinds.values():
+            kind.picture(camera.asset, result.time - camera.lag, surprise)
 
     def _begin(self, epoch: Epoch, *, received: int) -> list[AlarmEvent]:
         """What follows from another configuration; assets that it does not touch are not."""

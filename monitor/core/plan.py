@@ -222,6 +222,36 @@ class AlarmSettings(Settings):
         return self
 
 
+class FusionSettings(Settings):
+    """How sensors and pictures become one judgement of each asset that has a camera."""
+
+    wait_s: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="How long a judgement waits for pictures to be inspected, rounded up to whole "
+        "ticks: it is so much later, and what comes after that counts from then on.",
+    )
+    half_life_s: float = Field(
+        600.0,
+        gt=0,
+        description="After so long a picture has half its weight, after ten times as long none: a "
+        "quarter to a half of the time that a fault of this machine is there.",
+    )
+    picture_weight: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="The share of a new picture in the evidence; the sensors have the rest. More "
+        "for the side that tells faults better: see docs/fusion.md.",
+    )
+    threshold: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="Combined surprise to alarm at; auto: that of the sensors' own alarms. Delays "
+        "and ratios are those of `alarm`.",
+    )
+
+
 class InstrumentSettings(Settings):
     """When what is wrong with an instrument becomes an alarm."""
 
@@ -354,6 +384,11 @@ class KindSettings(Settings):
         InstrumentSettings(),
         description="When what is wrong with an instrument becomes an alarm.",
     )
+    fusion: FusionSettings | None = Field(
+        None,
+        description="One judgement from sensors and pictures, for assets that have a camera; left "
+        "out: there is none.",
+    )
 
     def tag_of(self, channel: str) -> str:
         """The name of the tag that feeds a channel."""
@@ -413,6 +448,14 @@ class Plan:
         """The sources of all tags and cameras."""
         of_tags = {source for asset in self.assets for _, source in asset.tags.values()}
         return frozenset(of_tags | {camera.source for camera in self.cameras})
+
+    @property
+    def lags(self) -> dict[str, int]:
+        """By asset with a camera, ns: how long after it was made a part passes the last of them."""
+        found: dict[str, int] = {}
+        for camera in self.cameras:
+            found[camera.asset] = max(camera.lag, found.get(camera.asset, 0))
+        return found
 
     def assets_of(self, kind: str) -> list[Asset]:
         """The assets of one kind, in order: its rows."""

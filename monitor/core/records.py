@@ -199,6 +199,51 @@ class Scores:
         return Scores(kind=first.kind, channels=first.channels, **joined)
 
 
+class Spoke(IntEnum):
+    """Whose evidence a judgement has; an absent side is none, neither for nor against."""
+
+    NOBODY = 0
+    SENSORS = 1
+    PICTURES = 2
+    BOTH = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgements:
+    """Sensors and pictures as one, for assets of one kind that have a camera; in order of tick."""
+
+    kind: str
+    asset: NDArray[np.int32]  # [N] asset numbers
+    tick: NDArray[np.int64]  # [N] ns since 1970 UTC: known from here on
+    surprise: NDArray[np.float32]  # [N] combined, -log10 of the healthy tail probability
+    sensor: NDArray[np.float32]  # [N] surprise at the moment that is judged; NaN: absent
+    picture: NDArray[np.float32]  # [N] surprise of the newest tick with pictures; NaN: absent
+    age: NDArray[np.float32]  # [N] s from its part to the moment that is judged; NaN: absent
+    weight: NDArray[np.float32]  # [N] the picture's share of the evidence; 0: absent
+    spoke: NDArray[np.uint8]  # [N] Spoke
+
+    def __len__(self) -> int:
+        """Count of rows."""
+        return len(self.tick)
+
+    def words(self, row: int) -> str:
+        """The evidence of both sides, of a row in which both spoke."""
+        return (
+            f"sensors {self.sensor[row]:.1f}, picture {self.picture[row]:.1f}, "
+            f"{self.age[row]:.3g} s old, {self.weight[row]:.0%} of the evidence"
+        )
+
+    @staticmethod
+    def join(blocks: Sequence["Judgements"]) -> "Judgements":
+        """Blocks of one kind, one after the other. Raises IndexError for none."""
+        columns = [column.name for column in fields(Judgements)][1:]
+        joined = {
+            column: np.concatenate([getattr(block, column) for block in blocks])
+            for column in columns
+        }
+        return Judgements(kind=blocks[0].kind, **joined)
+
+
 class Transition(StrEnum):
     """What happened to an alarm."""
 
@@ -219,6 +264,7 @@ class AlarmClass(StrEnum):
     LIMIT = "limit"
     INSTRUMENT = "instrument"
     PICTURE = "picture"  # of a camera of the asset
+    COMBINED = "combined"  # sensors and pictures together
     PIPELINE = "pipeline"  # of a source: ``asset`` is its name
 
 
@@ -232,8 +278,8 @@ class AlarmEvent:
     id: str
     asset: str
     alarm_class: AlarmClass
-    # "surprise", or a channel and its limit or NE 107 word, as "flow high"; or a camera and what it
-    # saw, as "top reject"
+    # "surprise", "combined", or a channel and its limit or NE 107 word, as "flow high"; or a camera
+    # and what it saw, as "top reject"
     point: str
     transition: Transition
     tick: int  # ns since 1970 UTC, event time of the transition
@@ -314,6 +360,7 @@ class Results:
     late: tuple[Samples, ...] = ()  # came after their frame was closed: kept, never scored live
     source_gaps: tuple[SourceGap, ...] = ()  # what sources said is missing, or filled
     pictures: tuple[PictureResult, ...] = ()  # inspected, or found to be no use
+    judgements: tuple[Judgements, ...] = ()
 
     @staticmethod
     def join(found: Sequence["Results"]) -> "Results":
@@ -322,6 +369,10 @@ class Results:
         for results in found:
             for scores in results.scores:
                 by_kind.setdefault((scores.kind, scores.channels), []).append(scores)
+        judged: dict[str, list[Judgements]] = {}
+        for results in found:
+            for block in results.judgements:
+                judged.setdefault(block.kind, []).append(block)
         return Results(
             scores=tuple(Scores.join(blocks) for blocks in by_kind.values()),
             alarms=tuple(event for results in found for event in results.alarms),
@@ -329,4 +380,5 @@ class Results:
             late=tuple(late for results in found for late in results.late),
             source_gaps=tuple(gap for results in found for gap in results.source_gaps),
             pictures=tuple(one for results in found for one in results.pictures),
+            judgements=tuple(Judgements.join(blocks) for blocks in judged.values()),
         )

@@ -61,6 +61,7 @@ RESOLUTION = {Width.MINUTE: "a row a minute", Width.HOUR: "a row an hour"}
 BAND = 0.28  # how strong the band between the lowest and the highest is
 ALARMS = {
     AlarmClass.PROCESS: STRANGE,
+    AlarmClass.COMBINED: "#0f7a6c",
     AlarmClass.LIMIT: "#c9720c",
     AlarmClass.INSTRUMENT: "#7a5195",
     AlarmClass.PICTURE: "#2f7f79",

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from connectors.batch import F64, I64
+from connectors.batch import F64, I32, I64
 from connectors.points import Points
 from models.bundle import Bundle
 from monitor.core.aggregate import FOREVER, NEVER, Bool, Index, changes
@@ -22,10 +22,12 @@ from monitor.core.plan import MILLISECOND, SECOND, Asset, Camera, Plan
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
+    Judgements,
     PictureResult,
     Results,
     Scores,
     ScoreState,
+    Spoke,
     Standing,
     Transition,
 )
@@ -57,6 +59,12 @@ class PointMaker:
         self._thresholds = {
             name: threshold_of(kind, bundles.get(name)) or 0.0 for name, kind in plan.kinds.items()
         }
+        self._together = {
+            name: self._thresholds[name]
+            if kind.fusion is None or kind.fusion.threshold == "auto"
+            else kind.fusion.threshold
+            for name, kind in plan.kinds.items()
+        }
         self._tags_of = {asset.name: _tags(plan.site, asset) for asset in plan.assets}
         self._cameras = {camera.id: camera for camera in plan.cameras}
         self._channel_ns = round(channel_s * SECOND)
@@ -77,6 +85,8 @@ class PointMaker:
             for result in results.pictures
             if (camera := self._cameras.get(result.camera)) is not None
         ]
+        for judgements in results.judgements:
+            points += self._of_both(judgements)
         return points
 
     def _picture_result(self, camera: Camera, result: PictureResult) -> Points:
@@ -109,6 +119,29 @@ class PointMaker:
             },
         )
 
+    def _of_both(self, judged: Judgements) -> Iterator[Points]:
+        """What sensors and pictures say together; 0 with ``has_...`` 0 is a side that is absent."""
+        spoke = judged.spoke
+        columns = {
+            "surprise": _finite(judged.surprise),
+            "threshold": np.full(len(judged), self._together[judged.kind]),
+            "sensor": _finite(judged.sensor),
+            "picture": _finite(judged.picture),
+            "picture_age_s": _finite(judged.age),
+            "picture_weight": _finite(judged.weight),
+            "has_sensor": (spoke & Spoke.SENSORS > 0).astype(np.float64),
+            "has_picture": (spoke & Spoke.PICTURES > 0).astype(np.float64),
+            "valid": (spoke != Spoke.NOBODY).astype(np.float64),
+        }
+        for number, rows in _by_asset(judged.asset):
+            if (asset := self._assets.get(number)) is not None:
+                yield Points(
+                    measurement="asset_judgement",
+                    tags=self._tags_of[asset.name],
+                    time=judged.tick[rows],
+                    fields={name: column[rows] for name, column in columns.items()},
+                )
+
     def _of_kind(
         self, scores: Scores, near: Mapping[str, Sequence[tuple[int, int]]]
     ) -> Iterator[Points]:
@@ -134,7 +167,7 @@ class PointMaker:
             "valid": np.isfinite(scores.value).astype(np.float64),
             "judged": np.isfinite(residual).astype(np.float64),
         }
-        for number, rows in _by_asset(scores):
+        for number, rows in _by_asset(scores.asset):
             if (asset := self._assets.get(number)) is None:
                 continue
             tags = self._tags_of[asset.name] | model
@@ -308,11 +341,11 @@ def _open(tick: I64, spans: Sequence[tuple[int, int]]) -> F64:
     return count
 
 
-def _by_asset(scores: Scores) -> Iterator[tuple[int, Index]]:
+def _by_asset(asset: I32) -> Iterator[tuple[int, Index]]:
     """The number of each asset and which rows are its own, in order of time."""
-    order = np.argsort(scores.asset, kind="stable")
-    for rows in np.split(order, np.flatnonzero(changes(scores.asset[order]))[1:]):
-        yield int(scores.asset[rows[0]]), rows
+    order = np.argsort(asset, kind="stable")
+    for rows in np.split(order, np.flatnonzero(changes(asset[order]))[1:]):
+        yield int(asset[rows[0]]), rows
 
 
 def _finite(column: np.ndarray) -> F64:

@@ -87,6 +87,7 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
         "dead_letters": sum(outbox.dead_letter_counts().values()),
         "dropped": {name: waiting.dropped for name, waiting in backlogs.items()},
         "repeats_forgotten": status.get("repeats_forgotten", 0),
+        "judgements": status.get("judgements", {}),
         "no_longer_kept": dict(Losses(database).counts()),
         "damaged": dict(Losses(database).damaged()),
         **({} if budget is None else {"budget": asdict(spent(store, budget))}),

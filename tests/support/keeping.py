@@ -6,7 +6,16 @@ import numpy as np
 
 from connectors.batch import Samples
 from connectors.points import Message, Points
-from monitor.core.records import AlarmClass, AlarmEvent, Record, Scores, ScoreState, Transition
+from monitor.core.records import (
+    AlarmClass,
+    AlarmEvent,
+    Judgements,
+    Record,
+    Scores,
+    ScoreState,
+    Spoke,
+    Transition,
+)
 
 SECOND = 1_000_000_000
 START = 1_699_999_200 * SECOND  # a whole hour
@@ -123,4 +132,26 @@ def same(left: object, right: object) -> bool:
         return type(left) is type(right) and left == right
     return type(left) is type(right) and all(
         same(getattr(left, name), getattr(right, name)) for name in names
+    )
+
+
+def judgements(
+    seconds: Sequence[float], *, spoke: Spoke = Spoke.BOTH, kind: str = "pump"
+) -> Judgements:
+    """What sensors (2) and a picture (3) say together (2.5) at these seconds after START."""
+
+    def column(value: float, *, there: bool) -> np.ndarray:
+        return np.full(len(seconds), value if there else np.nan, np.float32)
+
+    shown = bool(spoke & Spoke.PICTURES)
+    return Judgements(
+        kind=kind,
+        asset=np.zeros(len(seconds), np.int32),
+        tick=np.array([START + round(second * SECOND) for second in seconds], np.int64),
+        surprise=column(2.5, there=spoke != Spoke.NOBODY),
+        sensor=column(2.0, there=bool(spoke & Spoke.SENSORS)),
+        picture=column(3.0, there=shown),
+        age=column(12.0, there=shown),
+        weight=np.full(len(seconds), 0.5 if shown else 0.0, np.float32),
+        spoke=np.full(len(seconds), spoke, np.uint8),
     )

@@ -23,6 +23,7 @@ from monitor.core.records import (
     Results,
     ScoreState,
     SeenDefect,
+    Spoke,
     Standing,
     Transition,
 )
@@ -340,7 +341,17 @@ def test_what_is_no_number_is_said_to_be_not_valid():
                 assert fields["value"] == fields["residual"] == fields["judged"] == 0
 
 
-@given(st.data())
+def test_a_side_that_is_absent_from_a_judgement_is_said_to_be():
+    for spoke in Spoke:
+        results = Results(judgements=(keeping.judgements([0], spoke=spoke),))
+        (found,) = rows_of(PointMaker(PLAN, {}, channel_s=0).of(results)).values()
+        (fields,) = found.values()
+        heard, shown = bool(spoke & Spoke.SENSORS), bool(spoke & Spoke.PICTURES)
+        assert (fields["has_sensor"], fields["sensor"]) == (heard, 2.0 * heard)
+        assert (fields["has_picture"], fields["picture"]) == (shown, 3.0 * shown)
+        assert (fields["valid"], fields["surprise"]) == ((1, 2.5) if spoke else (0, 0))
+
+
 def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
     seen = SeenDefect(
         label="hole", probability=0.5, box=(0, 0, 2, 2), width_mm=1.5, height_mm=0.5, area_mm2=0.25
@@ -384,6 +395,7 @@ def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
     assert first.texts.keys() == second.texts.keys()
 
 
+@given(st.data())
 def test_the_points_do_not_depend_on_how_records_were_grouped(data):
     count = 12
     chances = st.lists(st.sampled_from(Transition), max_size=2)

@@ -1,0 +1,48 @@
+"""The benchmark of fusion, small: what it shows on twenty seeds holds on a few."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("fusion")
+
+
+@pytest.mark.parametrize("how", ["steady", "fitful"])
+def test_both_sides_are_as_good_as_the_better_one_and_better_where_they_are_alike(
+    script: ModuleType, how: str
+) -> None:
+    found = script.grid(how, seeds=3, moments=2000)
+    assert len(found) == 9
+    for cell in found:
+        for side, strength in zip(("sensor", "picture"), cell["strengths"], strict=True):
+            assert cell[side] == pytest.approx(strength, abs=0.02)
+        assert cell["gain"] >= -0.01
+        if cell["strengths"] == [0.75, 0.75]:
+            assert cell["gain"] >= 0.03
+
+
+def test_sides_that_depend_on_each_other_raise_no_more_false_alarms(script: ModuleType) -> None:
+    for cell in script.false_alarms(count=200_000):
+        assert max(cell["cauchy, p at most .9"][:2]) < 1.15
+
+
+def test_a_picture_that_fades_takes_nothing_from_the_sensors_and_gives_where_it_is_fresh(
+    script: ModuleType,
+) -> None:
+    for cell in script.ages(ticks=40_000):
+        gain = cell["weight, 0.25"] - cell["sensors alone"]
+        assert gain > (0.02 if cell["every"] == 25 else -0.01)
+
+
+def test_equal_scores_count_half(script: ModuleType) -> None:
+    assert script.auroc(np.array([1.0, 1, 1, 1]), np.array([True, False, True, False])) == 0.5
+    assert script.auroc(np.array([1.0, 2, 3, 4]), np.array([False, False, True, True])) == 1.0
