@@ -445,7 +445,12 @@ def _check(stretches: Sequence[Stretch], channels: Sequence[Channel], warmup_tic
                 f"stretch of {stretch.asset}: want value and valid [{len(stretch)}, {count}], "
                 f"got {list(stretch.value.shape)} and {list(stretch.valid.shape)}"
             )
-    longest = max(map(len, stretches), default=0)
+    if not stretches:
+        raise ValueError(
+            "training: no frame in which a machine ran, want some hours of each. Correct `running` "
+            "(its channel and limits, in the channel's unit), or choose other times or `assets`."
+        )
+    longest = max(map(len, stretches))
     if longest <= warmup_ticks + 1:
         raise ValueError(
             f"training: no stretch is longer than the model's warm-up of {warmup_ticks} "

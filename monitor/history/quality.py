@@ -36,6 +36,11 @@ class Advice(NamedTuple):
 
 ISSUES: Mapping[str, Advice] = MappingProxyType(
     {
+        "nothing ran": Advice(
+            "there is nothing to learn from: no model can be made",
+            "correct `running` (its channel and limits, in the channel's unit), or choose other "
+            "times (training.since, until) or machines",
+        ),
         "little history": Advice(
             "what happens once a month cannot be told from what never happens: the threshold is "
             "provisional, and slow cycles of load and weather are unknown to the model",
@@ -263,7 +268,17 @@ def _of_history(
     own: Mapping[str, Sequence[Stretch]], absent: Sequence[str], frames: int, days: float
 ) -> Iterator[Finding]:
     """What is odd about all of it."""
-    if own and absent:
+    if not own:
+        yield Finding(
+            issue="nothing ran",
+            severity=Severity.SEVERE,
+            channel=None,
+            assets=tuple(absent),
+            words="no frame in which a machine ran",
+            share=1.0,
+        )
+        return
+    if absent:
         yield Finding(
             issue="nothing",
             severity=Severity.WARNING,
@@ -273,7 +288,7 @@ def _of_history(
             share=1.0,
         )
     ticks = [tick for runs in own.values() for run in runs for tick in (run.tick[0], run.tick[-1])]
-    span = float(max(ticks) - min(ticks)) / SECOND / DAY_S if ticks else 0.0
+    span = float(max(ticks) - min(ticks)) / SECOND / DAY_S
     if days < WANTED_DAYS or span < WEEK:
         yield Finding(
             issue="little history",

@@ -41,6 +41,10 @@ def read(path: Path, config: Config, kind: str) -> list[Label]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             found = list(_labels(path, csv.DictReader(file, strict=True), config))
+    except FileNotFoundError as error:
+        raise PlantError(
+            f"{path}: no such file. Correct `diagnosis.labels`, relative to the configuration."
+        ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PlantError(f"{path}: cannot be read as a table: {error}.") from error
     own = [label for label in found if config.assets[label.asset].kind == kind]

@@ -45,6 +45,15 @@ RECURRENT: Mapping[str, tuple[str, str, tuple[str, str, str]]] = {
         "standard",
         ("half-day mean, drifting level and spread", "the first and a GRU", "GRU"),
     ),
+    "SMAP and MSL, VUS-PR of all 54": (
+        "smap_msl",
+        "vus_pr",
+        (
+            "nearest example, drifting level",
+            "nearest example and the GRU",
+            "GRU, one for all channels",
+        ),
+    ),
     "actuators, AUC": (
         "actuator",
         "auc",

@@ -313,8 +313,8 @@ def test_data_that_make_no_model_are_refused_in_words(
 @pytest.mark.parametrize(
     ("runs", "words"),
     [
-        ([], "no stretch is longer than the model's warm-up of 16 ticks; the longest of 0 has 0"),
-        (fleet(15), "the longest of 3 has 15"),
+        ([], "no frame in which a machine ran, want .* Correct `running`"),
+        (fleet(15), "longer than the model's warm-up of 16 ticks; the longest of 3 has 15"),
         (fleet(30), "at least 200 frames, got 90"),
         (fleet(20, assets=12), "at least 100 healthy frames after warm-up"),
     ],

@@ -245,7 +245,11 @@ def check_there_and_back(case: Case, changed: Plan) -> None:
 
 
 def check_late_sample(case: Case) -> None:
-    """A sample that comes after its frame is counted and kept, and changes nothing else."""
+    """A sample that comes after its frame is counted and kept, and changes nothing else.
+
+    One older than what is held: a newer one says that what is held was not all, and the source's
+    sign of life is then none for it.
+    """
     records = case.records()
     clean = run(case.pipeline(), records)
     before = case.pipeline()
@@ -256,7 +260,15 @@ def check_late_sample(case: Case) -> None:
     )
     asset = next(a for a in case.plan.assets if a.id == closed.asset[0])
     tag, source = asset.tags["x"]
-    planted = columns([Item(source, int(closed.tick[0]) - 1, tag, 1e6)])  # no other has this stamp
+    given = [record.body for record in records[:cut] if isinstance(record.body, Samples)]
+    stamps = [
+        int(time)
+        for body in given
+        if body.source == source
+        for time in body.time[(body.tag == tag) & (body.time <= closed.tick[0])]
+    ]
+    stamp = min(stamps, default=int(closed.tick[0])) - 1  # no other has it
+    planted = columns([Item(source, stamp, tag, 1e6)])
     end = Record(NOW, Notice(source=source, kind=NoticeKind.ENDED))
     again = [end] if end in records[:cut] else []  # a sample says that it goes on after all
     pipeline = case.pipeline()

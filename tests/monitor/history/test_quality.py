@@ -137,6 +137,7 @@ def test_every_issue_says_what_it_means_and_what_to_do():
         assert len(advice.do) > 20
 
 
-def test_no_history_is_a_severe_finding():
+def test_a_history_in_which_no_machine_ran_is_a_severe_finding_that_names_running():
     (only,) = report(plan(), [], {}).findings
-    assert (only.issue, only.severity) == ("little history", Severity.SEVERE)
+    assert (only.issue, only.severity) == ("nothing ran", Severity.SEVERE)
+    assert "`running`" in ISSUES[only.issue].do
