@@ -3,7 +3,6 @@
 What the commands and the demo call: train a model, run the service, score history.
 """
 
-import importlib
 import logging
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ from models.settings import DetectorSettings, TrainingSettings
 from models.threshold import Support
 from models.training import Progress, train
 from models.vision.contract import Inspector
+from models.vision.inspection import Inspection
 from models.workers import workers
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, SECOND, Plan
@@ -93,9 +93,8 @@ def inspectors(config: Config) -> dict[str, Inspector]:
                 f"camera {name}: no model in {camera.model}. `watchkeeper vision train` makes it; "
                 f"to keep pictures without looking at them, leave `model` out of the camera."
             )
-        network = importlib.import_module("models.vision.inspection")  # only where it is wanted
         try:
-            loaded[camera.model] = network.Inspection.load(camera.model)
+            loaded[camera.model] = Inspection.load(camera.model)
         except (BundleError, ValueError, OSError) as error:
             raise PlantError(f"camera {name}: {error}") from error
     return {

@@ -1,9 +1,6 @@
 """Plants with cameras."""
 
-import types
-
 from support import plants
-from support.watching import StandIn
 
 from monitor.core.plan import Camera, Plan
 
@@ -13,13 +10,6 @@ PLAN = Plan(
     assets=(),
     cameras=(Camera(name="top", id=0, asset="m0", source="eyes"),),
 )
-
-
-def module(stand_in: type[StandIn] = StandIn) -> types.ModuleType:
-    """What stands in the place of models.vision.inspection."""
-    found = types.ModuleType("models.vision.inspection")
-    found.Inspection = stand_in  # type: ignore[attr-defined]
-    return found
 
 
 def with_camera(made: plants.Plant, **camera: object) -> plants.Plant:

@@ -6,14 +6,17 @@ import sys
 import threading
 
 import pytest
-from support import plants, watching
-from support.cameras import PLAN, module, with_camera
+from support import bars, plants, watching
+from support.cameras import PLAN, with_camera
 from support.pictures import noise, png
 from support.plants import until
 from support.watching import STRANGE, StandIn, inspected, painted, put, take_in
 
+from models.vision.inspection import Inspection
+from models.vision.training import train
 from monitor.core.pipeline import Pipeline
 from monitor.core.records import Grade, PictureResult, PicturesTaken
+from monitor.site import plant as rooms
 from monitor.state.database import DatabaseReader
 from monitor.state.journal import Journal
 from monitor.state.picture_results import PictureResults
@@ -22,7 +25,7 @@ from monitor.state.pictures import PictureStore
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    monkeypatch.setitem(sys.modules, "models.vision.inspection", module())
+    monkeypatch.setattr(rooms, "Inspection", StandIn)
 
 
 @pytest.fixture
@@ -67,6 +70,25 @@ async def test_a_scratched_part_raises_an_alarm_that_good_ones_end(made):
     assert made.messages()
 
 
+async def test_a_model_that_was_trained_and_saved_inspects_what_a_camera_shows(made, monkeypatch):
+    examples = bars.bars(20)
+    short = bars.FIT.model_copy(update={"epochs": 1})
+    trained = train(examples, bars.SETTINGS, short).inspection
+    trained.save(made.folder / "surface")
+    monkeypatch.setattr(rooms, "Inspection", Inspection)
+    for number, picture in enumerate(examples.pictures[:3]):
+        put(made.folder / "pictures" / "top", number, png(picture))
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored") == 3)
+        results = PictureResults(running.database).read()
+    for told, wanted in zip(reversed(results), trained.inspect(examples.pictures[:3]), strict=True):
+        assert (told.model, told.rejected) == (trained.hash, "")
+        assert told.label == wanted.label
+        assert told.probability == pytest.approx(wanted.probability, abs=1e-5)
+        assert told.surprise == pytest.approx(wanted.surprise, abs=1e-4)
+        assert len(told.defects) == len(wanted.defects)
+
+
 async def test_what_cannot_be_a_picture_is_refused_by_a_reason_and_counted(made):
     folder = made.folder / "pictures" / "top"
     put(folder, 1, painted(1)[:-9])
@@ -89,7 +111,7 @@ async def test_a_network_that_takes_its_time_holds_up_no_sample(made, monkeypatc
         def load(cls, _folder):
             return cls(lambda _: (entered.set(), held.wait(30)))
 
-    monkeypatch.setitem(sys.modules, "models.vision.inspection", module(Slow))
+    monkeypatch.setattr(rooms, "Inspection", Slow)
     put(made.folder / "pictures" / "top", 1, painted(1))
     (recording,) = made.folder.glob("rig.csv")
     recording.rename(made.folder / "later")
@@ -136,7 +158,7 @@ async def test_too_many_that_wait_are_left_with_the_camera(made, monkeypatch):
         def load(cls, _folder):
             return cls(lambda _: held.wait(30))
 
-    monkeypatch.setitem(sys.modules, "models.vision.inspection", module(Slow))
+    monkeypatch.setattr(rooms, "Inspection", Slow)
     made.settings["state"] = {"pictures_waiting_mb": 0.0001}  # 100 bytes: one and the next
     made.save()
     folder = made.folder / "pictures" / "top"
@@ -195,7 +217,7 @@ async def test_a_service_that_is_stopped_inspects_what_waits_when_it_starts_agai
         def load(cls, _folder):
             return cls(lambda count: (seen.append(count), held.wait(30)))
 
-    monkeypatch.setitem(sys.modules, "models.vision.inspection", module(Slow))
+    monkeypatch.setattr(rooms, "Inspection", Slow)
     for number in range(12):
         put(made.folder / "pictures" / "top", number, painted(number))
     async with plants.serving(made) as running:

@@ -1,10 +1,8 @@
 """Cameras in a configuration: what they are bound to, and what is said where they cannot be."""
 
-import sys
-
 import pytest
 from support import plants
-from support.cameras import module, with_camera
+from support.cameras import with_camera
 from support.watching import StandIn
 
 from connectors.contract import TagRef
@@ -85,7 +83,7 @@ def test_an_asset_takes_no_samples_from_a_camera(made):
 
 
 def test_cameras_of_one_model_share_it(made, monkeypatch):
-    monkeypatch.setitem(sys.modules, "models.vision.inspection", module())
+    monkeypatch.setattr(rooms, "Inspection", StandIn)
     given = {"source": "eyes", "asset": "m0"}
     made.settings["cameras"] |= {"side": given | {"model": "surface"}, "back": given}
     found = rooms.inspectors(made.save().config())
