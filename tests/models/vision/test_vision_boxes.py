@@ -35,7 +35,7 @@ SETTINGS = InspectionSettings(
 )
 BOX_FIT = FIT.model_copy(
     update={
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 8,
         "augment": AugmentSettings(flip_horizontal=True, flip_vertical=True),
     }
@@ -71,7 +71,7 @@ def boards(count: int, *, seed: int = 0) -> Examples:
 
 @pytest.fixture(scope="module")
 def pair() -> Trained:
-    return train(boards(80), SETTINGS, BOX_FIT, good="good")
+    return train(boards(60), SETTINGS, BOX_FIT, good="good")
 
 
 def test_defects_that_were_never_seen_are_found_with_their_boxes_and_names(pair: Trained) -> None:
