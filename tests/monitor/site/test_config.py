@@ -175,8 +175,8 @@ SAID = {
         ("{detail_hours: 12}", "{zzz: 12}"),
         (
             "38:9: state.zzz: no such setting. There are detail_hours, minutes_days, hours_days, "
-            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, snapshot_s, "
-            "channel_score_s"
+            "alarm_days, journal_hours, late_hours, dead_letter_days, outbox_mb, picture_days, "
+            "pictures_mb, pictures_waiting_mb, picture_result_days, snapshot_s, channel_score_s"
         ),
     ),
     "an unknown key of a connector is compared with that connector's": (
@@ -344,7 +344,7 @@ SAID = {
         (
             "25:1: unknown: no such setting. There are config_version, site, sources, kinds, "
             "assets, "
-            "sinks, state, web"
+            "cameras, sinks, state, web"
         ),
     ),
     # What one part says about another.
