@@ -137,7 +137,7 @@ class Pictures:
     """Pictures from one or several cameras, each as the file that came.
 
     A source gives only what ``payloads.image.decode`` takes; its pixels are made where they are
-    inspected, so that what waits takes the room of files (docs/decisions/0060).
+    inspected, so that what waits takes the room of files (docs/decisions/0061).
     """
 
     source: str

@@ -8,7 +8,7 @@ out is a tail probability again, and the same threshold raises no more false ala
 
 Its known weakness is a side with p near 1, whose cot falls without end and takes back what the
 other side says: p counts as ``CAP`` at most. Measured by benchmarks/fusion.py; why this rule, and
-why not the harmonic mean, is docs/decisions/0064-one-judgement.md.
+why not the harmonic mean, is docs/decisions/0065-one-judgement.md.
 """
 
 import numpy as np
