@@ -25,6 +25,7 @@ from monitor.core.board import Board, alarm_id
 from monitor.core.conditions import Change, Conditions
 from monitor.core.crossings import Crossing, ProcessConditions
 from monitor.core.diagnosis import Diagnoses
+from monitor.core.episode import EpisodeBlame
 from monitor.core.fusion import Fused
 from monitor.core.holding import Frames
 from monitor.core.modes import RunState
@@ -119,6 +120,7 @@ class Alarms:
         self._threshold = threshold
         self._process = ProcessConditions(kind.alarm, threshold or math.inf, len(assets))
         self._moving = Moving(len(assets), len(self._channels))
+        self._episode = EpisodeBlame(len(assets), len(self._channels))
         self._diagnoses = None
         if head is not None and threshold is not None:
             columns = np.flatnonzero([channel.model for channel in kind.channels.values()])
@@ -257,6 +259,13 @@ class Alarms:
             counts=counts,
             fresh=frames.fresh,
         )
+        lasting = self._episode.step(
+            frames.asset,
+            scores.blame,
+            over=counts & (scores.surprise >= self._threshold),
+            raised_A=raised_A,
+            changes=[crossing.change for crossing in found],
+        )
         names, news = self._named(frames, scores, counts=counts, raised_A=raised_A, found=found)
         moved = self._moving.step(
             frames.asset,
@@ -272,10 +281,14 @@ class Alarms:
             blame_C = scores.blame[change.row]
             if change.active:
                 blame_C = weighed(blame_C, moved[change.row])
+            else:
+                blame_C = lasting.get(change.row, blame_C)
             blame = _largest_first(self._channels, blame_C)
             reason = f"surprise {self._crossed(surprise, crossing, self._threshold)}"
             if change.active:
                 reason += self._blamed(blame, scores, change.row)
+            elif change.row in lasting:
+                reason += f"; all in all from {', '.join(_shares(blame))}"
             if (name := names.get(change.row)) is not None and name.fault != UNKNOWN:
                 reason += f"; {name}"
             events.append(
@@ -368,7 +381,7 @@ class Alarms:
         """Where a surprise comes from, in words: the first channel against what was expected."""
         if not blame:
             return ""
-        first, *others = [f"{name} {share:.0%}" for name, share in blame.items()][:3]
+        first, *others = _shares(blame)
         name = next(iter(blame))
         at = row, self._channels.index(name)
         against = _against(
@@ -512,6 +525,7 @@ class Alarms:
         return {
             **self._process.snapshot(),
             "moving": self._moving.snapshot(),
+            "episode": self._episode.snapshot(),
             **({} if self._diagnoses is None else {"diagnoses": self._diagnoses.snapshot()}),
             **({} if self._combined is None else {"combined": self._combined.snapshot()}),
             "beyond": self._beyond.snapshot(),
@@ -545,6 +559,8 @@ class Alarms:
         old_C, new_C = common(tree["channels"], self._channels)
         if "moving" in tree:  # as above
             self._moving.restore(tree["moving"], (old_A, old_C), (new_A, new_C))
+        if "episode" in tree:  # as above
+            self._episode.restore(tree["episode"], (old_A, old_C), (new_A, new_C))
         self._before[np.ix_(new_A, new_C)] = tree["before"][np.ix_(old_A, old_C)]
         if "still" in tree:  # as above
             self._still_A[new_A] = tree["still"][old_A]
@@ -582,3 +598,8 @@ def _largest_first(channels: Sequence[str], blame_C: NDArray[np.float32]) -> dic
     """The channels with a share in it."""
     order = np.argsort(-blame_C, kind="stable")
     return {channels[c]: float(blame_C[c]) for c in order if blame_C[c] > 0}
+
+
+def _shares(blame: Mapping[str, float]) -> list[str]:
+    """The first three channels with their shares, in words."""
+    return [f"{name} {share:.0%}" for name, share in blame.items()][:3]

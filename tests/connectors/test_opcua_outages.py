@@ -105,7 +105,7 @@ async def test_a_burst_beyond_the_queue_is_said_to_overflow(foreign, node):
 
 async def test_a_dead_link_is_noticed_and_nothing_is_lost_over_it(foreign, node):
     relay = Relay(foreign.port)
-    plant = source(relay.port, [node])
+    plant = source(relay.port, [node], queue_s=45)
     await plant.open(resume=None)
     stored = await take(plant, values)
     relay.cut()
@@ -130,7 +130,7 @@ async def test_a_dead_link_is_noticed_and_nothing_is_lost_over_it(foreign, node)
 async def test_what_was_not_accepted_comes_again_after_a_restart_and_nothing_is_missing(
     foreign, node
 ):
-    plant = source(foreign.port, [node])
+    plant = source(foreign.port, [node], queue_s=45)
     await plant.open(resume=None)
     stored = await take(plant, values)
     foreign.tell({"set": node, "value": 1.0})
@@ -139,7 +139,7 @@ async def test_what_was_not_accepted_comes_again_after_a_restart_and_nothing_is_
     for value in (2.0, 3.0):  # while nobody is there
         foreign.tell({"set": node, "value": value})
         await asyncio.sleep(0.2)
-    again = source(foreign.port, [node])
+    again = source(foreign.port, [node], queue_s=45)
     await again.open(resume=last_position(stored))
     taken = await take(again, lambda some: 3.0 in values(some))
     await again.close()

@@ -58,7 +58,7 @@ async def test_every_value_is_journaled_once_over_a_link_that_is_cut_and_a_resta
 
     with Database(tmp_path) as database, Writer(database) as writer:
         for half in range(2):  # two lives of the program
-            plant = source(relay.port, [node])
+            plant = source(relay.port, [node], queue_s=45)  # far more than a slow machine needs
             async with taking_in(plant, database, writer):
                 await until(lambda plant=plant: plant.status()["connected"])
                 for n in range(half * VALUES, (half + 1) * VALUES):

@@ -196,7 +196,7 @@ def test_the_reason_says_what_was_seen_against_what_for_how_long_and_where():
         "surprise 6.2 at or over 4.0; "
         "most of it from y 75%: measured 1, expected 0 +- 1; then x 25%"
     )
-    assert returned.reason == "surprise 1.0 below 3.2"
+    assert returned.reason == "surprise 1.0 below 3.2; all in all from y 75%, x 25%"
     assert (raised.value, raised.threshold) == (6.25, 4.0)
     assert raised.blame == {"y": 0.75, "x": 0.25}
     assert list(raised.blame) == ["y", "x"]
@@ -482,3 +482,20 @@ def test_alarms_go_on_where_they_were_saved_for_the_assets_and_limits_that_stay(
         ("a0", "x high", 4, "returned"),
     ]
     assert acknowledge(second, raised[0].id) == ["acknowledged"]
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_an_alarm_that_returns_names_who_was_to_blame_all_the_while(remembered):
+    alarms, again = watch(), watch()
+    of = frames([1.0] * 4)
+    said = scores(of, [5, 5, 5, 5])
+    said.blame[1:] = [1.0, 0.0]
+    (raised,) = alarms.step(of, said)
+    assert list(raised.blame) == ["y", "x"]
+    kept = alarms.snapshot()
+    if not remembered:  # an earlier version wrote it
+        del kept["episode"]
+    again.restore(kept, ("a0",))
+    (returned,) = again.step(end := frames([1.0], fresh=(), start=4), scores(end, [1]))
+    assert list(returned.blame) == (["x", "y"] if remembered else ["y", "x"])
+    assert ("all in all from x 81%, y 19%" in returned.reason) is remembered
