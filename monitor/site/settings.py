@@ -295,7 +295,8 @@ class StateSettings(Settings):
     detail_hours: float = Field(
         48.0,
         gt=0,
-        description="Scores are kept at full rate for this long, counted back from the newest.",
+        description="Scores and judgements are kept at full rate for this long, counted back from "
+        "the newest.",
     )
     minutes_days: float = Field(
         90.0,
