@@ -1,17 +1,26 @@
 """Parts are graded by their camera's table, and compared with the template of their recipe."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import plants
 from support.cameras import with_camera
 from support.pictures import png
 from support.plants import until
 from support.watching import STRANGE, StandIn, painted, put
 
-from models.vision.acceptance import Grade
+from models.vision.acceptance import AcceptanceSettings, Grade, RuleSettings
+from models.vision.inspected import Defect
+from monitor.core.records import Record
+from monitor.live.grading import CameraSetup, judged, result
 from monitor.live.templates import KEPT, TemplateError, Templates
 from monitor.site import cameras as rooms
+from monitor.state.journal import decode, encode
 from monitor.state.picture_results import PictureResults
+from monitor.state.pictures import Waiting
 
 
 @pytest.fixture
@@ -71,11 +80,60 @@ async def test_without_a_scale_a_part_is_not_accepted_by_rules_in_mm(made):
     put(pictures(made), 1, painted(1, STRANGE))
     async with plants.serving(made) as running:
         await until(lambda: counts(running).get("stored") == 1)
-        (result,) = PictureResults(running.database).read()
+        (told,) = PictureResults(running.database).read()
         await until(lambda: pictured(running))
         assert pictured(running) == {"top surprise"}
-    assert (result.grade, result.rule) == (Grade.NONE, "scratch: length_mm")
-    assert "mm_per_pixel" in result.reason
+    assert (told.grade, told.rule) == (Grade.NONE, "scratch: length_mm")
+    assert "mm_per_pixel" in told.reason
+
+
+RULES = st.builds(
+    lambda of, low, more: RuleSettings(of=of, rework_over=low, reject_over=low + more),
+    st.sampled_from(["area_mm2", "length_mm", "area_px", "length_px", "count"]),
+    st.integers(0, 12),
+    st.integers(1, 9),
+)
+TABLES = st.builds(
+    lambda classes: AcceptanceSettings(classes=classes),
+    st.dictionaries(st.sampled_from("ab"), st.lists(RULES, max_size=3).map(tuple)),
+)
+DEFECTS = st.lists(
+    st.builds(
+        lambda label, x, y, wide, high: Defect(
+            label=label, probability=0.5, box=(x, y, x + wide, y + high)
+        ),
+        st.sampled_from("ab"),
+        *(st.integers(0, 8) for _ in range(2)),
+        *(st.integers(1, 8) for _ in range(2)),
+    ),
+    max_size=5,
+)
+
+
+@given(DEFECTS, TABLES, st.none() | st.sampled_from([0.5, 1.0]))
+def test_a_part_is_as_bad_as_its_worst_defect_and_accepted_only_where_all_was_judged(
+    defects, table, scale
+):
+    camera = CameraSetup(
+        name="top", inspector=StandIn(), mm_per_pixel=scale, recipe="lid", acceptance=table
+    )
+    seen = StandIn()._one(np.zeros((16, 16, 1), np.uint8))
+    seen = replace(seen, defects=tuple(defects))
+    waits = Waiting(
+        number=1, camera=0, time=5, source="eyes", part="p", recipe=None, file="ab/abc.png"
+    )
+    found = result(waits, judged(camera, seen, np.zeros((16, 16, 1), np.uint8)), camera)
+    grades = {one.grade for one in found.defects}
+    if Grade.REJECT in grades:
+        assert found.grade is Grade.REJECT
+    if found.grade is Grade.ACCEPT:
+        assert grades <= {Grade.ACCEPT}
+        assert {one.label for one in defects} <= table.classes.keys()
+    assert bool(found.rule) >= (found.grade is not Grade.ACCEPT)
+    assert bool(found.reason)
+    assert all((one.length_mm is None) == (scale is None) for one in found.defects)
+    row = encode(Record(7, found))
+    assert decode(row, number=1).body == found
 
 
 async def test_each_picture_is_compared_with_the_template_of_its_recipe(made, monkeypatch):

@@ -80,9 +80,12 @@ async def test_a_model_that_was_trained_and_saved_inspects_what_a_camera_shows(m
     monkeypatch.setattr(rooms, "Inspection", Inspection)
     for number, picture in enumerate(examples.pictures[:3]):
         put(made.folder / "pictures" / "top", number, png(picture))
+    put(made.folder / "pictures" / "top", 9, png(noise(9, 60, 24, 1)))
     async with plants.serving(made) as running:
         await until(lambda: counts(running).get("stored") == 3)
-        results = PictureResults(running.database).read()
+        await until(lambda: counts(running)["rejected"])
+        assert counts(running)["rejected"] == {"picture_unlike_learnt": 1}
+        results = [one for one in PictureResults(running.database).read() if not one.rejected]
     for told, wanted in zip(reversed(results), trained.inspect(examples.pictures[:3]), strict=True):
         assert (told.model, told.rejected) == (trained.hash, "")
         assert told.label == wanted.label
@@ -138,6 +141,26 @@ async def test_what_the_network_cannot_take_is_counted_and_stops_nothing(made):
         await until(lambda: counts(running).get("stored"))
         assert counts(running)["rejected"] == {"inspection_failed": 1}
         assert counts(running)["received"] == accounted(counts(running)) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, AssertionError, RecursionError])
+async def test_whatever_a_network_raises_its_thread_goes_on(made, monkeypatch, error):
+    class Raising(StandIn):
+        def inspect(self, pictures, templates=None):
+            if any(picture.mean() > 128 for picture in pictures):
+                raise error
+            return super().inspect(pictures, templates)
+
+    monkeypatch.setattr(rooms, "Inspection", Raising)
+    folder = made.folder / "pictures" / "top"
+    for number in range(5):
+        put(folder, number, painted(number, STRANGE if number == 1 else 40))
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored") == 4)
+        assert counts(running)["rejected"] == {"inspection_failed": 1}
+        put(folder, 6, painted(6))
+        await until(lambda: counts(running)["stored"] == 5)
+        assert counts(running)["received"] == accounted(counts(running)) == 6
 
 
 async def test_pictures_of_a_camera_without_a_model_are_kept_and_alarm_nothing(made):
