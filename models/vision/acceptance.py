@@ -6,6 +6,7 @@ not graded until the camera's ``mm_per_pixel`` is known. Pixels are those of the
 the first one lies between 0 and 1 in both directions.
 """
 
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,15 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Point = tuple[float, float]  # x, y
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
+
+
+class Grade(StrEnum):
+    """What is to become of a part."""
+
+    NONE = "none"  # nobody can say
+    ACCEPT = "accept"
+    REWORK = "rework"
+    REJECT = "reject"
 
 
 class _Settings(BaseModel):
@@ -145,6 +155,36 @@ class AcceptanceSettings(_Settings):
         "accepted. A class that is not named is not graded.",
     )
     measures: dict[str, MeasureSettings] = Field({}, description="Dimensions of the part, by name.")
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The classes of defect that it speaks of."""
+        measured = {one.mask for one in self.measures.values() if one.mask is not None}
+        return frozenset(measured | self.classes.keys())
+
+    @property
+    def in_mm(self) -> tuple[str, ...]:
+        """The rules that want to know how large a pixel is, by their paths."""
+        of = [
+            f"classes.{label}: {rule.name}"
+            for label, rules in self.classes.items()
+            for rule in rules
+            if rule.of in ("area_mm2", "length_mm")
+        ]
+        return (*of, *(f"measures.{name}" for name in self.measures))
+
+    @property
+    def reach(self) -> dict[str, tuple[float, float]]:
+        """How far right and down each zone and region reaches, in pixels, by its path."""
+        corners = {f"zones.{name}": zone.corners for name, zone in self.zones.items()}
+        corners |= {
+            f"measures.{name}.region": (one.region[:2], one.region[2:])
+            for name, one in self.measures.items()
+        }
+        return {
+            path: (max(x for x, _ in points), max(y for _, y in points))
+            for path, points in corners.items()
+        }
 
     @model_validator(mode="after")
     def _zones_are_there(self) -> Self:

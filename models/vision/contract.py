@@ -13,6 +13,10 @@ from models.vision.inspected import Inspected
 Picture = NDArray[np.uint8] | NDArray[np.uint16]  # [H, W, C]
 
 
+class UnlikeError(ValueError):
+    """A picture that a network cannot take, for it is unlike those that were learnt from."""
+
+
 class Inspector(Protocol):
     """A trained network on pictures of any size. Called from one thread at a time."""
 
@@ -26,6 +30,6 @@ class Inspector(Protocol):
     ) -> list[Inspected]:
         """What is on each picture, in their order; ``templates``: how each should look.
 
-        Raises ValueError for a picture that it cannot take, as one of other colours.
+        Raises UnlikeError for a picture that it cannot take, as one of other colours.
         """
         ...

@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from models.vision.contract import UnlikeError
 from models.vision.settings import PreprocessSettings
 
 # H, W height and width of the picture as it came; h, w as it is prepared; C channels
@@ -29,7 +30,7 @@ FLAT = 1e-3  # a picture whose lightness varies less has no contrast to be norma
 SIGMA = 6.0  # a gaussian of so many pixels across has a deviation of one
 
 
-class PictureError(Exception):
+class PictureError(UnlikeError):
     """A picture that cannot be inspected: says which, what it is, and what is wanted."""
 
 

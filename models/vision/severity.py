@@ -7,7 +7,6 @@ a pixel is, or an edge is not found, that is said: a part is accepted only if al
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
@@ -15,20 +14,17 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from models.vision.acceptance import AcceptanceSettings, MeasureSettings, RuleSettings, ZoneSettings
+from models.vision.acceptance import (
+    AcceptanceSettings,
+    Grade,
+    MeasureSettings,
+    RuleSettings,
+    ZoneSettings,
+)
 from models.vision.inspected import BOOL, Defect, Inspected
 from models.vision.measuring import Measured, measure
 
 # h, w height and width of a mask; H, W of the picture; P pixels
-
-
-class Grade(StrEnum):
-    """What is to become of a part."""
-
-    NONE = "none"  # nobody can say
-    ACCEPT = "accept"
-    REWORK = "rework"
-    REJECT = "reject"
 
 
 _WORSE = (Grade.ACCEPT, Grade.REWORK, Grade.REJECT)  # in this order

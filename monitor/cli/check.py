@@ -42,11 +42,13 @@ def command(
 
 def _models(config: "Config") -> tuple[str, ...]:
     """What is wrong with the models that are there; where there is none, torch is not needed."""
-    if not any(kind.model and Path(kind.model.bundle).exists() for kind in config.kinds.values()):
+    of_kinds = [kind.model.bundle for kind in config.kinds.values() if kind.model]
+    of_cameras = [camera.model for camera in config.cameras.values() if camera.model]
+    if not any(Path(one).exists() for one in (*of_kinds, *of_cameras)):
         return ()
-    from monitor.site.plant import unfit  # noqa: PLC0415 - torch takes seconds
+    from monitor.site import cameras, plant  # noqa: PLC0415 - torch takes seconds
 
-    return unfit(config)
+    return *plant.unfit(config), *cameras.unfit(config)
 
 
 def _say_wrong(file: Path, problems: "tuple[Problem, ...]", *, as_json: bool) -> None:

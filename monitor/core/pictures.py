@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.vision.acceptance import Grade
 from monitor.core.board import Board, alarm_id
 from monitor.core.plan import Camera, Plan
 from monitor.core.records import (
     AlarmClass,
     AlarmEvent,
-    Grade,
     PictureResult,
     PicturesTaken,
     Standing,
@@ -183,10 +183,11 @@ def _reason(camera: Camera, what: str, result: PictureResult, *, rises: bool) ->
         return (
             f"camera {camera.name}: a picture{of} has surprise {result.surprise:.2f}, {side}{row}"
         )
+    by = f" by {result.rule}: {result.reason}" if result.rule else ""
     if not rises:
-        return f"camera {camera.name}: the picture{of} is graded {result.grade}{row}"
+        return f"camera {camera.name}: the picture{of} is graded {result.grade}{by}{row}"
     seen = ", ".join(_named(result.defects)) or f"{result.label} ({result.probability:.0%})"
-    return f"camera {camera.name}: the picture{of} is graded reject: {seen}{row}"
+    return f"camera {camera.name}: the picture{of} is graded reject{by}; {seen}{row}"
 
 
 def _named(defects: Iterable[Any], most: int = 3) -> list[str]:

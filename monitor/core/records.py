@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from connectors.batch import Notice, Samples, Waveforms
 from models.naming import Named
+from models.vision.acceptance import Grade
 from monitor.core.missing import SourceGap
 
 # N rows, C channels of one kind
@@ -41,15 +42,6 @@ class PicturesTaken:
         return len(self.camera)
 
 
-class Grade(StrEnum):
-    """What is to become of a part, by the acceptance table of its camera."""
-
-    NONE = "none"  # nobody says
-    ACCEPT = "accept"
-    REWORK = "rework"
-    REJECT = "reject"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenDefect:
     """One place of a picture that is not as it should be; sizes where the scale is known."""
@@ -60,6 +52,7 @@ class SeenDefect:
     width_mm: float | None = None  # of the box
     height_mm: float | None = None  # of the box
     area_mm2: float | None = None  # of the mask; None too where there is none
+    length_mm: float | None = None  # the longest way across the mask, or the box
     grade: Grade = Grade.NONE
 
     @classmethod
@@ -86,7 +79,9 @@ class PictureResult:
     hash: str = ""  # SHA-256 of the file, hex; "": an earlier version wrote it
     model: str = ""  # hash of the model that saw it
     surprise: float | None = None  # -log10 of the share of good pictures as strange; None: no model
-    grade: Grade = Grade.NONE  # of the part: that of its worst defect
+    grade: Grade = Grade.NONE  # of the part: that of its worst rule
+    rule: str = ""  # that decided the grade, or could not be judged
+    reason: str = ""  # what it saw, against what
     defects: tuple[SeenDefect, ...] = ()  # the most probable first
     rejected: str = ""  # why it could not be inspected; "": it was
     source: str | None = None  # of the picture; None: an earlier version wrote it

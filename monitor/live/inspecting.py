@@ -10,18 +10,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from connectors.payloads.image import MOST_MEGAPIXELS, Bounds, PictureError, Pixels, decode
-from models.vision.contract import Inspector
-from models.vision.inspected import Defect, Inspected
-from monitor.core.records import PictureResult, Record, SeenDefect
+from models.vision.contract import UnlikeError
+from monitor.core.records import PictureResult, Record
 from monitor.live.clock import Clock
+from monitor.live.grading import CameraSetup, Seen, judged, recipe_of, result
+from monitor.live.templates import TemplateError
 from monitor.state.database import DatabaseReader, Transaction
 from monitor.state.errors import CorruptError, StorageError
 from monitor.state.journal import Journal, encode
+from monitor.state.looking import Looking
 from monitor.state.pictures import PictureStore, Waiting
 from monitor.state.writer import Writer
 
@@ -34,25 +35,10 @@ POLL_S = 0.5  # how long to wait for news before looking anyway
 _ANY = Bounds(bytes=1 << 30, pixels=MOST_MEGAPIXELS * 1_000_000)
 
 # Why a picture that was accepted is not inspected after all
-UNREADABLE, FAILED, UNKNOWN = "picture_unreadable", "inspection_failed", "unknown_camera"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CameraSetup:
-    """What a camera's pictures are inspected with."""
-
-    name: str
-    inspector: Inspector | None  # None: they are kept, and nobody looks at them
-    mm_per_pixel: float | None
-    recipe: str | None  # of pictures that come without one
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What came of looking at a picture."""
-
-    inspected: Inspected | None = None
-    rejected: str = ""
+UNREADABLE, UNKNOWN = "picture_unreadable", "unknown_camera"
+UNLIKE, NO_TEMPLATE = "picture_unlike_learnt", "no_template"
+FAILED, KILLS = "inspection_failed", "inspection_kills"
+MOST_DEATHS = 2  # of the process, each time with the same picture under inspection: set aside
 
 
 class Inspecting:
@@ -70,6 +56,7 @@ class Inspecting:
         """``cameras`` tells those in force; ``journaled`` is called when there are results."""
         self.failed: BaseException | None = None
         self._store, self._journal = PictureStore(database), Journal(database)
+        self._looking = Looking(database.folder)
         self._writer, self._cameras = writer, cameras
         self._clock, self._journaled = clock, journaled
         self._news, self._stopping = threading.Event(), threading.Event()
@@ -119,15 +106,39 @@ class Inspecting:
     def _inspect(self, camera: CameraSetup | None, waiting: Sequence[Waiting]) -> None:
         """Inspect pictures of one camera, and journal what came of it."""
         if camera is None or camera.inspector is None:
-            seen = _Seen(rejected="" if camera is not None else UNKNOWN)
-            self._journal_all([_result(one, seen, camera) for one in waiting], waiting)
+            seen = Seen(rejected="" if camera is not None else UNKNOWN)
+            self._journal_all([result(one, seen, camera) for one in waiting], waiting)
             return
-        for some in self._unpacked(waiting):
-            found = self._looked_at(camera, some)
-            results = [
-                _result(one, seen, camera) for (one, _), seen in zip(some, found, strict=True)
-            ]
-            self._journal_all(results, [one for one, _ in some])
+        for some in self._portions(waiting):
+            hashes = [one.hash for one in some]
+            if self._looking.deaths(hashes[0]) < MOST_DEATHS:
+                with self._looking.at(hashes):
+                    results = [one for few in self._unpacked(some) for one in self._of(camera, few)]
+            else:
+                results = [result(some[0], self._set_aside(some[0]), camera)]
+            self._journal_all(results, some)
+            self._looking.done(hashes)
+
+    def _portions(self, waiting: Sequence[Waiting]) -> Iterator[list[Waiting]]:
+        """Together, but those by themselves with which the process has died: who was it?"""
+        suspect = [one for one in waiting if self._looking.deaths(one.hash)]
+        if others := [one for one in waiting if one not in suspect]:
+            yield others
+        yield from ([one] for one in suspect)
+
+    def _set_aside(self, one: Waiting) -> Seen:
+        words = (
+            f"the process has ended {MOST_DEATHS} times while it was inspected. It is set aside, "
+            f"in {self._store.folder / one.file}"
+        )
+        self._say(one, KILLS, words)
+        return Seen(rejected=KILLS)
+
+    def _of(
+        self, camera: CameraSetup, some: Sequence[tuple[Waiting, Pixels | None]]
+    ) -> Iterator[PictureResult]:
+        for (one, _), seen in zip(some, self._looked_at(camera, some), strict=True):
+            yield result(one, seen, camera)
 
     def _unpacked(
         self, waiting: Sequence[Waiting]
@@ -159,23 +170,64 @@ class Inspecting:
 
     def _looked_at(
         self, camera: CameraSetup, some: Sequence[tuple[Waiting, Pixels | None]]
-    ) -> list[_Seen]:
-        """What the network sees on each. Where it fails, each is tried by itself."""
-        inspector = camera.inspector
-        assert inspector is not None  # noqa: S101 - looked at by whoever calls
-        there = [(one, pixels) for one, pixels in some if pixels is not None]
+    ) -> list[Seen]:
+        """What is seen on each, and its grade. Where that fails, each is tried by itself."""
+        found: dict[int, Seen] = {}
+        there: list[tuple[Waiting, Pixels]] = []
+        templates: list[Pixels] = []
+        for one, pixels in some:
+            if pixels is None:
+                found[one.number] = Seen(rejected=UNREADABLE)
+            elif camera.templates is None:
+                there.append((one, pixels))
+            elif (template := self._template(camera, one)) is None:
+                found[one.number] = Seen(rejected=NO_TEMPLATE)
+            else:
+                there.append((one, pixels))
+                templates.append(template)
+        found |= self._seen(camera, there, templates if camera.templates is not None else None)
+        return [found[one.number] for one, _ in some]
+
+    def _template(self, camera: CameraSetup, one: Waiting) -> Pixels | None:
+        """How the part on a picture should look; None, and said, where nobody knows."""
+        assert camera.templates is not None  # noqa: S101 - looked at by whoever calls
+        recipe = recipe_of(one, camera)
         try:
-            found = iter(inspector.inspect([pixels for _, pixels in there])) if there else iter(())
-            return [
-                _Seen(rejected=UNREADABLE) if pixels is None else _Seen(next(found))
-                for _, pixels in some
-            ]
+            if (template := camera.templates.of(recipe)) is not None:
+                return template
+            why = f"no template of {f'recipe {recipe!r}' if recipe else 'a part without a recipe'}"
+        except TemplateError as error:
+            why = str(error)
+        self._say(one, NO_TEMPLATE, why)
+        return None
+
+    def _seen(
+        self,
+        camera: CameraSetup,
+        there: Sequence[tuple[Waiting, Pixels]],
+        templates: list[Pixels] | None,
+    ) -> dict[int, Seen]:
+        """By the number of each picture. ``templates``: one each; None: the network wants none."""
+        if not there:
+            return {}
+        assert camera.inspector is not None  # noqa: S101 - looked at by whoever calls
+        try:
+            seen = camera.inspector.inspect([pixels for _, pixels in there], templates)
+            return {
+                one.number: judged(camera, what, pixels)
+                for (one, pixels), what in zip(there, seen, strict=True)
+            }
         except Exception as error:
-            if len(some) > 1:
-                return [seen for one in some for seen in self._looked_at(camera, [one])]
+            if len(there) > 1:
+                alone = (
+                    self._seen(camera, [there[n]], None if templates is None else [templates[n]])
+                    for n in range(len(there))
+                )
+                return {number: one for each in alone for number, one in each.items()}
             logger.debug("Inspection failed.", exc_info=True)
-            self._say(some[0][0], FAILED, f"{type(error).__name__}: {error}")
-            return [_Seen(rejected=FAILED)]
+            reason = UNLIKE if isinstance(error, UnlikeError) else FAILED
+            self._say(there[0][0], reason, f"{type(error).__name__}: {error}")
+            return {there[0][0].number: Seen(rejected=reason)}
 
     def _journal_all(self, results: Sequence[PictureResult], waiting: Sequence[Waiting]) -> None:
         """Journal results, each with the end of its waiting."""
@@ -215,44 +267,9 @@ class Inspecting:
         """What is wrong with a camera's pictures, once a run."""
         if (one.camera, reason) not in self._said:
             self._said.add((one.camera, reason))
+            camera = self._cameras().get(one.camera)
             logger.error(
-                "Source %s: a picture of camera %d cannot be inspected (%s): %s. It is counted; "
+                "Source %s: a picture of camera %s cannot be inspected (%s): %s. It is counted; "
                 "this is not said again.",
-                *(one.source, one.camera, reason, words),
+                *(one.source, camera.name if camera is not None else one.camera, reason, words),
             )
-
-
-def _result(one: Waiting, seen: _Seen, camera: CameraSetup | None) -> PictureResult:
-    """What the journal is told of a picture."""
-    known = seen.inspected
-    inspector = camera.inspector if camera is not None else None
-    scale = camera.mm_per_pixel if camera is not None else None
-    return PictureResult(
-        source=one.source,
-        camera=one.camera,
-        time=one.time,
-        part=one.part,
-        recipe=one.recipe or (camera.recipe if camera is not None else None),
-        hash=one.hash,
-        model=inspector.hash if inspector is not None and known is not None else "",
-        label="" if known is None else known.label,
-        probability=0.0 if known is None else float(known.probability),
-        surprise=None if known is None else float(known.surprise),
-        defects=() if known is None else tuple(_defect(one, scale) for one in known.defects),
-        rejected=seen.rejected,
-    )
-
-
-def _defect(defect: Defect, mm_per_pixel: float | None) -> SeenDefect:
-    """A defect with its size, where that is known."""
-    x1, y1, x2, y2 = map(float, defect.box)
-    scale = mm_per_pixel or 0.0
-    area = None if defect.mask is None else float(defect.mask.sum()) * scale**2
-    return SeenDefect(
-        label=defect.label,
-        probability=float(defect.probability),
-        box=(x1, y1, x2, y2),
-        width_mm=(x2 - x1) * scale if scale else None,
-        height_mm=(y2 - y1) * scale if scale else None,
-        area_mm2=area if scale else None,
-    )

@@ -99,7 +99,7 @@ class PointMaker:
             "sized": any(one.width_mm is not None for one in result.defects),
         } | {  # of the largest
             name: max((getattr(one, name) or 0.0 for one in result.defects), default=0.0)
-            for name in ("width_mm", "height_mm", "area_mm2")
+            for name in ("width_mm", "height_mm", "length_mm", "area_mm2")
         }
         return Points(
             measurement="picture_result",
@@ -115,6 +115,8 @@ class PointMaker:
                 "part": (result.part or "",),
                 "recipe": (result.recipe or "",),
                 "picture": (result.hash,),
+                "rule": (result.rule,),
+                "reason": (result.reason,),
                 "model_hash": (result.model,),
             },
         )

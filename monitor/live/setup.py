@@ -15,7 +15,7 @@ from models.bundle import Bundle
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import BudgetSettings, Plan
 from monitor.core.records import Cause, Epoch
-from monitor.live.inspecting import CameraSetup
+from monitor.live.grading import CameraSetup
 from monitor.live.points import PointMaker
 from monitor.live.stepper import Works
 from monitor.live.supervisor import Assignment

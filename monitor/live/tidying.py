@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from monitor.core.plan import SECOND
 from monitor.state.database import Database, Transaction
 from monitor.state.journal import Journal
+from monitor.state.judgements import StoredJudgements
 from monitor.state.outbox import Outbox
 from monitor.state.picture_results import PictureResults
 from monitor.state.pictures import PictureStore
@@ -84,6 +85,7 @@ class Tidying:
         self._outbox, self._rollups = Outbox(database), Rollups(database)
         self._snapshots, self._source_gaps = Snapshots(database), SourceGaps(database)
         self._pictures, self._results = PictureStore(database), PictureResults(database)
+        self._judgements = StoredJudgements(database)
         self._believed = Believed((self._store.status() or {}).get("updated_ns"))
 
     def jobs(self, now: int, *, elapsed_s: float, stepped: int) -> list[Job]:
@@ -114,6 +116,7 @@ class Tidying:
             roll_up,
             rollups(Width.MINUTE, newest - round(keep.minutes_days * DAY)),
             rollups(Width.HOUR, hours),
+            deleting(self._judgements.forget, before=detail),
             deleting(self._store.forget_gaps, before=hours),
             deleting(self._source_gaps.forget, before=hours),
             deleting(self._store.forget_alarms, before=newest - round(keep.alarm_days * DAY)),

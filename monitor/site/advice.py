@@ -53,7 +53,15 @@ def _all(config: Config) -> Iterator[str]:
         yield from _limits(name, kind)
         yield from _times(name, kind)
         yield from _lateness(name, config)
+    for name, camera in config.cameras.items():
+        rules = camera.acceptance.in_mm if camera.acceptance is not None else ()
+        if rules and camera.mm_per_pixel is None:
+            yield (
+                f"cameras.{name}: no mm_per_pixel, so rules in mm are not judged and no part is "
+                f"accepted: {', '.join(rules[:3])}"
+            )
     used = {bound.source for asset in config.assets for bound in config.tags_of(asset)}
+    used |= {camera.source for camera in config.cameras.values()}
     yield from (
         f"sources.{name}: no asset takes anything from it"
         for name in config.sources

@@ -132,9 +132,6 @@ def _fields(
             yield prose + _entry(name, annotation, value)
             continue
         default = to_jsonable_python(field.get_default(call_default_factory=True))
-        nested = settings_class(annotation, default)
-        if default is None and nested and not _required(nested):
-            default = {}  # show what could stand there
         yield prose + [off + line for line in _entry(name, annotation, default, off="")]
 
 
@@ -193,10 +190,6 @@ def _plausible(settings: type[BaseModel], name: str) -> Any:
     if not choices:
         raise LookupError(f"{settings.__name__}.{name}: has no default; want examples=[...] for it")
     return choices[0]
-
-
-def _required(settings: type[BaseModel]) -> bool:
-    return any(field.is_required() for field in settings.model_fields.values())
 
 
 def _summary(settings: type[BaseModel]) -> str:

@@ -25,8 +25,6 @@ from models.search import Trial, best, search, trials_of
 from models.settings import DetectorSettings, TrainingSettings
 from models.threshold import Support
 from models.training import Progress, train
-from models.vision.contract import Inspector
-from models.vision.inspection import Inspection
 from models.workers import workers
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, SECOND, Plan
@@ -38,12 +36,13 @@ from monitor.history.quality import Report
 from monitor.history.reading import merged
 from monitor.history.review import Scored, collect
 from monitor.live.clock import Clock
-from monitor.live.inspecting import CameraSetup
+from monitor.live.grading import CameraSetup
 from monitor.live.reload import Look
 from monitor.live.service import Service
 from monitor.live.setup import Setup, SinkSetup, SourceSetup, assignments
 from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
+from monitor.site.cameras import camera_setups
 from monitor.site.config import Config
 from monitor.site.healthy import healthy, numbered
 from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
@@ -77,31 +76,6 @@ def bundles(config: Config) -> dict[str, Bundle]:
             )
         found[name] = _bundle(name, kind)
     return found
-
-
-def inspectors(config: Config) -> dict[str, Inspector]:
-    """What inspects the pictures of each camera that has a model; cameras of one model share it.
-
-    Raises ModelMissingError, PlantError.
-    """
-    loaded: dict[str, Inspector] = {}
-    for name, camera in config.cameras.items():
-        if camera.model is None or camera.model in loaded:
-            continue
-        if not Path(camera.model).exists():
-            raise ModelMissingError(
-                f"camera {name}: no model in {camera.model}. `watchkeeper vision train` makes it; "
-                f"to keep pictures without looking at them, leave `model` out of the camera."
-            )
-        try:
-            loaded[camera.model] = Inspection.load(camera.model)
-        except (BundleError, ValueError, OSError) as error:
-            raise PlantError(f"camera {name}: {error}") from error
-    return {
-        name: loaded[camera.model]
-        for name, camera in config.cameras.items()
-        if camera.model is not None
-    }
 
 
 def unfit(config: Config) -> tuple[str, ...]:
@@ -407,7 +381,7 @@ def service(
     ``look`` reads what is configured, when a reload is asked for.
     """
     numbers = _registered(config, database)
-    made = setup(config, bundles(config), *numbers, inspectors=inspectors(config))
+    made = setup(config, bundles(config), *numbers, cameras=camera_setups(config))
     try:
         return Service(database, made, clock=clock, look=look)
     except ValueError as error:
@@ -421,7 +395,7 @@ def setup(
     asset_ids: Mapping[str, int],
     camera_ids: Mapping[str, int],
     *,
-    inspectors: Mapping[str, Inspector],
+    cameras: Mapping[str, CameraSetup],
 ) -> Setup:
     """What the service is made from; no I/O. Raises PlantError for what cannot be watched."""
     plan = config.plan(tag_ids, asset_ids, camera_ids)
@@ -452,15 +426,7 @@ def setup(
         shelve_hours=config.site.shelve_hours,
         alarm_budget=config.site.alarm_budget,
         retention=Retention(**config.state.model_dump(exclude={"channel_score_s"})),
-        cameras={
-            camera_ids[name]: CameraSetup(
-                name=name,
-                inspector=inspectors.get(name),
-                mm_per_pixel=camera.mm_per_pixel,
-                recipe=camera.recipe,
-            )
-            for name, camera in config.cameras.items()
-        },
+        cameras={camera_ids[name]: camera for name, camera in cameras.items()},
     )
 
 

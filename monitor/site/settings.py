@@ -21,6 +21,7 @@ import models
 from connectors import discover
 from connectors.contract import ConfigPath
 from models.settings import DetectorSettings, DiagnosisSettings, SearchSettings, TrainingSettings
+from models.vision.acceptance import AcceptanceSettings
 from monitor.core.plan import (
     BudgetSettings,
     ChannelSettings,
@@ -173,6 +174,17 @@ class CameraSettings(Settings):
     mm_per_pixel: float | None = Field(
         None, gt=0, description="The scale, by which defects have sizes."
     )
+    acceptance: AcceptanceSettings | None = Field(
+        None,
+        description="What makes a part a good one, by which parts are graded: see "
+        "docs/severity.md; left out: they are not graded.",
+    )
+    template: ConfigPath | None = Field(
+        None,
+        description="How a part should look, for a model that compares with that: a picture, or a "
+        "folder with one for each recipe, as RECIPE.png.",
+        examples=["templates/top"],
+    )
     recipe: str | None = Field(
         None, description="What is made, for pictures that come without a recipe."
     )
@@ -283,7 +295,8 @@ class StateSettings(Settings):
     detail_hours: float = Field(
         48.0,
         gt=0,
-        description="Scores are kept at full rate for this long, counted back from the newest.",
+        description="Scores and judgements are kept at full rate for this long, counted back from "
+        "the newest.",
     )
     minutes_days: float = Field(
         90.0,

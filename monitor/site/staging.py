@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.bundle import Bundle
-from models.vision.contract import Inspector
+from monitor.live.grading import CameraSetup
 from monitor.live.reload import UnfitError
 from monitor.live.setup import Setup
 from monitor.site import changes, plant
+from monitor.site.cameras import camera_setups
 from monitor.site.config import Config, load
 from monitor.site.healthy import numbered
 from monitor.site.problems import ConfigError, ModelMissingError, PlantError
@@ -40,7 +41,7 @@ class Staging:
             )
         try:
             config = load(self._file)
-            bundles, inspectors = plant.bundles(config), plant.inspectors(config)
+            bundles, cameras = plant.bundles(config), camera_setups(config)
         except ConfigError as error:
             said = "; ".join(map(str, error.problems))
             raise UnfitError(f"the configuration is wrong: {said}") from error
@@ -54,7 +55,7 @@ class Staging:
                 f"it anew, or leave it as it was"
             )
         new = changes.models(models, {kind: bundle.hash for kind, bundle in bundles.items()})
-        return Proposed(self, config, bundles, inspectors, settings=found, models=new)
+        return Proposed(self, config, bundles, cameras, settings=found, models=new)
 
 
 class Proposed:
@@ -65,13 +66,13 @@ class Proposed:
         staging: Staging,
         config: Config,
         bundles: Mapping[str, Bundle],
-        inspectors: Mapping[str, Inspector],
+        setups: Mapping[str, CameraSetup],
         *,
         settings: tuple[changes.Change, ...],
         models: tuple[changes.NewModel, ...],
     ) -> None:
         self._staging, self._config, self._bundles = staging, config, bundles
-        self._inspectors = inspectors
+        self._cameras = setups
         self.changes = tuple(map(str, (*settings, *models)))
         self.untouched = len(changes.untouched(staging.in_force, config, models))
         cameras = {name: number for number, name in enumerate(config.camera_names())}
@@ -90,9 +91,7 @@ class Proposed:
     def setup(self) -> Setup:
         """What the service is made from. Raises UnfitError."""
         try:
-            return plant.setup(
-                self._config, self._bundles, *self._numbers, inspectors=self._inspectors
-            )
+            return plant.setup(self._config, self._bundles, *self._numbers, cameras=self._cameras)
         except PlantError as error:
             raise UnfitError(str(error)) from error
 

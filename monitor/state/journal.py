@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
+from models.vision.acceptance import Grade
 from monitor.core.records import (
     Action,
     Beat,
@@ -18,7 +19,6 @@ from monitor.core.records import (
     Cause,
     Command,
     Epoch,
-    Grade,
     PictureResult,
     PicturesTaken,
     Record,

@@ -214,6 +214,16 @@ def _pictures(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _judgements(connection: sqlite3.Connection) -> None:
+    """What sensors and pictures say together, as blocks of columns beside the scores."""
+    for statement in (
+        """CREATE TABLE judgement_block (id INTEGER PRIMARY KEY AUTOINCREMENT,
+            first_tick INTEGER NOT NULL, last_tick INTEGER NOT NULL, body BLOB NOT NULL)""",
+        "CREATE INDEX judgement_block_by_time ON judgement_block (last_tick)",
+    ):
+        connection.execute(statement)
+
+
 STEPS: tuple[Step, ...] = (
     ("0001_first", _first),
     ("0002_retention", _retention),
@@ -221,4 +231,5 @@ STEPS: tuple[Step, ...] = (
     ("0004_source_gaps", _source_gaps),
     ("0005_diagnosis", _diagnosis),
     ("0006_pictures", _pictures),
+    ("0007_judgements", _judgements),
 )

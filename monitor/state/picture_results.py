@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from monitor.core.records import Grade, PictureResult, SeenDefect
+from models.vision.acceptance import Grade
+from monitor.core.records import PictureResult, SeenDefect
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 
 

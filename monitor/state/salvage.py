@@ -31,7 +31,16 @@ _NEW, _COMPLETE, _TOLD = "salvage", "complete", "salvaged.json"
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # no such table
 _MADE = frozenset({"migration", "held"})  # the new database has its own
 _NUMBERED = frozenset(
-    {"journal", "score_block", "rollup", "late", "snapshot", "picture", "picture_result"}
+    {
+        "journal",
+        "score_block",
+        "rollup",
+        "late",
+        "snapshot",
+        "picture",
+        "picture_result",
+        "judgement_block",
+    }
 )  # by names' numbers
 
 

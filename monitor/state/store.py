@@ -31,6 +31,7 @@ from monitor.core.records import (
 from monitor.state.columns import apart, pack, unpack
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 from monitor.state.errors import CorruptError
+from monitor.state.judgements import StoredJudgements
 from monitor.state.losses import Loss, Losses
 from monitor.state.names import Family, Names
 from monitor.state.picture_results import PictureResults
@@ -113,6 +114,7 @@ class Store:
         )
         SourceGaps(self.database).add(tx, results.source_gaps)
         PictureResults(self.database).add(tx, results.pictures)
+        StoredJudgements(self.database).add(tx, results.judgements)
         tx.executemany(
             "INSERT INTO late (record, samples, body) VALUES (?, ?, ?)",
             [(done, len(samples), pack(*apart(samples))) for samples in results.late],

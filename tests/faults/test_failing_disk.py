@@ -116,7 +116,9 @@ with Database(Path(sys.argv[1])) as database:
         with database.atomic() as tx:
             Journal(database).append(tx, batch(number, size=2000))
     put(1)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    log = Path(sys.argv[1]) / "state.db-wal"  # the largest: it holds the migrations, too
+    limit = log.stat().st_size + 150_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     taken = 1
     try:
         while taken < 100:

@@ -1,8 +1,8 @@
 """Pictures that a test paints, a network that sees them, and a watcher of both to be killed.
 
 ``python watching.py FOLDER POINT`` takes the pictures of FOLDER/top in and inspects them, without
-the step, and kills itself at POINT: "row", before a picture's row is written; "result", before its
-result is; "" never: it ends once all are inspected.
+the step, and kills itself at POINT: "row", before a picture's row is written; "look", when it looks
+at a bright one; "result", before its result is; "" never: it ends once all are inspected.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from connectors.camera.settings import FolderSettings, ReadingSettings
 from connectors.contract import TagRef
 from models.vision.inspected import Defect, Inspected
 from monitor.live.clock import SystemClock
-from monitor.live.inspecting import CameraSetup, Inspecting
+from monitor.live.grading import CameraSetup
+from monitor.live.inspecting import Inspecting
 from monitor.live.intake import Behind, Desk
 from monitor.live.supervisor import Assignment, Supervisor
 from monitor.state.database import Database
@@ -138,12 +139,23 @@ def _die(*_: object, **__: object) -> None:
     os._exit(9)
 
 
+def _dies_of_bright(look: Callable[..., Inspected]) -> Callable[..., Inspected]:
+    def one(inspector: StandIn, picture: np.ndarray) -> Inspected:
+        if picture.mean() > (GOOD + STRANGE) / 2:
+            _die()
+        return look(inspector, picture)
+
+    return one
+
+
 def main(folder: Path, point: str) -> None:
     """See above."""
     if point == "row":
         PictureStore.take = _die  # type: ignore[method-assign]
     if point == "result":
         Inspecting._journal_all = _die  # type: ignore[method-assign]
+    if point == "look":
+        StandIn._one = _dies_of_bright(StandIn._one)  # type: ignore[method-assign]
     threading.excepthook = _die
     asyncio.run(take_in(folder, len(list((folder / "top").iterdir()))))
 

@@ -23,8 +23,10 @@ MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 MOST_AT_ONCE = 50  # ticks of a lane, before another lane has its turn
 LONGEST_SLEEP_S = 0.02  # acknowledgements are written down at least this often
 REPORT_S = 0.5
-LINGER_S = 3.0  # that the OPC UA server stays after the last value: clients fetch it
-PATIENCE_S = 10.0  # how long the broker may take to acknowledge the rest at the end
+LINGER_S = 3.0  # that the OPC UA server stays at least after the last value: for who is away
+PATIENCE_S = (
+    10.0  # how long the broker, and subscribers, may take to acknowledge the rest at the end
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,7 @@ class Run:
                 with self._ledger.atomic():
                     self._publisher.take(self._clock.now())
                 waits = self._publisher.connected and self._publisher.unanswered > 0
+            waits |= self._plc is not None and self._plc.unfetched
             if waited_s >= linger_s and (not waits or waited_s > PATIENCE_S):
                 return
             await asyncio.sleep(LONGEST_SLEEP_S)

@@ -46,6 +46,18 @@ class Plc:
         self._ledger.acknowledge(number, tick)
         self.acknowledged += written
 
+    @property
+    def unfetched(self) -> bool:
+        """Whether somebody has subscribed to what was written and has not acknowledged all of it.
+
+        Somebody who went without a word never will.
+        """
+        subscriptions = self._server.iserver.subscription_service.subscriptions.values()
+        return any(
+            one._triggered_datachanges or one._not_acknowledged_results  # noqa: SLF001
+            for one in subscriptions
+        )
+
 
 @asynccontextmanager
 async def plc(ledger: Ledger, values: Values) -> AsyncIterator[Plc]:

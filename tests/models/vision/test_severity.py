@@ -9,9 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.vision.acceptance import AcceptanceSettings, MeasureSettings, RuleSettings, ZoneSettings
+from models.vision.acceptance import (
+    AcceptanceSettings,
+    Grade,
+    MeasureSettings,
+    RuleSettings,
+    ZoneSettings,
+)
 from models.vision.inspected import Defect, Inspected
-from models.vision.severity import Grade, grade, longest, size_of, touches
+from models.vision.severity import grade, longest, size_of, touches
 
 
 def scratch(*, x, y, long, wide, degrees, side=80):

@@ -12,13 +12,15 @@ from support.pictures import noise, png
 from support.plants import until
 from support.watching import STRANGE, StandIn, inspected, painted, put, take_in
 
+from models.vision.acceptance import Grade
 from models.vision.inspection import Inspection
 from models.vision.training import train
 from monitor.core.pipeline import Pipeline
-from monitor.core.records import Grade, PictureResult, PicturesTaken
-from monitor.site import plant as rooms
+from monitor.core.records import PictureResult, PicturesTaken
+from monitor.site import cameras as rooms
 from monitor.state.database import DatabaseReader
 from monitor.state.journal import Journal
+from monitor.state.looking import FILE, Looking
 from monitor.state.picture_results import PictureResults
 from monitor.state.pictures import PictureStore
 
@@ -78,9 +80,12 @@ async def test_a_model_that_was_trained_and_saved_inspects_what_a_camera_shows(m
     monkeypatch.setattr(rooms, "Inspection", Inspection)
     for number, picture in enumerate(examples.pictures[:3]):
         put(made.folder / "pictures" / "top", number, png(picture))
+    put(made.folder / "pictures" / "top", 9, png(noise(9, 60, 24, 1)))
     async with plants.serving(made) as running:
         await until(lambda: counts(running).get("stored") == 3)
-        results = PictureResults(running.database).read()
+        await until(lambda: counts(running)["rejected"])
+        assert counts(running)["rejected"] == {"picture_unlike_learnt": 1}
+        results = [one for one in PictureResults(running.database).read() if not one.rejected]
     for told, wanted in zip(reversed(results), trained.inspect(examples.pictures[:3]), strict=True):
         assert (told.model, told.rejected) == (trained.hash, "")
         assert told.label == wanted.label
@@ -138,6 +143,26 @@ async def test_what_the_network_cannot_take_is_counted_and_stops_nothing(made):
         assert counts(running)["received"] == accounted(counts(running)) == 2
 
 
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, AssertionError, RecursionError])
+async def test_whatever_a_network_raises_its_thread_goes_on(made, monkeypatch, error):
+    class Raising(StandIn):
+        def inspect(self, pictures, templates=None):
+            if any(picture.mean() > 128 for picture in pictures):
+                raise error
+            return super().inspect(pictures, templates)
+
+    monkeypatch.setattr(rooms, "Inspection", Raising)
+    folder = made.folder / "pictures" / "top"
+    for number in range(5):
+        put(folder, number, painted(number, STRANGE if number == 1 else 40))
+    async with plants.serving(made) as running:
+        await until(lambda: counts(running).get("stored") == 4)
+        assert counts(running)["rejected"] == {"inspection_failed": 1}
+        put(folder, 6, painted(6))
+        await until(lambda: counts(running)["stored"] == 5)
+        assert counts(running)["received"] == accounted(counts(running)) == 6
+
+
 async def test_pictures_of_a_camera_without_a_model_are_kept_and_alarm_nothing(made):
     del made.settings["cameras"]["top"]["model"]
     made.save()
@@ -181,29 +206,79 @@ async def test_too_many_that_wait_are_left_with_the_camera(made, monkeypatch):
 async def test_a_kill_on_the_way_loses_no_picture_and_inspects_each_once(point, tmp_path):
     for number in range(3):
         put(tmp_path / "top", number, painted(number))
-    killed = await asyncio.create_subprocess_exec(
-        *(sys.executable, watching.__file__, tmp_path, point),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert await killed.wait() == 9
+    assert await killed(tmp_path, point) == 9
     with DatabaseReader(tmp_path / "data") as database:
         assert len(list((tmp_path / "data" / "pictures").glob("*/*.png"))) == 3
         assert inspected(database) == 0
         assert len(PictureStore(database).waiting(9)) == (0 if point == "row" else 3)
     await take_in(tmp_path, 3)
     await take_in(tmp_path, 3)  # and once more, when all is done
-    with DatabaseReader(tmp_path / "data") as database:
-        records = [record for _, record in Journal(database).read(0)]
+    records = journaled(tmp_path)
     taken = [one.body for one in records if isinstance(one.body, PicturesTaken)]
     results = [one.body for one in records if isinstance(one.body, PictureResult)]
     assert sorted(one.hash for one in results) == sorted(h for one in taken for h in one.hash)
     assert len({one.hash for one in results}) == len(results) == 3
+    counts = stepped(records)
+    assert counts.holds
+    assert (counts.received, counts.stored, counts.waiting) == (3, 3, 0)
+
+
+async def killed(folder, point):
+    """Take in the pictures of a folder in a process that kills itself there; how it ended."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, watching.__file__, folder, point),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    return await process.wait()
+
+
+def journaled(folder):
+    with DatabaseReader(folder / "data") as database:
+        return [record for _, record in Journal(database).read(0)]
+
+
+def stepped(records):
     step = Pipeline(PLAN, {})
     for record in records:
         step.step(record)
-    counts = step.conservation["eyes"]
-    assert counts.holds
-    assert (counts.received, counts.stored, counts.waiting) == (3, 3, 0)
+    return step.conservation["eyes"]
+
+
+async def test_a_picture_that_kills_the_process_twice_is_set_aside_and_the_others_are_not(tmp_path):
+    for number in range(4):
+        put(tmp_path / "top", number, painted(number, STRANGE if number == 2 else 40))
+    assert await killed(tmp_path, "look") == 9  # who was it?
+    assert await killed(tmp_path, "look") == 9  # this one
+    assert await killed(tmp_path, "look") == 0
+    records = journaled(tmp_path)
+    results = [one.body for one in records if isinstance(one.body, PictureResult)]
+    assert {one.part: one.rejected for one in results if one.rejected} == {None: "inspection_kills"}
+    aside = next(one for one in results if one.rejected)
+    assert aside.time == (plants.START + 2) * plants.SECOND
+    step = stepped(records)
+    assert step.holds
+    assert (step.received, step.stored, dict(step.rejected)) == (4, 3, {"inspection_kills": 1})
+    assert len(list((tmp_path / "data" / "pictures").glob("*/*.png"))) == 4  # also that one
+
+
+async def test_a_kill_that_no_picture_is_to_blame_for_sets_none_aside(tmp_path):
+    for number in range(3):
+        put(tmp_path / "top", number, painted(number))
+    for _ in range(3):
+        assert await killed(tmp_path, "result") == 9
+    assert await killed(tmp_path, "") == 0
+    results = [one.body for one in journaled(tmp_path) if isinstance(one.body, PictureResult)]
+    assert [one.rejected for one in results] == ["", "", ""]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"now": 1, "deaths": {}}', b'{"now": []}'])
+def test_what_was_looked_at_is_begun_anew_where_it_cannot_be_read(tmp_path, content, caplog):
+    (tmp_path / FILE).write_bytes(content)
+    looking = Looking(tmp_path)
+    assert "not readable" in caplog.text
+    with looking.at(["a"]):
+        assert Looking(tmp_path).deaths("a") == 1
+    assert looking.deaths("a") == 0
 
 
 async def test_a_service_that_is_stopped_inspects_what_waits_when_it_starts_again(

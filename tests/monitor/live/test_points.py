@@ -354,12 +354,18 @@ def test_a_side_that_is_absent_from_a_judgement_is_said_to_be():
 
 def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
     seen = SeenDefect(
-        label="hole", probability=0.5, box=(0, 0, 2, 2), width_mm=1.5, height_mm=0.5, area_mm2=0.25
+        label="hole",
+        probability=0.5,
+        box=(0, 0, 2, 2),
+        width_mm=1.5,
+        height_mm=0.5,
+        length_mm=1.25,
+        area_mm2=0.25,
     )
     told = {"camera": 0, "part": "p1", "probability": 0.75, "hash": "ab"}
     inspected = PictureResult(
         **told, time=START, label="hole", model="b0", surprise=4.0, grade=Grade.REJECT,
-        defects=(seen,),
+        rule="hole: count", reason="1, over 0", defects=(seen,),
     )  # fmt: skip
     kept = PictureResult(**told, time=START + 1, label="")
     unknown = PictureResult(**told | {"camera": 9}, time=START, label="hole")
@@ -381,6 +387,7 @@ def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
         "sized": 1,
         "width_mm": 1.5,
         "height_mm": 0.5,
+        "length_mm": 1.25,
         "area_mm2": 0.25,
     }
     assert first.texts == {
@@ -388,6 +395,8 @@ def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
         "recipe": ("",),
         "picture": ("ab",),
         "model_hash": ("b0",),
+        "rule": ("hole: count",),
+        "reason": ("1, over 0",),
     }
     assert second.tags["label"] == "none"
     assert second.fields["valid"].item() == 0

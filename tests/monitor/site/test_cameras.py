@@ -1,14 +1,17 @@
 """Cameras in a configuration: what they are bound to, and what is said where they cannot be."""
 
 import pytest
-from support import plants
+from support import bars, plants
 from support.cameras import with_camera
+from support.pictures import noise, png
 from support.watching import StandIn
 
 from connectors.contract import TagRef
+from models.vision.training import train
 from monitor.core.plan import SECOND, Camera, PictureAlarmSettings
-from monitor.site import plant as rooms
-from monitor.site.problems import ConfigError, ModelMissingError
+from monitor.site import cameras as rooms
+from monitor.site.advice import advice
+from monitor.site.problems import ConfigError, ModelMissingError, PlantError
 
 
 @pytest.fixture
@@ -86,13 +89,137 @@ def test_cameras_of_one_model_share_it(made, monkeypatch):
     monkeypatch.setattr(rooms, "Inspection", StandIn)
     given = {"source": "eyes", "asset": "m0"}
     made.settings["cameras"] |= {"side": given | {"model": "surface"}, "back": given}
-    found = rooms.inspectors(made.save().config())
-    assert isinstance(found["top"], StandIn)
-    assert found["top"] is found["side"]
-    assert "back" not in found
+    found = rooms.camera_setups(made.save().config())
+    assert isinstance(found["top"].inspector, StandIn)
+    assert found["top"].inspector is found["side"].inspector
+    assert found["back"].inspector is None
 
 
 def test_a_model_that_is_not_there_yet_is_said_to_be_missing(made):
     (made.folder / "surface").rmdir()
     with pytest.raises(ModelMissingError, match="camera top"):
-        rooms.inspectors(made.config())
+        rooms.camera_setups(made.config())
+
+
+TABLE = {"classes": {"lying": [{"of": "length_px", "reject_over": 5}], "standing": []}}
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "said"),
+    [
+        ({"classes": {"a": [{"of": "lenght_mm"}]}}, "classes.a[0].of", "'lenght_mm', want"),
+        ({"classes": {"a": [{"of": "count"}]}}, "classes.a[0]", "want rework_over, reject_over"),
+        (
+            {"classes": {"a": [{"of": "count", "rework_over": 3, "reject_over": 2}]}},
+            "classes.a[0]",
+            "want rework_over below reject_over, got 3 and 2",
+        ),
+        (
+            {"classes": {"a": [{"of": "count", "zone": "seal", "reject_over": 2}]}},
+            "classes.a",
+            "no zone 'seal'",
+        ),
+        ({"zones": {"seal": {"rectangle": [5, 5, 1, 9]}}}, "zones.seal.rectangle", "want x1 < x2"),
+        (
+            {"measures": {"bore": {"what": "gap", "region": [0, 0, 9, 9], "least_mm2": 1}}},
+            "measures.bore",
+            "gap: want least_mm",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_its_place(made, table, where, said):
+    made.settings["cameras"]["top"]["acceptance"] = table
+    found = problems(made)
+    assert [one.partition(": ")[0] for one in found] == [f"cameras.top.acceptance.{where}"]
+    assert said in found[0]
+
+
+@pytest.mark.parametrize("what", [{"acceptance": TABLE}, {"template": "golden.png"}])
+def test_a_table_or_a_template_wants_somebody_who_looks(made, what):
+    del made.settings["cameras"]["top"]["model"]
+    made.settings["cameras"]["top"] |= what
+    (problem,) = problems(made)
+    assert problem.startswith(f"cameras.top.{next(iter(what))}: nobody looks at the pictures")
+
+
+@pytest.fixture(scope="module")
+def card():
+    short = bars.FIT.model_copy(update={"epochs": 1})
+    found = train(bars.bars(20), bars.SETTINGS, short).inspection.card
+    return found.model_copy(update={"good": "good"})
+
+
+def said(made, monkeypatch, card, **camera):
+    """What `check` says of the camera, and whether `run` refuses it."""
+
+    class Carded(StandIn):
+        @classmethod
+        def load(cls, _folder):
+            one = cls()
+            one.card = card
+            return one
+
+    monkeypatch.setattr(rooms, "Inspection", Carded)
+    made.settings["cameras"]["top"] |= camera
+    config = made.save().config()
+    try:
+        rooms.camera_setups(config)
+    except PlantError as error:
+        (told,) = rooms.unfit(config)
+        return (), str(error) if told == str(error) else None
+    return rooms.unfit(config), None
+
+
+def paired(card):
+    return card.model_copy(update={"seen": card.seen.model_copy(update={"paired": True})})
+
+
+def test_a_table_that_speaks_of_what_the_model_tells_is_right(made, monkeypatch, card):
+    assert said(made, monkeypatch, card, acceptance=TABLE) == ((), None)
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(made, monkeypatch, card):
+    table = {"classes": TABLE["classes"] | {"stading": []}}
+    _, refused = said(made, monkeypatch, card, acceptance=table)
+    assert "no class of defect 'stading'. Did you mean 'standing'? There are lying," in refused
+    _, refused = said(made, monkeypatch, card, acceptance={"classes": {"good": []}})
+    assert "no class of defect 'good'" in refused
+
+
+def test_what_the_model_tells_and_the_table_does_not_is_said(made, monkeypatch, card):
+    (odd,), _ = said(made, monkeypatch, card, acceptance={"classes": {"lying": []}})
+    assert odd.startswith("cameras.top.acceptance.classes: nothing about standing,")
+
+
+def test_a_place_beyond_every_picture_is_said(made, monkeypatch, card):
+    table = TABLE | {"zones": {"seal": {"rectangle": [0, 0, 30, 30]}}}
+    assert said(made, monkeypatch, card, acceptance=table) == ((), None)
+    table = TABLE | {"zones": {"seal": {"rectangle": [0, 0, 20, 31]}}}
+    (odd,), _ = said(made, monkeypatch, card, acceptance=table)
+    assert odd.startswith("cameras.top.acceptance.zones.seal: reaches to 20, 31, beyond")
+
+
+def test_rules_in_mm_without_a_scale_are_said(made):
+    table = {"classes": {"lying": [{"of": "length_mm", "reject_over": 5}]}}
+    made.settings["cameras"]["top"] |= {"acceptance": table}
+    (odd,) = [one for one in advice(made.save().config()) if one.startswith("cameras.top")]
+    assert "no mm_per_pixel" in odd
+    assert "classes.lying: length_mm" in odd
+
+
+def test_a_model_and_templates_that_do_not_fit_are_refused(made, monkeypatch, card):
+    _, refused = said(made, monkeypatch, paired(card))
+    assert "want `template`" in refused
+    golden = made.folder / "golden.png"
+    for shape, words in (
+        ((24, 24, 1), None),
+        ((24, 24, 3), "want uint8 with 1 channels, as its model has learnt from; got uint8 with 3"),
+        ((24, 64, 1), "64 pixels wide; the pictures that its model has learnt from were 24 to 24"),
+    ):
+        golden.write_bytes(png(noise(1, *shape)))
+        _, refused = said(made, monkeypatch, paired(card), template="golden.png")
+        assert (refused is None) if words is None else (words in refused)
+    _, refused = said(made, monkeypatch, paired(card), template="nothing")
+    assert "nothing: no template" in refused
+    _, refused = said(made, monkeypatch, card, template="golden.png")
+    assert "its model has learnt without, and takes none" in refused

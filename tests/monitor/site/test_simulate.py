@@ -29,7 +29,7 @@ from monitor.site.simulate.ledger import Ledger, What
 from monitor.site.simulate.plan import NAMESPACE, Form, Simulation
 from monitor.site.simulate.publishing import WINDOW, messages
 from monitor.site.simulate.running import Run
-from monitor.site.simulate.serving import LedgerHistory
+from monitor.site.simulate.serving import LedgerHistory, plc
 from monitor.site.simulate.values import Values
 from monitor.state.errors import StateError
 
@@ -366,6 +366,32 @@ async def test_a_server_that_was_killed_goes_on_with_its_history_and_the_ledger_
     assert 0 < until - since < outage * MILLISECOND
     assert written[:-1].all(axis=1).sum() >= len(ticks) - 2  # but the last before the kill
     ledger.close()
+
+
+async def test_what_subscribers_have_not_acknowledged_is_known_until_they_have(tmp_path):
+    simulation = plant(assets=1, channels=1, mqtt=None, share_opcua=1.0, opcua_port=free_port())
+    ledger, (lane,) = Ledger.make(tmp_path, simulation), simulation.lanes
+    ledger.send(0, [TICK], 0)
+    async with plc(ledger, Values(simulation)) as served:
+        assert not served.unfetched
+        async with Client(f"opc.tcp://{HERE}:{simulation.opcua_port}") as client:
+            index = await client.get_namespace_index(NAMESPACE)
+            subscription = await client.create_subscription(20, Deaf())
+            await subscription.subscribe_data_change(
+                client.get_node(f"ns={index};s={lane.asset_names[0]}.{lane.channel_names[0]}")
+            )
+            await served.send(0, lane, TICK, np.ones((1, 1)))
+            assert served.unfetched  # not published yet
+            while served.unfetched:  # noqa: ASYNC110 - a server tells nobody
+                await asyncio.sleep(0.01)
+    ledger.close()
+
+
+class Deaf:
+    """A subscriber that does nothing with what comes."""
+
+    def datachange_notification(self, *_: object) -> None:
+        pass
 
 
 @pytest.mark.broker

@@ -5,7 +5,8 @@ import pytest
 from support.pictures import jpeg, noise, png
 
 from connectors.batch import Pictures
-from monitor.core.records import Grade, PictureResult, SeenDefect
+from models.vision.acceptance import Grade
+from monitor.core.records import PictureResult, SeenDefect
 from monitor.state.database import Database
 from monitor.state.errors import CorruptError
 from monitor.state.picture_results import PictureResults
