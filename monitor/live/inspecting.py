@@ -7,16 +7,18 @@ pictures at hand; how much may wait there is the intake's to look after.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from connectors.payloads.image import MOST_MEGAPIXELS, Bounds, PictureError, Pixels, decode
 from models.vision.contract import Inspector
 from models.vision.inspected import Defect, Inspected
+from models.vision.overlay import jpeg, overlay
 from monitor.core.records import PictureResult, Record, SeenDefect
 from monitor.live.clock import Clock
 from monitor.state.database import DatabaseReader, Transaction
@@ -33,8 +35,11 @@ POLL_S = 0.5  # how long to wait for news before looking anyway
 # What is in the store was within bounds when it came; they may have been wider then.
 _ANY = Bounds(bytes=1 << 30, pixels=MOST_MEGAPIXELS * 1_000_000)
 
+Overlays = Literal["wrong", "all", "none"]
+
 # Why a picture that was accepted is not inspected after all
 UNREADABLE, FAILED, UNKNOWN = "picture_unreadable", "inspection_failed", "unknown_camera"
+NOT_SHOWN = "overlay"  # no reason to reject it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,13 @@ class CameraSetup:
     inspector: Inspector | None  # None: they are kept, and nobody looks at them
     mm_per_pixel: float | None
     recipe: str | None  # of pictures that come without one
+    overlays: Overlays = "wrong"  # which pictures are kept with what was found drawn on them
+    strange: float = math.inf  # the surprise above which a picture without defects is wrong, too
+
+    def shows(self, found: Inspected) -> bool:
+        """Whether people are to be shown what was found on a picture."""
+        wrong = bool(found.defects) or found.surprise > self.strange
+        return self.overlays == "all" or (self.overlays == "wrong" and wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,8 @@ class Inspecting:
             return
         for some in self._unpacked(waiting):
             found = self._looked_at(camera, some)
+            for (one, pixels), seen in zip(some, found, strict=True):
+                self._lay_over(camera, one, pixels, seen.inspected)
             results = [
                 _result(one, seen, camera) for (one, _), seen in zip(some, found, strict=True)
             ]
@@ -176,6 +190,24 @@ class Inspecting:
             logger.debug("Inspection failed.", exc_info=True)
             self._say(some[0][0], FAILED, f"{type(error).__name__}: {error}")
             return [_Seen(rejected=FAILED)]
+
+    def _lay_over(
+        self, camera: CameraSetup, one: Waiting, pixels: Pixels | None, found: Inspected | None
+    ) -> None:
+        """Keep what was found drawn on its picture; without it the result counts all the same."""
+        if pixels is None or found is None or not camera.shows(found):
+            return
+        try:
+            self._store.keep_overlay(one.file, jpeg(overlay(pixels, found)))
+        except Exception as error:
+            logger.debug("Drawing failed.", exc_info=True)
+            if (one.camera, NOT_SHOWN) not in self._said:
+                self._said.add((one.camera, NOT_SHOWN))
+                logger.warning(
+                    "Source %s: what was found on a picture of camera %d cannot be shown: %s. "
+                    "This is not said again.",
+                    *(one.source, one.camera, f"{type(error).__name__}: {error}"),
+                )
 
     def _journal_all(self, results: Sequence[PictureResult], waiting: Sequence[Waiting]) -> None:
         """Journal results, each with the end of its waiting."""

@@ -458,6 +458,8 @@ def setup(
                 inspector=inspectors.get(name),
                 mm_per_pixel=camera.mm_per_pixel,
                 recipe=camera.recipe,
+                overlays=camera.overlays,
+                strange=camera.alarm.surprise,
             )
             for name, camera in config.cameras.items()
         },
