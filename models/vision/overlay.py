@@ -21,7 +21,7 @@ U8 = NDArray[np.uint8]
 STRETCHED = (1.0, 99.0)  # percentiles that become black and white
 LEAST, MOST = 512, 1600  # pixels of the longer side, as shown
 TINT = (255, 60, 20)
-STRONGEST = 0.6  # of the tint, where the map is at its highest
+STRONGEST = 0.3  # of the tint, where the map is at its highest: the picture stays to be seen
 BOX = PAPER = (255, 225, 60)
 INK = (0, 0, 0)
 LINE = 2  # pixels
