@@ -1,4 +1,4 @@
-"""Write the Grafana dashboards of configs/grafana: three questions, each with its panels.
+"""Write the Grafana dashboards of configs/grafana: four questions, each with its panels.
 
 ``python scripts/make_dashboards.py`` writes them; a test fails where they are something else. Every
 query is InfluxQL; what it may name is the table "What databases get" in docs/operate.md.
@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from dashboards.asset import asset
+from dashboards.cameras import cameras
 from dashboards.fleet import fleet
 from dashboards.pipeline import pipeline
 
@@ -21,7 +22,7 @@ def files() -> dict[Path, str]:
             one, indent=2, ensure_ascii=False
         )
         + "\n"
-        for one in (fleet(), asset(), pipeline())
+        for one in (fleet(), asset(), cameras(), pipeline())
     }
 
 

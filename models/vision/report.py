@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.vision.inspected import Inspected
+from models.vision.overlay import overlay
 from models.vision.preprocess import Pixels
 from models.vision.scores import Curve, Scores, scored
 
@@ -178,10 +179,7 @@ def draw_looks(
 
 
 def _draw_look(panel: Axes, picture: Pixels, one: Inspected, label: str) -> None:
-    grey = picture.mean(2)
-    low, high = np.percentile(grey, (1, 99))
-    panel.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1))
-    panel.imshow(one.heat, cmap="inferno", vmin=0, vmax=255, alpha=one.heat / 510)
+    panel.imshow(overlay(picture, one))
     said = f"{one.label} {one.probability:.2f}"
     panel.set_title(f"{said}\nis {label}", fontsize=8, color=STRANGE if one.label != label else INK)
 

@@ -46,9 +46,9 @@ def command(
 ) -> None:
     """Learn from two healthy machines, watch two others live, and prove what is claimed.
 
-    Recordings of real actuators are played by real servers, OPC UA and MQTT, at the pace they were
-    made at; alarms go out as signed webhooks. Ends with 0 where every claim holds, with 1 where
-    one does not, saying which; the figures are in summary.json.
+    Recordings of real actuators and pictures of real steel are played by real servers, OPC UA and
+    MQTT, at the pace they were made at; alarms go out as signed webhooks. Ends with 0 where every
+    claim holds, with 1 where one does not, saying which; the figures are in summary.json.
     """
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
     from monitor.site import plant  # noqa: PLC0415 - as above
@@ -96,7 +96,7 @@ def command(
                 _tell(f"history   {Store(again).digest(since=played.first - 1)}")
 
             with _step("5  Drawing", took, "draw_s"):
-                pictures = _draw(demo, live, since=played.first)
+                plots = _draw(demo, live, since=played.first)
 
             found = judge(
                 demo,
@@ -105,7 +105,7 @@ def command(
                 played=played,
                 taken=receiver.taken,
                 ended=ended,
-                pictures=pictures,
+                plots=plots,
             )
     found["duration_s"] = {name: round(seconds, 1) for name, seconds in took.items()}
     (out / SUMMARY).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -166,7 +166,8 @@ async def _watch(demo: "Demo", database: "Database") -> "tuple[Played, Ended]":
     async with replay.process(demo.playing, demo.folder) as servers:
         broker = "mosquitto" if demo.playing.mosquitto else "an embedded one: no mosquitto here"
         _tell("An OPC UA server sends temperatures, pressures and angles;")
-        _tell(f"an MQTT broker ({broker}) the accelerometers, in waveform blocks.")
+        _tell(f"an MQTT broker ({broker}) the accelerometers, in waveform blocks,")
+        _tell("and pictures of steel strip, one at every other stroke. See pictures/NOTICE.")
         service = configured(demo.watched, database, clock=SystemClock())
         running = asyncio.create_task(service.run(), name="service")
         try:
@@ -174,15 +175,19 @@ async def _watch(demo: "Demo", database: "Database") -> "tuple[Played, Ended]":
             first_values = sum(len(unit.over_opcua) for unit in demo.playing.units)
             played = Played.of(demo, await servers.play(), first_values=first_values)
             for asset, change in played.changes.items():
-                known = "stays healthy" if change is None else f"changes at {_time(demo, change)}"
+                known = (
+                    "stays healthy, its strip as usual"
+                    if change is None
+                    else f"changes at {_time(demo, change)}, and its strip has defects from then on"
+                )
                 _tell(f"{asset} {known}.")
             with watching(database.folder, zone=demo.config.site.timezone):
                 await servers.heard("played")
 
                 async def all_arrived() -> bool:
-                    return await _received(service) >= played.sent
+                    return await _received(service) >= played.sent + played.pictures
 
-                await _until(all_arrived, running, "samples arrived")
+                await _until(all_arrived, running, "samples and pictures arrived")
                 await asyncio.sleep(demo.idle_s)  # then the last frames have closed, too
         finally:
             service.stop()
@@ -235,7 +240,7 @@ def _draw(demo: "Demo", database: "Database", *, since: int) -> list[Path]:
     from monitor.history.plot import draw  # noqa: PLC0415 - commands import when they run
     from monitor.site.plant import bundles  # noqa: PLC0415 - as above
 
-    models, pictures = bundles(demo.config), []
+    models, plots = bundles(demo.config), []
     for asset in demo.changes:
         kind = demo.config.assets[asset].kind
         path = demo.folder / f"{asset}.png"
@@ -245,12 +250,13 @@ def _draw(demo: "Demo", database: "Database", *, since: int) -> list[Path]:
             path,
             kind=demo.config.kinds[kind],
             bundle=models[kind],
+            cameras=demo.config.cameras_of(asset),
             since=since - 1,
             timezone=demo.config.site.timezone,
         )
         _tell(str(path))
-        pictures.append(path)
-    return pictures
+        plots.append(path)
+    return plots
 
 
 def _conclude(demo: "Demo", found: dict[str, Any], played: "Played") -> None:

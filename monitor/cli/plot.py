@@ -25,7 +25,7 @@ def command(
         Path | None, typer.Option(help="The PNG to write; ASSET.png if left out.")
     ] = None,
 ) -> None:
-    """Draw channels against what was expected, surprise, threshold, blame and alarms.
+    """Draw channels against what was expected, surprise, threshold, blame, pictures and alarms.
 
     What is no longer kept at full rate is drawn from its minutes and hours: means within the lowest
     and the highest, without what was expected. The picture says where.
@@ -51,6 +51,7 @@ def command(
                 path,
                 kind=kind,
                 bundle=None if kind.model is None else Bundle.load(kind.model.bundle),
+                cameras=config.cameras_of(asset),
                 since=console.instant(since, "--since"),
                 until=console.instant(until, "--until"),
                 timezone=config.site.timezone,

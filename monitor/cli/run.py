@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -103,7 +104,14 @@ async def _run(file: Path, config: "Config", database: "Database") -> "Ended":
         look = Staging(file, config, database)
         service = configured(config, database, clock=SystemClock(), look=look)
         if listener is not None:
-            await stack.enter_async_context(serving(service.standing, listener))
+            from monitor.web.cameras import CameraPages  # noqa: PLC0415 - only where asked for
+
+            pages = CameraPages(
+                database=database,
+                cameras=lambda: service.setup.plan.cameras,
+                zone=ZoneInfo(config.site.timezone),
+            )
+            await stack.enter_async_context(serving(service.standing, listener, pages))
         shown = stack.enter_context(ExitStack())
         shown.enter_context(watching(database.folder, zone=config.site.timezone))
         _stop_on_signals(service, then=shown.close)

@@ -145,6 +145,7 @@ class Cameras:
                 reason=_reason(camera, what, result, rises=rises),
                 value=math.nan if value is None else value,
                 threshold=camera.alarm.surprise if what == SURPRISE else 0.0,
+                picture=result.hash,
                 active=rises,
             )
         )

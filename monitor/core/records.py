@@ -86,6 +86,11 @@ class PictureResult:
     rejected: str = ""  # why it could not be inspected; "": it was
     source: str | None = None  # of the picture; None: an earlier version wrote it
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something was found on it, or its part is not accepted."""
+        return bool(self.defects) or self.grade in {Grade.REWORK, Grade.REJECT}
+
 
 class Action(StrEnum):
     """What a person can do."""
@@ -288,6 +293,7 @@ class AlarmEvent:
     acknowledged: bool | None = None  # the same; None: the transition says nothing of it
     shelved_until: int | None = None  # ns, wall time: its point is shelved until then
     diagnosis: Named | None = None  # what it looks like; None: nobody taught the model faults
+    picture: str = ""  # hash of the picture that it is about, hex; "": it is about none
 
     @property
     def silent(self) -> bool:

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from monitor.history.plot import BLAME, DPI, EXPECTED, INK, MUTED, RULE, STRANGE
+from monitor.history.inks import EXPECTED, INK, MUTED, RULE, STRANGE
+from monitor.history.plot import BLAME, DPI
 
 ACROSS, PANEL, ROW = 12.0, 2.8, 0.22  # inches
 MOST_ASSETS = 40  # with the most alarms

@@ -1,7 +1,8 @@
 """What an asset did, what was expected, how surprising that was, and what it led to: one picture.
 
 Drawn from what is stored, as a PNG of 1600 pixels across. From top to bottom: alarms, surprise
-against its threshold, which channels it came from, and each channel against what was expected.
+against its threshold, which channels it came from, what each camera saw, and each channel against
+what was expected.
 What is no longer kept at full rate is drawn from its minutes and hours: means within the lowest and
 the highest.
 """
@@ -26,6 +27,9 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from monitor.core.plan import MILLISECOND, ChannelSettings, KindSettings
 from monitor.core.records import AlarmClass, ScoreState, Transition
+from monitor.history import camera_lane
+from monitor.history.camera_lane import Lane
+from monitor.history.inks import EXPECTED, INK, MUTED, RULE, STRANGE
 from monitor.history.rows import Rows, read
 from monitor.history.timeline import Buckets, Span, Timeline, nearest_second
 from monitor.state.database import DatabaseReader
@@ -48,9 +52,6 @@ TOP, BOTTOM, BETWEEN = 0.85, 0.95, 0.1  # inches
 SECOND_LINE = 0.2  # inches, where the head says which resolution is shown
 HEIGHT = {"alarms": 0.24, "blame": 0.21, "surprise": 1.9, "channel": 1.05}  # inches; two: a row
 
-INK, MUTED, RULE = "#1d2733", "#66727f", "#d9dee3"
-EXPECTED = "#2f7fb5"
-STRANGE = "#b4231f"
 STATES = {
     ScoreState.WARMING: ("#f3e7c4", "warming up"),
     ScoreState.BLIND: ("#dcd3e6", "nothing valid to judge by"),
@@ -99,6 +100,7 @@ class _Picture:
     kind: KindSettings
     level: _Level | None
     alarms: Sequence[_Raised]
+    lanes: Sequence[Lane]
     timeline: Timeline
     buckets: Buckets
 
@@ -125,17 +127,26 @@ def draw(
     *,
     kind: KindSettings,
     bundle: Bundle | None,
+    cameras: Sequence[str] = (),
     since: int | None = None,
     until: int | None = None,
     timezone: str = "UTC",
 ) -> None:
     """Write the picture of one asset in (since, until], ns since 1970 UTC, as a PNG.
 
-    ``bundle`` is the model's, for its threshold; None without a model. Raises NothingToDrawError,
+    ``bundle`` is the model's, for its threshold; None without a model. ``cameras`` are the asset's.
+    Raises NothingToDrawError,
     and OSError where the file cannot be written.
     """
     figure = figure_of(
-        database, asset, kind=kind, bundle=bundle, since=since, until=until, timezone=timezone
+        database,
+        asset,
+        kind=kind,
+        bundle=bundle,
+        cameras=cameras,
+        since=since,
+        until=until,
+        timezone=timezone,
     )
     figure.savefig(path, dpi=DPI, format="png")
 
@@ -146,6 +157,7 @@ def figure_of(
     *,
     kind: KindSettings,
     bundle: Bundle | None,
+    cameras: Sequence[str] = (),
     since: int | None = None,
     until: int | None = None,
     timezone: str = "UTC",
@@ -160,6 +172,7 @@ def figure_of(
         kind=kind,
         level=_level(kind, bundle),
         alarms=_alarms(database, asset, timeline),
+        lanes=_seen(database, cameras, timeline),
         timeline=timeline,
         buckets=Buckets.of(timeline, rows.start, rows.end),
     )
@@ -218,6 +231,13 @@ def _alarms(database: DatabaseReader, asset: str, timeline: Timeline) -> list[_R
     return found
 
 
+def _seen(database: DatabaseReader, cameras: Sequence[str], timeline: Timeline) -> list[Lane]:
+    """What its cameras saw within the picture."""
+    first, last = int(timeline.start[0]), int(timeline.end[-1])
+    lanes = (Lane.read(database, camera, since=first, until=last) for camera in cameras)
+    return [lane for lane in lanes if lane is not None]
+
+
 def _figure(picture: _Picture, asset: str, zone: ZoneInfo) -> Figure:
     """All panels, one below the other."""
     parts: dict[str, tuple[float, Callable[[Axes, _Picture], None]]] = {
@@ -226,6 +246,8 @@ def _figure(picture: _Picture, asset: str, zone: ZoneInfo) -> Figure:
     if blamed := _most_blamed(picture):
         parts["surprise"] = (HEIGHT["surprise"], _draw_surprise)
         parts["blame"] = (HEIGHT["blame"] * len(blamed), partial(_draw_blame, blamed=blamed))
+    for lane in picture.lanes:
+        parts[f"camera {lane.camera}"] = (camera_lane.HEIGHT, partial(_draw_lane, lane=lane))
     for column, name in enumerate(picture.rows.channels):
         parts[f"channel {name}"] = (HEIGHT["channel"], partial(_draw_channel, column=column))
     top = TOP + SECOND_LINE * bool(picture.rows.coarse.any())
@@ -349,6 +371,12 @@ def _draw_surprise(panel: Axes, picture: _Picture) -> None:
         )
     panel.set_ylim(0, top * 1.18 or 1.0)
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _draw_lane(panel: Axes, picture: _Picture, lane: Lane) -> None:
+    """One camera's pictures."""
+    _name(panel, lane.camera, "pictures by surprise;\nred: with a defect;\nthe strangest shown")
+    lane.draw(panel, picture.timeline, across=ACROSS - LEFT - RIGHT)
 
 
 def _most_blamed(picture: _Picture) -> list[int]:

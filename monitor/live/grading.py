@@ -4,7 +4,9 @@ The network says what is wrong and where; the camera's acceptance table says how
 (models/vision/severity.py). Without a table nothing is graded.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 from connectors.payloads.image import Pixels
 from models.vision.acceptance import AcceptanceSettings, Grade
@@ -14,6 +16,8 @@ from models.vision.severity import Graded, Size, grade, size_of
 from monitor.core.records import PictureResult, SeenDefect
 from monitor.live.templates import Templates
 from monitor.state.pictures import Waiting
+
+Overlays = Literal["wrong", "all", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,8 @@ class CameraSetup:
     recipe: str | None  # of pictures that come without one
     acceptance: AcceptanceSettings | None = None  # None: nothing is graded
     templates: Templates | None = None  # None: it compares with none
+    overlays: Overlays = "wrong"  # which pictures are kept with what was found drawn on them
+    strange: float = math.inf  # the surprise above which a picture without defects is wrong, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,13 @@ def judged(camera: CameraSetup, inspected: Inspected, pixels: Pixels) -> Seen:
         return Seen(inspected)
     scale = camera.mm_per_pixel
     return Seen(inspected, grade(inspected, camera.acceptance, mm_per_pixel=scale, picture=pixels))
+
+
+def shows(camera: CameraSetup, told: PictureResult) -> bool:
+    """Whether people are to be shown what was found on a picture."""
+    if told.surprise is None or camera.overlays == "none":
+        return False
+    return camera.overlays == "all" or told.is_wrong or told.surprise > camera.strange
 
 
 def result(one: Waiting, seen: Seen, camera: CameraSetup | None) -> PictureResult:

@@ -15,9 +15,11 @@ from typing import Any
 
 from connectors.payloads.image import MOST_MEGAPIXELS, Bounds, PictureError, Pixels, decode
 from models.vision.contract import UnlikeError
+from models.vision.inspected import Inspected
+from models.vision.overlay import jpeg, overlay
 from monitor.core.records import PictureResult, Record
 from monitor.live.clock import Clock
-from monitor.live.grading import CameraSetup, Seen, judged, recipe_of, result
+from monitor.live.grading import CameraSetup, Seen, judged, recipe_of, result, shows
 from monitor.live.templates import TemplateError
 from monitor.state.database import DatabaseReader, Transaction
 from monitor.state.errors import CorruptError, StorageError
@@ -39,6 +41,7 @@ UNREADABLE, UNKNOWN = "picture_unreadable", "unknown_camera"
 UNLIKE, NO_TEMPLATE = "picture_unlike_learnt", "no_template"
 FAILED, KILLS = "inspection_failed", "inspection_kills"
 MOST_DEATHS = 2  # of the process, each time with the same picture under inspection: set aside
+NOT_SHOWN = "overlay"  # no reason to reject it
 
 
 class Inspecting:
@@ -137,8 +140,11 @@ class Inspecting:
     def _of(
         self, camera: CameraSetup, some: Sequence[tuple[Waiting, Pixels | None]]
     ) -> Iterator[PictureResult]:
-        for (one, _), seen in zip(some, self._looked_at(camera, some), strict=True):
-            yield result(one, seen, camera)
+        for (one, pixels), seen in zip(some, self._looked_at(camera, some), strict=True):
+            told = result(one, seen, camera)
+            if pixels is not None and seen.inspected is not None and shows(camera, told):
+                self._lay_over(one, pixels, seen.inspected)
+            yield told
 
     def _unpacked(
         self, waiting: Sequence[Waiting]
@@ -228,6 +234,20 @@ class Inspecting:
             reason = UNLIKE if isinstance(error, UnlikeError) else FAILED
             self._say(there[0][0], reason, f"{type(error).__name__}: {error}")
             return {there[0][0].number: Seen(rejected=reason)}
+
+    def _lay_over(self, one: Waiting, pixels: Pixels, found: Inspected) -> None:
+        """Keep what was found drawn on its picture; without it the result counts all the same."""
+        try:
+            self._store.keep_overlay(one.file, jpeg(overlay(pixels, found)))
+        except Exception as error:
+            logger.debug("Drawing failed.", exc_info=True)
+            if (one.camera, NOT_SHOWN) not in self._said:
+                self._said.add((one.camera, NOT_SHOWN))
+                logger.warning(
+                    "Source %s: what was found on a picture of camera %d cannot be shown: %s. "
+                    "This is not said again.",
+                    *(one.source, one.camera, f"{type(error).__name__}: {error}"),
+                )
 
     def _journal_all(self, results: Sequence[PictureResult], waiting: Sequence[Waiting]) -> None:
         """Journal results, each with the end of its waiting."""

@@ -29,6 +29,7 @@ def message(event: AlarmEvent, *, site: str) -> Message:
             "threshold": event.threshold,
             "blame": dict(event.blame),
             "diagnosis": None if event.diagnosis is None else asdict(event.diagnosis),
+            "picture": f"/pictures/{event.picture}/overlay" if event.picture else None,
             "who": event.who,
             "active": event.active,
             "acknowledged": event.acknowledged,

@@ -241,6 +241,7 @@ class PointMaker:
                 "reason": (event.reason,),
                 "who": (event.who,),
                 "fault": ("" if event.diagnosis is None else event.diagnosis.fault,),
+                "picture": (event.picture,),
             },
         )
 
@@ -292,6 +293,7 @@ def health_points(standing: ServiceStanding, *, site: str, ready: bool) -> list[
                 "duplicate": source.counts.duplicate,
                 "late": source.counts.late,
                 "rejected": sum(source.counts.rejected.values()),
+                "waiting": source.counts.waiting,
                 "gaps": sum(source.gaps.get(kind, 0) for kind in ("gap", "overflow")),
             },
         )

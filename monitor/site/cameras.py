@@ -58,6 +58,8 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
         recipe=camera.recipe,
         acceptance=camera.acceptance,
         templates=templates,
+        overlays=camera.overlays,
+        strange=camera.alarm.surprise,
     )
 
 

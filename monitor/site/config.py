@@ -130,6 +130,10 @@ class Config(Settings):
         """How many assets a model scores: those that share the alarm budget of the site."""
         return sum(self.kinds[asset.kind].model is not None for asset in self.assets.values())
 
+    def cameras_of(self, asset: str) -> list[str]:
+        """The cameras whose pictures speak of an asset."""
+        return [name for name, camera in self.cameras.items() if camera.asset == asset]
+
     def camera_names(self) -> tuple[str, ...]:
         """All cameras, in the order of the file."""
         return tuple(self.cameras)

@@ -13,12 +13,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from monitor.core.records import Transition
+from monitor.core.records import AlarmClass, Transition
 from monitor.live.messages import message
 from monitor.live.service import Ended
 from monitor.site.config import Config, load
@@ -33,6 +34,8 @@ MARKER = ".watchkeeper-demo"  # in the folders that the demo made, and may make 
 WATCHED = "watched.json"  # beside the recordings: which strokes are watched, and when they change
 CONFIG, SUMMARY, SECRET = "demo.yaml", "summary.json", "webhook.secret"
 DATA, MODELS, LEDGER = "data", "models", "sent"  # folders; the first two as demo.yaml names them
+PICTURES = "pictures"  # beside the recordings: UNIT/STROKE.png
+SEEN = (AlarmClass.PICTURE, AlarmClass.COMBINED)  # alarms that want pictures: history has none
 PERIOD_MS = 5_000  # from stroke to stroke: of 12 to 36 s, the pauses are shortened
 OPCUA_PORT, MQTT_PORT = 4840, 1883  # as in demo.yaml
 URL = "http://127.0.0.1:8080/alarms"  # as in demo.yaml
@@ -46,10 +49,13 @@ CLAIMS = {
     "samples_conserved": "received = stored + duplicate + late + rejected, for each source",
     "healthy_silent": "the unit that stays healthy raised no alarm",
     "silent_before_change": "the unit that changes raised no alarm before it changed",
-    "change_noticed": "it raised an alarm after it changed",
+    "change_noticed": "its sensors raised an alarm after it changed",
+    "pictures_inspected": "every picture that was sent was received and inspected",
+    "defects_noticed": "its camera raised an alarm after it changed",
+    "judged_together": "so did sensors and pictures together, with both as evidence",
     "webhooks_delivered": "every alarm arrived as a webhook, once, its signature verified",
     "backfill_equal": "scoring what was sent as history gave the same scores, to the bit",
-    "pictures_drawn": "a picture of each watched unit was drawn",
+    "plots_drawn": "a plot of each watched unit was drawn",
 }
 
 
@@ -84,6 +90,7 @@ class Demo:
         data["assets"] = {
             name: {"kind": self.config.assets[name].kind, "source": name} for name in self.changes
         }
+        data.pop("cameras")
         for kind in data["kinds"].values():
             kind.pop("training")
         return Config.from_data(data, base=self.folder.absolute())
@@ -94,6 +101,7 @@ class Played:
     """What the side of the servers said of it. Times in ns since 1970 UTC."""
 
     sent: int  # samples
+    pictures: int  # sent, too
     first: int  # of the first sample
     changes: Mapping[str, int | None]  # when each watched asset became another machine
 
@@ -103,6 +111,7 @@ class Played:
         begins: Mapping[str, Sequence[int]] = said["begins_ms"]
         return cls(
             sent=said["count"] + first_values,
+            pictures=said["pictures"],
             first=min(times[0] for times in begins.values()) * MILLISECOND,
             changes={
                 name: None if stroke is None else begins[name][stroke] * MILLISECOND
@@ -134,13 +143,12 @@ def prepare(
     if (folder / DATA / "state.db").exists():
         Database(folder / DATA).close()  # not while somebody else writes it
     (folder / MARKER).write_text("`watchkeeper demo` made this folder, and may make it anew.\n")
-    for name in (DATA, MODELS, LEDGER):
+    for name in (DATA, MODELS, LEDGER, PICTURES):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     for old in (folder / SUMMARY, *folder.glob("unit_*.png")):
         old.unlink(missing_ok=True)
-    for file in (resources.files("configs") / "demo").iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+    _copy(resources.files("configs") / "demo", folder)
     keep_secret(folder / SECRET, secret or new_secret())
     opcua_port, mqtt_port = _free_ports(2)
     _write_config(folder / CONFIG, opcua_port, mqtt_port, url, influx)
@@ -162,6 +170,11 @@ def prepare(
                 over_mqtt=tuple(tag.tag for tag in tags if tag.source == "broker"),
                 over_opcua=tuple(tag.tag for tag in tags if tag.source == "plc"),
                 after_ms=place * PERIOD_MS // len(listed),  # in turns
+                pictures=[
+                    (int(file.stem) - first, str(file))
+                    for file in sorted((folder / PICTURES / name).glob("*.png"))
+                    if first <= int(file.stem) < last
+                ],
             )
         )
         changes[name] = None if change is None else change - first
@@ -196,7 +209,7 @@ def judge(
     played: Played,
     taken: Sequence[Taken],
     ended: Ended,
-    pictures: Sequence[Path],
+    plots: Sequence[Path],
 ) -> dict[str, Any]:
     """What is written to summary.json: figures, and each of ``CLAIMS`` with whether it holds.
 
@@ -204,31 +217,36 @@ def judge(
     receiver got.
     """
     found = summary(live)
-    received = found["samples_received"]
+    pictures = _pictures(demo, found)
+    received = found["samples_received"] - pictures["received"]  # a picture is a sample there
+    stored = found["samples_stored"] - pictures["inspected"]
     since = played.first - 1  # before it there was a server with nothing measured
     digests = Store(live).digest(since=since), Store(again).digest(since=since)
     alarms = Store(live).alarms()
-    early, noticed = _before_and_after(alarms, played.changes)
+    early = _early(alarms, played.changes)
     steady = [asset for asset, change in played.changes.items() if change is None]
     due = {
         message(event, site=demo.config.site.name).id: event for event in Store(live).alarm_events()
     }
     verified = [one for one in taken if one.verified]
     claims = {
-        "nothing_lost": played.sent == received == found["samples_stored"],
+        "nothing_lost": played.sent == received == stored,
         "nothing_duplicated": found["samples_duplicated"] == 0,
         "nothing_late": found["samples_late"] == 0,
         "samples_conserved": found["samples_conserved"],
         "healthy_silent": not any(alarm.asset in steady for alarm in alarms),
         "silent_before_change": not early,
-        "change_noticed": noticed,
+        "change_noticed": _noticed(alarms, played.changes, AlarmClass.PROCESS),
+        "pictures_inspected": played.pictures == pictures["received"] == pictures["inspected"],
+        "defects_noticed": _noticed(alarms, played.changes, AlarmClass.PICTURE),
+        "judged_together": _noticed(alarms, played.changes, AlarmClass.COMBINED),
         "webhooks_delivered": sorted(one.id for one in verified) == sorted(due)
         and len(taken) == len(verified)
         and not any(ended.undelivered.values()),
         "backfill_equal": digests[0] == digests[1]
         and _raised(alarms) == _raised(Store(again).alarms()),
-        "pictures_drawn": len(pictures) == len(demo.changes)
-        and all(path.stat().st_size > 0 for path in pictures),
+        "plots_drawn": len(plots) == len(demo.changes)
+        and all(path.stat().st_size > 0 for path in plots),
     }
     return {
         "samples_sent": played.sent,
@@ -236,6 +254,9 @@ def judge(
         "samples_lost": played.sent - received,
         "samples_duplicated": found["samples_duplicated"],
         "samples_late": found["samples_late"],
+        "pictures_sent": played.pictures,
+        "pictures_received": pictures["received"],
+        "pictures_inspected": pictures["inspected"],
         "frames_scored": found["frames_scored"],
         "alarms": found["alarms"],
         "score_latency_ms": found["score_latency_ms"],
@@ -260,21 +281,48 @@ def _latency(taken: Sequence[Taken], due: Mapping[str, Any]) -> dict[str, float 
     }
 
 
+def _pictures(demo: Demo, found: Mapping[str, Any]) -> dict[str, int]:
+    """How many pictures were received, and inspected."""
+    sources = {camera.source for camera in demo.config.cameras.values()}
+    counts = [of for name, of in found["sources"].items() if name in sources]
+    return {
+        "received": sum(of["received"] for of in counts),
+        "inspected": sum(of["stored"] for of in counts),
+    }
+
+
 def _raised(alarms: Sequence[Alarm]) -> set[str]:
-    return {alarm.id for alarm in alarms}
+    """Those that history can raise, too."""
+    return {alarm.id for alarm in alarms if alarm.alarm_class not in SEEN}
 
 
-def _before_and_after(
-    alarms: Sequence[Alarm], changes: Mapping[str, int | None]
-) -> tuple[bool, bool]:
-    """Whether a changing asset raised an alarm before its change; whether each did after it."""
-    times = {asset: change for asset, change in changes.items() if change is not None}
-    early = any(alarm.raised < times.get(alarm.asset, 0) for alarm in alarms)
-    noticed = all(
-        any(alarm.asset == asset and alarm.raised >= change for alarm in alarms)
-        for asset, change in times.items()
+def _early(alarms: Sequence[Alarm], changes: Mapping[str, int | None]) -> bool:
+    """Whether an asset raised an alarm before its change."""
+    return any(alarm.raised < (changes.get(alarm.asset) or 0) for alarm in alarms)
+
+
+def _noticed(
+    alarms: Sequence[Alarm], changes: Mapping[str, int | None], alarm_class: AlarmClass
+) -> bool:
+    """Whether each asset that changes raised an alarm of this class after it."""
+    return all(
+        any(
+            (alarm.asset, alarm.alarm_class) == (asset, alarm_class) and alarm.raised >= change
+            for alarm in alarms
+        )
+        for asset, change in changes.items()
+        if change is not None
     )
-    return early, noticed
+
+
+def _copy(there: Traversable, here: Path) -> None:
+    """All that is in a packaged folder."""
+    for one in there.iterdir():
+        if one.is_dir():
+            (here / one.name).mkdir(exist_ok=True)
+            _copy(one, here / one.name)
+        else:
+            (here / one.name).write_bytes(one.read_bytes())
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,7 +4,8 @@ A process of its own, so that what is measured crosses sockets and process bound
 ``python -m monitor.site.replay PLAN.json``. Accelerometers go out as waveform blocks over MQTT, all
 else as values of an OPC UA server, each stamped with the instant it stands for, which is now. The
 pauses between strokes are shortened; nothing else is. What was sent is written down as recordings,
-by the side that sent it: the ledger that the receiving side is held against.
+by the side that sent it: the ledger that the receiving side is held against. Pictures go out over
+MQTT in the middle of their stroke, as the files that they are; they are only counted.
 
 It says what it does in lines of JSON on stdout, and waits for a line on stdin before it begins.
 """
@@ -50,6 +51,7 @@ LEAD_MS = 1_000  # from the start signal to the first sample
 GRID_MS = 1_000  # strokes begin on whole seconds, as the ticks of any kind do
 STEP_MS = 20  # how often what is due is sent
 BLOCK_MS = 100  # of one waveform block
+INTO_STROKE_MS = 1_500  # when a stroke's picture is taken
 
 I64 = NDArray[np.int64]
 
@@ -64,6 +66,7 @@ class Unit:
     over_mqtt: Sequence[str]  # tags that go out as waveform blocks
     over_opcua: Sequence[str]
     after_ms: int = 0  # begins this much after the others
+    pictures: Sequence[tuple[int, str]] = ()  # in order: of which of these strokes, and the file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,11 @@ def topic(unit: str, tag: str) -> str:
     return f"demo/{unit}/{tag}"
 
 
+def camera(unit: str) -> str:
+    """Where its pictures go."""
+    return topic(unit, "camera")
+
+
 def node(unit: str, tag: str) -> str:
     """The string part of the node id of a tag, in NAMESPACE."""
     return f"{unit}.{tag}"
@@ -108,10 +116,24 @@ class Block:
     topic: str
     samples: NDArray[np.float32]  # [M] 1 ms apart
 
-    def payload(self) -> str:
+    def payload(self) -> bytes:
         """As it is published."""
         raw = base64.b64encode(self.samples.astype("<f4").tobytes()).decode()
-        return json.dumps({"ts": self.stamp_ms, "rate_hz": 1000, "dtype": "f4", "block": raw})
+        given = {"ts": self.stamp_ms, "rate_hz": 1000, "dtype": "f4", "block": raw}
+        return json.dumps(given).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture on its way. MQTT 3.1.1 has no place for its time: it was taken when it comes."""
+
+    due_ms: int
+    topic: str
+    file: str
+
+    def payload(self) -> bytes:
+        """As it is published."""
+        return Path(self.file).read_bytes()
 
 
 class Part:
@@ -166,6 +188,11 @@ class Part:
                 stamps = self._time[rows]
                 for where, column in columns.items():
                     yield Block(int(stamps[-1]), int(stamps[0]), where, column[rows])
+
+    def shots(self) -> Iterator[Shot]:
+        """The pictures, in order."""
+        for stroke, file in self.unit.pictures:
+            yield Shot(self.begins_ms[stroke] + INTO_STROKE_MS, camera(self.unit.name), file)
 
 
 def say(**words: Any) -> None:
@@ -236,17 +263,21 @@ async def play(
     from monitor.site.plc import measured  # noqa: PLC0415 - only here
 
     values = merge(*(part.values() for part in parts), key=itemgetter(0))
-    blocks = merge(*(part.blocks() for part in parts), key=lambda block: block.due_ms)
-    value, block = next(values, None), next(blocks, None)
-    while value is not None or block is not None:
+    sent: list[Iterator[Block | Shot]] = [
+        *(part.blocks() for part in parts),
+        *(part.shots() for part in parts),
+    ]
+    messages = merge(*sent, key=lambda message: message.due_ms)
+    value, message = next(values, None), next(messages, None)
+    while value is not None or message is not None:
         now_ms = _now_ms()
         while value is not None and value[0] <= now_ms:
             stamp_ms, name, number = value
             await server.write_attribute_value(nodes[name], measured(number, stamp_ms))
             value = next(values, None)
-        while block is not None and block.due_ms <= now_ms:
-            client.publish(block.topic, block.payload(), qos=1)
-            block = next(blocks, None)
+        while message is not None and message.due_ms <= now_ms:
+            client.publish(message.topic, message.payload(), qos=1)
+            message = next(messages, None)
         await asyncio.sleep(STEP_MS / 1000)
 
 
@@ -267,7 +298,12 @@ async def run(playing: Playing) -> None:
             start_ms = (_now_ms() + LEAD_MS) // GRID_MS * GRID_MS
             parts = [Part(unit, playing, start_ms=start_ms) for unit in playing.units]
             begins = {part.unit.name: part.begins_ms for part in parts}
-            say(state="playing", begins_ms=begins, count=sum(part.count for part in parts))
+            say(
+                state="playing",
+                begins_ms=begins,
+                count=sum(part.count for part in parts),
+                pictures=sum(len(part.unit.pictures) for part in parts),
+            )
             await play(parts, server, nodes, client)
             say(state="played", opcua_first=len(nodes))
             await asyncio.to_thread(sys.stdin.read)
@@ -283,7 +319,7 @@ class Process:
         self._process = process
 
     async def play(self) -> dict[str, Any]:
-        """Begin; it says ``begins_ms`` of each unit's strokes, and the ``count`` of samples."""
+        """Begin; it says when each unit's strokes begin, and counts samples and pictures."""
         assert self._process.stdin is not None  # noqa: S101 - it was opened with pipes
         self._process.stdin.write(b"play\n")
         await self._process.stdin.drain()

@@ -200,6 +200,11 @@ class CameraSettings(Settings):
     alarm: PictureAlarmSettings = Field(
         PictureAlarmSettings(), description="When what it sees becomes an alarm."
     )
+    overlays: Literal["wrong", "all", "none"] = Field(
+        "wrong",
+        description="Which pictures are also kept with what was found drawn on them: those with a "
+        "defect or a surprise above that of its alarm, all, or none.",
+    )
 
 
 class Training(Settings):

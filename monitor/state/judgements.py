@@ -6,6 +6,7 @@ no rollups of them: what matters for longer became an alarm of class combined, w
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,8 @@ class StoredJudgements:
                 if asset is not None:
                     wanted &= columns["asset"] == asset
                 if np.any(wanted):
-                    yield Judgements(**meta, **{name: one[wanted] for name, one in columns.items()})
+                    given: dict[str, Any] = {name: one[wanted] for name, one in columns.items()}
+                    yield Judgements(**meta, **given)
 
     def forget(self, tx: Transaction, *, before: int, limit: int) -> int:
         """Delete blocks that ended ``before`` or earlier; how many, ``limit`` at most."""

@@ -224,6 +224,12 @@ def _judgements(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _pictures_of_alarms(connection: sqlite3.Connection) -> None:
+    """The hash of the picture that a transition is about; NULL: an earlier version wrote it."""
+    connection.execute("ALTER TABLE alarm_event ADD COLUMN picture TEXT")
+    connection.execute("ALTER TABLE alarm ADD COLUMN picture TEXT")
+
+
 STEPS: tuple[Step, ...] = (
     ("0001_first", _first),
     ("0002_retention", _retention),
@@ -232,4 +238,5 @@ STEPS: tuple[Step, ...] = (
     ("0005_diagnosis", _diagnosis),
     ("0006_pictures", _pictures),
     ("0007_judgements", _judgements),
+    ("0008_pictures_of_alarms", _pictures_of_alarms),
 )

@@ -5,10 +5,14 @@ and the folder made durable), then the row in one transaction with the journal's
 the result of its inspection is in the journal: both are one transaction, so each picture has one
 result, whatever is killed when. A file without a row is of a picture that was never accepted, and
 comes again. Two pictures with the same bytes share a file.
+
+Beside a picture lies its overlay, where something was found on it: what people look at. It is made
+before the result is journaled, goes with the picture, and is not made anew where it is lost.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,8 @@ from monitor.state.errors import CorruptError, of_the_system
 
 _FAN = 2  # hex digits of the hash that name a folder: no folder holds more than some thousands
 _PARTIAL = ".tmp"  # how a file ends that is not whole yet
+_OVERLAY = ".overlay.jpg"  # in place of a picture's own ending
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +145,32 @@ class PictureStore:
             raise CorruptError(f"{path}: the picture is not what was written")
         return content
 
+    def keep_overlay(self, file: str, content: bytes) -> None:
+        """Put an overlay beside a picture; one that is there is replaced. Raises StorageError."""
+        path = self._overlay(file)
+        try:
+            partial = path.with_name(f"{path.name}{_PARTIAL}")
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise of_the_system(path, error) from error
+
+    def shown(self, digest: str, *, overlay: bool = False) -> Path | None:
+        """The file of a picture by its hash, or of its overlay where it has one.
+
+        None: it is not kept, or never was.
+        """
+        if not _HASH.fullmatch(digest):
+            return None
+        files = self.folder / digest[:_FAN]
+        laid = files / f"{digest}{_OVERLAY}"
+        if overlay and laid.exists():
+            return laid
+        return next((path for path in files.glob(f"{digest}.*") if _is_picture(path)), None)
+
+    def _overlay(self, file: str) -> Path:
+        return (self.folder / file).with_suffix(_OVERLAY)
+
     def finish(self, tx: Transaction, number: int) -> bool:
         """It has its result, which is to be journaled in this transaction; False: it had one."""
         changed = tx.execute(
@@ -183,6 +215,7 @@ class PictureStore:
                 path = self.folder / file
                 try:
                     path.unlink(missing_ok=True)
+                    self._overlay(file).unlink(missing_ok=True)
                 except OSError as error:
                     raise of_the_system(path, error) from error
         tx.executemany("DELETE FROM picture_gone WHERE file = ?", files)
@@ -197,7 +230,7 @@ class PictureStore:
         """
         count = 0
         for path in self.folder.glob("*/*") if self.folder.is_dir() else ():
-            name = f"{path.parent.name}/{path.name}"
+            name = f"{path.parent.name}/{path.name.removesuffix(_OVERLAY)}"
             partial = path.name.endswith(_PARTIAL)
             try:
                 old = path.stat().st_mtime < before
@@ -209,7 +242,9 @@ class PictureStore:
         return count
 
     def _known(self, file: str) -> bool:
-        return bool(self._database.query("SELECT 1 FROM picture WHERE file = ? LIMIT 1", (file,)))
+        """Whether a picture has this file; without its ending, of an overlay, any of that hash."""
+        sql = "SELECT 1 FROM picture WHERE file >= ? AND file < ? LIMIT 1"
+        return bool(self._database.query(sql, (file, f"{file}~")))
 
     def _held(self, what: str, tx: Transaction | None = None) -> int:
         sql = "SELECT bytes FROM held WHERE what = ?"
@@ -220,6 +255,10 @@ class PictureStore:
             else tx.execute(sql, (what,)).fetchall()
         )
         return int(rows[0][0]) if rows else 0
+
+
+def _is_picture(path: Path) -> bool:
+    return not path.name.endswith((_PARTIAL, _OVERLAY))
 
 
 def _name(content: bytes) -> str:

@@ -66,6 +66,7 @@ class Alarm:
     shelved_until: int | None  # ns since 1970 UTC, wall time; None: it is not shelved
     who: str  # the last person who did something to it, "" if nobody did
     diagnosis: Named | None  # what it looks like, as was told last; None: nobody says
+    picture: str = ""  # hash of the picture that raised it, hex; "": none did
 
     @property
     def state(self) -> AlarmState:
@@ -218,7 +219,7 @@ class Store:
         rows = self.database.query(
             "SELECT alarm, asset, class, point, raised, changed, reason, value, threshold, blame,"
             " active, acknowledged, shelved, who, EXISTS (SELECT 1 FROM alarm_event AS event"
-            " WHERE event.alarm = alarm.alarm AND event.transition = 'tripped'), diagnosis"
+            " WHERE event.alarm = alarm.alarm AND event.transition = 'tripped'), diagnosis, picture"
             " FROM alarm WHERE raised > :since"
             " AND (:asset IS NULL OR asset = :asset) AND (active OR NOT :active)"
             " AND (shelved OR NOT :shelved)"
@@ -250,6 +251,7 @@ class Store:
                 who=row[13],
                 tripped=bool(row[14]),
                 diagnosis=_diagnosis(row[15]),
+                picture=row[16] or "",
             )
             for row in rows
         ]
@@ -304,7 +306,7 @@ class Store:
         """Every transition after ``since``, in the order in which they happened."""
         rows = self.database.query(
             "SELECT alarm, asset, class, point, transition, tick, raised, reason, value,"
-            " threshold, blame, who, active, acknowledged, shelved_until, diagnosis"
+            " threshold, blame, who, active, acknowledged, shelved_until, diagnosis, picture"
             " FROM alarm_event"
             " WHERE tick > :since"
             " AND (:alarm IS NULL OR alarm = :alarm)"
@@ -329,6 +331,7 @@ class Store:
                 acknowledged=_truth(row[13]),
                 shelved_until=row[14],
                 diagnosis=_diagnosis(row[15]),
+                picture=row[16] or "",
             )
             for row in rows
         ]
@@ -487,13 +490,14 @@ def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
         "event_acknowledged": event.acknowledged,
         "shelved_until": event.shelved_until,
         "diagnosis": None if event.diagnosis is None else json.dumps(asdict(event.diagnosis)),
+        "picture": event.picture,
     }
     new = tx.execute(
         "INSERT INTO alarm_event (alarm, asset, class, point, transition, tick, raised, reason,"
-        " value, threshold, blame, who, active, acknowledged, shelved_until, diagnosis)"
+        " value, threshold, blame, who, active, acknowledged, shelved_until, diagnosis, picture)"
         " VALUES (:alarm, :asset, :class, :point, :transition, :tick, :raised, :reason, :value,"
         " :threshold, :blame, :who, :event_active, :event_acknowledged, :shelved_until,"
-        " :diagnosis)"
+        " :diagnosis, :picture)"
         " ON CONFLICT (alarm, transition, tick) DO NOTHING",
         row,
     ).rowcount
@@ -502,10 +506,10 @@ def _write_alarm(tx: Transaction, event: AlarmEvent) -> None:
     changes: dict[str, int | None] = dict.fromkeys(("active", "acknowledged"))
     tx.execute(
         "INSERT INTO alarm (alarm, asset, class, point, raised, changed, reason, value, threshold,"
-        " blame, active, acknowledged, shelved, who, diagnosis)"
+        " blame, active, acknowledged, shelved, who, diagnosis, picture)"
         " VALUES (:alarm, :asset, :class, :point, :raised, :tick, :reason, :value, :threshold,"
         " :blame, coalesce(:active, 0), coalesce(:acknowledged, 0), coalesce(:shelved_until, 0),"
-        " :who, :diagnosis)"
+        " :who, :diagnosis, :picture)"
         " ON CONFLICT (alarm) DO UPDATE SET changed = :tick, active = coalesce(:active, active),"
         " acknowledged = coalesce(:acknowledged, acknowledged),"
         " who = CASE WHEN :who = '' THEN who ELSE :who END,"

@@ -1,7 +1,8 @@
-"""HTTP for machines that watch the watcher: /healthz, /readyz and /metrics.
+"""HTTP for machines that watch the watcher, and for people who look at pictures.
 
-Runs in the service's own event loop, so that /healthz says something about it. Answers nothing that
-changes anything, and knows no secrets; whoever reaches the port may read it.
+/healthz, /readyz and /metrics; /cameras, a page, and /pictures/HASH, which alarms link to. Runs in
+the service's own event loop, so that /healthz says something about it. Answers nothing that changes
+anything, and knows no secrets; whoever reaches the port may read it.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from monitor.live.health import judge
 from monitor.live.metrics import CONTENT_TYPE, exposition
 from monitor.live.standing import ServiceStanding
+from monitor.web.cameras import CameraPages
 
 GRACE_S = 2  # how long an answer that has begun may take at the end
 CALLERS = 64  # at once; the next ones are told to come again
@@ -26,8 +28,8 @@ FRESH = {"Cache-Control": "no-store"}  # an answer is of its moment
 See = Callable[[], Awaitable[ServiceStanding]]
 
 
-def app(see: See) -> Starlette:
-    """The application; ``see`` tells how the service stands."""
+def app(see: See, cameras: CameraPages | None = None) -> Starlette:
+    """The application; ``see`` tells how the service stands, ``cameras`` what they saw."""
 
     async def healthz(_request: Request) -> Response:
         health = judge(await see())
@@ -46,6 +48,7 @@ def app(see: See) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            *([] if cameras is None else cameras.routes()),
         ]
     )
 
@@ -70,11 +73,13 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @asynccontextmanager
-async def serving(see: See, listener: socket.socket) -> AsyncIterator[None]:
+async def serving(
+    see: See, listener: socket.socket, cameras: CameraPages | None = None
+) -> AsyncIterator[None]:
     """Answer on the socket while the block runs."""
     server = _Server(
         uvicorn.Config(
-            app(see),
+            app(see, cameras),
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -55,7 +55,7 @@ def alarms(description: str, *, size: tuple[int, int], where: str = OF_ASSETS) -
         "fault",
         "who",
     )
-    also = ("shelved", "valid", "alarm_id")
+    also = ("shelved", "valid", "alarm_id", "picture")
     return table(
         "Alarms",
         description,

@@ -26,6 +26,7 @@ NO_MODEL: Words = [(0, "no model", GREY)]
 SITE = '"site" =~ /^$site$/ AND $timeFilter'
 ASSETS = f'"area" =~ /^$area$/ AND "asset" =~ /^$asset$/ AND {SITE}'
 CHANNELS = f'"channel" =~ /^$channel$/ AND {ASSETS}'
+CAMERAS = f'"camera" =~ /^$camera$/ AND {ASSETS}'
 SERVICE = f"\"source\" = '' AND \"sink\" = '' AND {SITE}"
 SOURCES = f'"source" != \'\' AND "source" =~ /^$source$/ AND {SITE}'
 SINKS = f'"sink" != \'\' AND "sink" =~ /^$sink$/ AND {SITE}'
@@ -304,6 +305,16 @@ def variable(name: str, measurement: str, *given: str, several: bool) -> Json:
         "refresh": 2,  # when the range of time changes
         "sort": 1,  # by name
     } | (everything if several else {"includeAll": False, "multi": False})
+
+
+SERVICE_ADDRESS = "http://localhost:9188"
+SERVICE_URL: Json = {  # what is typed in: no database knows where people reach the service
+    "type": "textbox",
+    "name": "service",
+    "label": "Service's address",
+    "query": SERVICE_ADDRESS,
+    "current": {"selected": True, "text": SERVICE_ADDRESS, "value": SERVICE_ADDRESS},
+}
 
 
 def dashboard(

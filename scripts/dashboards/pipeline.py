@@ -37,7 +37,7 @@ HEALTH = "10s"  # how often pipeline_health is written
 
 def pipeline() -> Json:
     """Does data flow, and was anything lost?"""
-    fates = ("received", "stored", "duplicate", "late", "rejected")
+    fates = ("received", "stored", "duplicate", "late", "rejected", "waiting")
     accounted = " - ".join(f'"{name}"' for name in fates)
     link = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
     sinks = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")
@@ -84,9 +84,9 @@ def pipeline() -> Json:
             ),
             table(
                 "What became of each sample",
-                "Received = stored + duplicate + late + rejected, counted each by itself, so "
-                "missing must be 0 (else save the data folder and report a bug); what grows in "
-                "late or rejected says what is wrong with a source.",
+                "Received = stored + duplicate + late + rejected + waiting (pictures), counted "
+                "each by itself, so missing must be 0 (else save the data folder and report a "
+                "bug); what grows in late or rejected says what is wrong with a source.",
                 newest_with(
                     f'{accounted} AS "missing"',
                     "pipeline_health",

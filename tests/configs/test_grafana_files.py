@@ -10,15 +10,16 @@ import pytest
 import yaml
 from support import standings
 from support.grafana import PROVISIONING, ROOT, Json, dashboards, queries
-from support.keeping import event, scores
+from support.keeping import event, judgements, scores
 from support.servers import missing, program
 
-from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
-from monitor.core.records import Results, Transition
+from monitor.core.plan import Asset, Camera, ChannelSettings, KindSettings, Plan
+from monitor.core.records import Grade, PictureResult, Results, Transition
 from monitor.live.points import PointMaker, health_points
 
 NODE = ROOT / "tests" / "node"
 PANELS = [(name, one) for name, found in dashboards().items() for one in found["panels"]]
+GRADES = set(Grade)  # lines of their own
 # Written, and shown nowhere
 NOT_SHOWN = {
     ("asset_score", "raw"),  # in the model's own unit: nothing to compare it with
@@ -64,6 +65,7 @@ def test_each_dashboard_has_a_fixed_name_and_each_panel_a_number_of_its_own():
     found = dashboards()
     assert {name: one["uid"] for name, one in found.items()} == {
         "asset": "watchkeeper-asset",
+        "cameras": "watchkeeper-cameras",
         "fleet": "watchkeeper-fleet",
         "pipeline": "watchkeeper-pipeline",
     }
@@ -111,6 +113,8 @@ def test_variables_and_annotations_ask_the_same_database():
     (source,) = provisioned("datasources")["datasources"]
     for one in dashboards().values():
         for asks in (*one["templating"]["list"], *one["annotations"]["list"]):
+            if asks.get("type") == "textbox":  # asks nobody
+                continue
             assert asks["datasource"]["uid"] == source["uid"]
 
 
@@ -131,8 +135,15 @@ def written() -> dict[str, tuple[set[str], set[str]]]:
     """By measurement: its tags, and its fields and texts."""
     asset = Asset(name="p1", id=0, kind="pump", tags={}, area="hall_2")
     kind = KindSettings(channels={"flow": ChannelSettings(), "heat": ChannelSettings()})
-    maker = PointMaker(Plan(site="works", kinds={"pump": kind}, assets=(asset,)), {}, channel_s=0)
-    results = Results(scores=(scores([0]),), alarms=(event(Transition.RAISED, 0),))
+    eye = Camera(name="top", id=0, asset="p1", source="eyes")
+    plan = Plan(site="works", kinds={"pump": kind}, assets=(asset,), cameras=(eye,))
+    maker = PointMaker(plan, {}, channel_s=0)
+    results = Results(
+        scores=(scores([0]),),
+        alarms=(event(Transition.RAISED, 0),),
+        pictures=(PictureResult(camera=0, time=0, part=None, label="good", probability=0.9),),
+        judgements=(judgements([0]),),
+    )
     found: dict[str, tuple[set[str], set[str]]] = {}
     for points in [
         *maker.of(results),
@@ -192,7 +203,11 @@ def test_what_is_coloured_or_worded_is_a_column_of_its_panel():
             for name in re.findall(r'"(\w+)"', target["query"].partition(" FROM ")[0])
         }
         for override in one["fieldConfig"]["overrides"]:
-            assert override["matcher"]["options"] in {*columns, "asset"}, one["title"]
+            matcher = override["matcher"]
+            if matcher["id"] == "byRegexp":
+                assert re.search(matcher["options"].strip("/"), " ".join(columns))
+                continue
+            assert matcher["options"] in {*columns, "asset", *GRADES}, one["title"]
 
 
 # Types

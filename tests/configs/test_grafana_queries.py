@@ -160,6 +160,31 @@ def alarms(pick: Pick, *names: str) -> Expected:
     )
 
 
+def not_inspected(_tags: Tags, fields: Fields) -> bool:
+    return fields["valid"] == 0
+
+
+def pictures(pick: Pick, *by: str) -> Expected:
+    """How many pictures fell into each interval."""
+    return series("picture_result", pick, *by, pictures=lambda points: float(len(points)))
+
+
+def judged_by(flag: str, **columns: Callable[[Sequence[Fields]], float]) -> Expected:
+    return series("asset_judgement", flagged(flag, every), "asset", **columns)
+
+
+def defects(lived: Lived, _step: int) -> list[Row]:
+    """Every picture with a defect."""
+    return sorted(
+        (
+            row({}, time, {name: (tags | fields).get(name) for name in DEFECT})
+            for tags, time, fields in lived.points("picture_result")
+            if fields["defects"] > 0
+        ),
+        key=repr,
+    )
+
+
 def went(*transitions: str, pick: Pick) -> Pick:
     return lambda tags, fields: pick(tags, fields) and tags["transition"] in transitions
 
@@ -185,13 +210,17 @@ def ratio(fields: Fields) -> float:
 
 def missing(fields: Fields) -> float:
     return fields["received"] - sum(
-        fields[name] for name in ("stored", "duplicate", "late", "rejected")
+        fields[name] for name in ("stored", "duplicate", "late", "rejected", "waiting")
     )
 
 
 NOTE = ("reason", "asset", "class", "point", "transition", "who")
-ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "fault", "alarm_id")
-FATES = ("received", "stored", "duplicate", "late", "rejected")
+ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "fault", "alarm_id", "picture")
+FATES = ("received", "stored", "duplicate", "late", "rejected", "waiting")
+DEFECT = (
+    *("asset", "camera", "label", "probability", "surprise", "defects", "grade", "picture"),
+    *("sized", "width_mm", "height_mm", "area_mm2", "valid", "part", "recipe", "model_hash"),
+)
 LINK = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
 SINK = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")
 SERVICE = ("ready", "alarms_open", "dropped", "dead_letters", "behind_s", "journal_bytes")
@@ -253,6 +282,42 @@ EXPECTED: dict[str, Expected] = {
     "asset: What people did": alarms(
         went("acknowledged", "shelved", "unshelved", pick=of_m1), *NOTE
     ),
+    "cameras: Cameras A": newest(
+        "picture_result",
+        every,
+        "asset",
+        "camera",
+        columns=taken("surprise", "label", "probability", "defects", "grade", "valid"),
+    ),
+    "cameras: Pictures inspected A": pictures(flagged("valid", every), "camera"),
+    "cameras: Pictures not inspected A": pictures(not_inspected, "camera", "label"),
+    "cameras: Waiting to be inspected A": health(of_source, "source", waiting=highest("waiting")),
+    "cameras: Classes A": pictures(flagged("valid", every), "label"),
+    "cameras: Surprise A": series(
+        "picture_result", flagged("valid", every), "camera", surprise=highest("surprise")
+    ),
+    "cameras: Grades A": pictures(flagged("valid", every), "grade"),
+    "cameras: Last defects A": defects,
+    **{
+        f"cameras: One judgement {letter}": judged_by(flag, **{name: highest(name)})
+        for letter, name, flag in (
+            ("A", "surprise", "valid"),
+            ("B", "sensor", "has_sensor"),
+            ("C", "picture", "has_picture"),
+            ("D", "threshold", "valid"),
+        )
+    },
+    "cameras: Who spoke A": series(
+        "asset_judgement",
+        every,
+        "asset",
+        has_sensor=lambda points: points[-1]["has_sensor"],
+        has_picture=lambda points: points[-1]["has_picture"],
+    ),
+    "cameras: Age and weight of the picture A": judged_by(
+        "has_picture", age=highest("picture_age_s"), weight=lowest("picture_weight")
+    ),
+    "cameras: Alarms raised": alarms(went("raised", pick=of_assets), *NOTE),
     "pipeline: Now A": newest("pipeline_health", of_service, columns=taken(*SERVICE)),
     "pipeline: What became of each sample A": newest(
         "pipeline_health", of_source, "source", columns=taken(*FATES, *LINK, missing=missing)
@@ -375,6 +440,7 @@ def test_what_became_of_each_sample_is_what_was_counted(lived):
             counts.duplicate,
             counts.late,
             sum(counts.rejected.values()),
+            counts.waiting,
         ]
         assert shown["connected"] == (source.state == "running")
         assert shown["sampled"] == (source.sample_age_s is not None)
@@ -389,7 +455,12 @@ def test_what_became_of_each_sample_is_what_was_counted(lived):
         grown = [dict(columns) for tags, _, columns in rows if dict(tags)["source"] == "soon"]
         came = {name: pytest.approx(found["soon"][name] / 10) for name in names}
         assert grown == [came, dict.fromkeys(names, 0)], "all of it in ten seconds"
-    assert all(found["soon"][fate] for fate in FATES), found["soon"]
+    assert all(found["soon"][fate] for fate in FATES if fate != "waiting"), found["soon"]
+    assert (found["eyes"]["received"], found["eyes"]["stored"], found["eyes"]["rejected"]) == (
+        3,
+        2,
+        1,
+    )
 
 
 def test_sinks_say_who_is_away_and_what_was_refused(lived):
@@ -443,7 +514,12 @@ def test_a_sensor_that_is_silent_shows_as_a_channel_without_value(lived):
         ("asset", "asset", {}, ["m0", "m1", "m8"]),
         ("asset", "channel", {"asset": "m1"}, sorted(CHANNELS)),
         ("pipeline", "site", {}, ["works"]),
-        ("pipeline", "source", {}, ["other", "rig_m0", "rig_m1", "soon"]),
+        ("pipeline", "source", {}, ["eyes", "other", "rig_m0", "rig_m1", "soon"]),
+        ("cameras", "site", {}, ["works"]),
+        ("cameras", "area", {}, []),
+        ("cameras", "asset", {}, ["m8"]),
+        ("cameras", "camera", {"asset": ["m8"]}, ["top"]),
+        ("cameras", "source", {}, ["eyes", "other", "rig_m0", "rig_m1", "soon"]),
         ("pipeline", "sink", {}, ["away", "history", "inbox", "strict"]),
     ],
 )
@@ -458,6 +534,8 @@ def test_a_variable_offers_what_there_is(of, name, chosen, values, lived):
         ("fleet: Assets A", {"area": ["hall.2"]}, "asset", {"m0"}),
         ("asset: Channels A", {"asset": "m1", "channel": ["flow"]}, "channel", {"flow"}),
         ("pipeline: Frames A", {"site": "elsewhere"}, "", set()),
+        ("cameras: Surprise A", {"camera": ["side"]}, "", set()),
+        ("cameras: Who spoke A", {"asset": ["m8"]}, "asset", {"m8"}),
         ("pipeline: Sinks A", {"sink": ["away", "inbox"]}, "sink", {"away", "inbox"}),
         ("pipeline: Age of the last sample A", {"source": ["soon"]}, "source", {"soon"}),
     ],

@@ -32,6 +32,8 @@ def queries(dashboard: Json) -> Iterator[tuple[str, str]]:
     for one in dashboard["annotations"]["list"]:
         yield one["name"], one["query"]
     for one in dashboard["templating"]["list"]:
+        if one["type"] != "query":
+            continue
         yield f"${one['name']}", one["query"]
 
 

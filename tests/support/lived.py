@@ -11,19 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 from support import plants
+from support.cameras import with_camera
 from support.databases import TOKEN, Influx, Shim, new_database, shared_influx
 from support.grafana import ALL, filled_in
+from support.pictures import noise, png
 from support.plants import CHANNELS, SECOND, START, TICKS, HeldClock, Split, until
 from support.servers import free_port, started
+from support.watching import STRANGE, StandIn, painted, put
 
 from monitor.core.records import AlarmEvent, Scores
 from monitor.live import service
 from monitor.live.points import HEALTH_NS
 from monitor.live.standing import ServiceStanding
+from monitor.site import plant as rooms
 from monitor.state.names import Family, Names
+from monitor.state.picture_results import PictureResults
 
 SINCE, UNTIL = START - 60, START + TICKS + 60  # s; the whole run
 SOON = 30  # rows of the source that comes later
+PICTURES = 3  # good, scratched, and one that cannot be inspected
 RECEIVED = (SOON + 1) * len(CHANNELS)  # samples of it
 # Of a source that has the name of an asset.
 OF_SOURCE = (
@@ -36,7 +42,7 @@ Tags = dict[str, str]
 Row = tuple[tuple[tuple[str, str], ...], int, tuple[tuple[str, Any], ...]]  # tags, ns, columns
 EVERYTHING: Mapping[str, str | list[str]] = {
     "site": "works",
-    **dict.fromkeys(("area", "asset", "channel", "source", "sink"), ALL),
+    **dict.fromkeys(("area", "asset", "channel", "camera", "source", "sink"), ALL),
 }
 
 
@@ -139,11 +145,19 @@ def live(folder: Path) -> Lived:
             "batch_rows": 10,
         }
         made.settings["assets"][asset] = {"kind": "pump", "source": source}
+    with_camera(made)
+    cameras = made.settings["cameras"]
+    cameras["side"], cameras["top"]["asset"] = dict(cameras["top"]), "m8"  # side shows nothing
+    (made.folder / "pictures" / "side").mkdir()
+    shown = (painted(1), painted(2, STRANGE), png(noise(3, 8, 8, 3)))
+    for number, picture in enumerate(shown):
+        put(made.folder / "pictures" / "top", TICKS - PICTURES + number, picture)
     database, strict = new_database(influx), new_database(influx)
     # The database `strict` knows a field by another type, and refuses ours.
     influx.write(strict, f'asset_score,site=works surprise="high" {START * SECOND}')
     (folder / "token").write_text(TOKEN)
     with pytest.MonkeyPatch.context() as patch, started(Shim(folder / "shim", influx)) as shim:
+        patch.setattr(rooms, "Inspection", StandIn)
         patch.setattr(service, "HEALTH_S", 0.05)
         patch.setattr(service, "FAREWELL_S", 2.0)  # one of the sinks is away
         made.settings["sinks"] |= {
@@ -177,6 +191,7 @@ async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
         await until(lambda: running.status["frames"] == 2 * TICKS, limit_s=30)
         await until(lambda: running.service.stepper.shown, limit_s=30)
         await told("source = 'soon' AND received = 0")
+        await until(lambda: len(PictureResults(running.database).read()) == PICTURES, limit_s=30)
         alarms = running.store.alarms(asset="m1")
         for action, more in (
             ("acknowledge", {}),

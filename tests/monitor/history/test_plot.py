@@ -1,5 +1,6 @@
 """The picture of an asset: what is in it, and what is said where there is nothing to draw."""
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from support.keeping import SECOND, START, event, scores
+from support.pictures import noise, png
 
 from monitor.core.plan import KindSettings
-from monitor.core.records import AlarmClass, Results, ScoreState, Transition
+from monitor.core.records import (
+    AlarmClass,
+    PictureResult,
+    Results,
+    ScoreState,
+    SeenDefect,
+    Transition,
+)
+from monitor.history.camera_lane import spread
 from monitor.history.plot import NothingToDrawError, draw, figure_of
 from monitor.state.database import Database
 from monitor.state.names import Names
+from monitor.state.picture_results import PictureResults
+from monitor.state.pictures import PictureStore
 from monitor.state.rollups import Rollups, Width
 from monitor.state.store import Store
 
@@ -270,3 +282,71 @@ def test_an_asset_that_nothing_is_stored_of_is_said_to_be_so(database: Database)
         figure(database)
     with pytest.raises(NothingToDrawError, match="nothing is stored of it; there are p1, p2"):
         figure_of(database, "p9", kind=KindSettings.model_validate(KIND), bundle=None)
+
+
+def picture_result(number: int, *, camera: int = 0, wrong: bool = False) -> PictureResult:
+    content = png(noise(number, 12, 12, 1))
+    scratch = SeenDefect(label="scratch", probability=0.9, box=(1, 1, 5, 5))
+    return PictureResult(
+        camera=camera,
+        time=START + number * SECOND,
+        part=None,
+        label="scratch" if wrong else "good",
+        probability=0.9,
+        hash=hashlib.sha256(content).hexdigest(),
+        surprise=3.0 + number / 10 if wrong else 0.5,
+        defects=(scratch,) if wrong else (),
+    )
+
+
+def see(database: Database, *results: PictureResult, kept: int = 99) -> None:
+    """Pictures of the cameras 0, "top", and 1, "side"; ``kept``: of how many there are files."""
+    store = PictureStore(database)
+    for number in [round((one.time - START) / SECOND) for one in results[:kept]]:
+        store.keep(png(noise(number, 12, 12, 1)))
+    with database.atomic() as tx:
+        assert Names(database).camera_ids(tx, ("top", "side")) == {"top": 0, "side": 1}
+        PictureResults(database).add(tx, results)
+
+
+def test_each_camera_that_saw_something_has_a_panel_with_a_mark_for_each_picture(
+    database: Database,
+) -> None:
+    keep(database, scores(range(1, 50), asset=0))
+    see(database, *(picture_result(number, wrong=number > 20) for number in (10, 20, 30, 40, 60)))
+    drawn = panels(figure(database, cameras=("top", "side")))
+
+    assert [name for name in drawn if name.startswith("camera")] == ["camera top"]
+    marks = [np.asarray(one.get_offsets()) for one in drawn["camera top"].collections]
+    heights = sorted(float(y) for one in marks for _, y in one if len(one) == 2 and y > 0)
+    assert heights == pytest.approx([0.5, 0.5, 6.0, 7.0]), "the last came after the last frame"
+
+
+def test_of_pictures_with_something_wrong_the_strangest_that_are_kept_are_shown(
+    database: Database,
+) -> None:
+    keep(database, scores(range(1, 99), asset=0))
+    bad = [picture_result(number, wrong=True) for number in range(5, 90, 5)]
+    see(database, *reversed(bad), picture_result(92), kept=15)
+    panel = panels(figure(database, cameras=("top",)))["camera top"]
+
+    shown = [text for text in words(panel) if text.startswith("scratch\n")]
+    assert shown == [f"scratch\n90%, surprise {3 + number / 10:.1f}" for number in range(40, 90, 5)]
+    assert len(panel.child_axes) == len(shown) == 10
+
+
+@pytest.mark.parametrize(
+    ("at", "stand"),
+    [
+        ([], []),
+        ([0.5], [0.5]),
+        ([0.0, 1.0], [0.1, 0.9]),
+        ([0.5, 0.5, 0.5], [0.5, 0.7, 0.9]),
+        ([0.9, 0.95, 1.0], [0.5, 0.7, 0.9]),
+        ([0.0] * 10, np.linspace(0.05, 0.95, 10)),
+    ],
+)
+def test_pictures_stand_by_their_marks_in_order_and_beside_each_other(
+    at: list[float], stand: list[float]
+) -> None:
+    assert spread(np.array(at), 0.2) == pytest.approx(np.asarray(stand))

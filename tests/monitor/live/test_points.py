@@ -251,6 +251,7 @@ async def test_how_the_service_stands_is_told_too(tmp_path, base, monkeypatch):
         "duplicate": 0,
         "late": 0,
         "rejected": 0,
+        "waiting": 0,
         "gaps": 0,
     }
     assert last(base, source="other")["sampled"] == 0

@@ -34,11 +34,11 @@ def demo(tmp_path: Path) -> Demo:
     return prepare(tmp_path / "out")
 
 
-def alarm(asset: str, raised: int) -> Alarm:
+def alarm(asset: str, raised: int, alarm_class: AlarmClass = AlarmClass.PROCESS) -> Alarm:
     return Alarm(
-        id=f"{asset} {raised}",
+        id=f"{asset} {raised} {alarm_class}",
         asset=asset,
-        alarm_class=AlarmClass.PROCESS,
+        alarm_class=alarm_class,
         point="surprise",
         raised=raised,
         changed=raised,
@@ -84,6 +84,27 @@ def test_each_tag_goes_out_over_the_source_it_is_watched_by(demo: Demo) -> None:
         for bound in demo.config.tags_of(name):
             wanted = replay.topic if bound.source == "broker" else replay.node
             assert bound.address.endswith(wanted(name, bound.tag))
+
+
+def test_defects_are_shown_from_the_stroke_on_at_which_the_unit_changes(demo: Demo) -> None:
+    units = {unit.name: unit for unit in demo.playing.units}
+    cameras = demo.config.cameras
+
+    for name, change in demo.changes.items():
+        (camera,) = [one for one in cameras.values() if one.asset == name]
+        assert camera.address == replay.camera(name)
+        shown = [stroke for stroke, _ in units[name].pictures]
+        assert shown == list(range(0, 40, 2))
+        assert change is None or change in shown
+        assert all(Path(file).is_file() for _, file in units[name].pictures)
+
+
+def test_fewer_strokes_have_fewer_pictures(tmp_path: Path) -> None:
+    short = prepare(tmp_path / "short", strokes=8)
+    units = {unit.name: unit for unit in short.playing.units}
+
+    assert [stroke for stroke, _ in units["unit_3"].pictures] == [0, 2, 4, 6]
+    assert [Path(file).stem for _, file in units["unit_3"].pictures] == ["21", "23", "25", "27"]
 
 
 def test_the_secret_is_for_this_user_alone_and_an_influxdb_is_a_sink_more(tmp_path: Path) -> None:
@@ -141,7 +162,9 @@ def test_a_demo_that_still_runs_is_not_replaced(demo: Demo) -> None:
         prepare(demo.folder)
 
 
-PLAYED = Played(sent=1000, first=10 * SECOND, changes={"unit_5": None, "unit_3": 20 * SECOND})
+PLAYED = Played(
+    sent=1000, pictures=4, first=10 * SECOND, changes={"unit_5": None, "unit_3": 20 * SECOND}
+)
 
 
 def event(raised: Alarm, transition: Transition = Transition.RAISED) -> AlarmEvent:
@@ -170,26 +193,33 @@ def delivered(one: AlarmEvent, *, verified: bool = True, after_s: float = 0.5) -
     )
 
 
+CLASSES = (AlarmClass.PROCESS, AlarmClass.PICTURE, AlarmClass.COMBINED)
+
+
 class Stand:
     """Stored states that hold whatever a test says, in place of databases."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found: dict[str, Any] = {
-            "samples_received": PLAYED.sent,
-            "samples_stored": PLAYED.sent,
+            "samples_received": PLAYED.sent + PLAYED.pictures,
+            "samples_stored": PLAYED.sent + PLAYED.pictures,
             "samples_duplicated": 0,
             "samples_late": 0,
             "samples_conserved": True,
             "frames_scored": 1,
             "alarms": {},
             "score_latency_ms": {"p50": 1.0, "p99": 2.0},
+            "sources": {
+                "plc": {"received": PLAYED.sent, "stored": PLAYED.sent},
+                "eyes": {"received": PLAYED.pictures, "stored": PLAYED.pictures},
+            },
         }
-        self.raised = [alarm("unit_3", 21 * SECOND)]
+        self.raised = [alarm("unit_3", 21 * SECOND, one) for one in CLASSES]
         self.again: list[Alarm] | None = None  # of the backfill, if not the same
         self.taken: list[Taken] | None = None  # if not one for each alarm
         self.digests = {"live": "same", "again": "same"}
         self.ended = CALM
-        self.pictures = 2
+        self.plots = 2
         stand = self
 
         class StoreOf:
@@ -222,7 +252,7 @@ class Stand:
             if self.taken is None
             else self.taken,
             ended=self.ended,
-            pictures=[demo.folder / "demo.yaml"] * self.pictures,
+            plots=[demo.folder / "demo.yaml"] * self.plots,
         )
         assert found["claims"].keys() == CLAIMS.keys()
         json.dumps(found, allow_nan=False)
@@ -242,24 +272,52 @@ def test_where_all_is_as_claimed_every_claim_holds(demo: Demo, stand: Stand) -> 
     found = stand.judged(demo)
 
     assert stand.failed(demo) == set()
-    assert (found["webhooks_delivered"], found["webhooks_verified"]) == (1, 1)
+    assert (found["webhooks_delivered"], found["webhooks_verified"]) == (3, 3)
+    assert (found["samples_received"], found["samples_lost"]) == (1000, 0)
+    assert (found["pictures_received"], found["pictures_inspected"]) == (4, 4)
     assert found["webhook_latency_ms"] == {"p50": 500.0, "p99": 500.0}
 
 
 @pytest.mark.parametrize(
     ("raised", "claim"),
     [
-        ([], "change_noticed"),
-        ([("unit_3", 21), ("unit_3", 19)], "silent_before_change"),
-        ([("unit_3", 21), ("unit_5", 21)], "healthy_silent"),
+        ([("unit_3", 19)], "silent_before_change"),
+        ([("unit_5", 21)], "healthy_silent"),
     ],
 )
 def test_a_claim_about_alarms_falls_with_them(
     demo: Demo, stand: Stand, raised: list[tuple[str, int]], claim: str
 ) -> None:
-    stand.raised = [alarm(asset, second * SECOND) for asset, second in raised]
+    stand.raised += [alarm(asset, second * SECOND, AlarmClass.PICTURE) for asset, second in raised]
 
     assert stand.failed(demo) == {claim}
+
+
+@pytest.mark.parametrize(
+    ("missing", "claim"),
+    [
+        (AlarmClass.PROCESS, "change_noticed"),
+        (AlarmClass.PICTURE, "defects_noticed"),
+        (AlarmClass.COMBINED, "judged_together"),
+    ],
+)
+def test_sensors_pictures_and_both_together_must_each_notice_the_change(
+    demo: Demo, stand: Stand, missing: AlarmClass, claim: str
+) -> None:
+    stand.raised = [one for one in stand.raised if one.alarm_class is not missing]
+
+    assert stand.failed(demo) == {claim}
+
+
+@pytest.mark.parametrize(("received", "inspected"), [(4, 3), (3, 3), (5, 5)])
+def test_the_claim_about_pictures_falls_where_one_is_missing_or_too_many(
+    demo: Demo, stand: Stand, received: int, inspected: int
+) -> None:
+    stand.found["sources"]["eyes"] = {"received": received, "stored": inspected}
+    stand.found["samples_received"] = PLAYED.sent + received
+    stand.found["samples_stored"] = PLAYED.sent + inspected
+
+    assert stand.failed(demo) == {"pictures_inspected"}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +339,7 @@ def test_a_claim_about_samples_falls_with_the_figures(
 
 
 def test_the_claim_about_webhooks_falls_with_any_that_is_amiss(demo: Demo, stand: Stand) -> None:
-    right = delivered(event(stand.raised[0]))
+    right, *others = [delivered(event(one)) for one in stand.raised]
     for amiss in (
         [],
         [right, right],
@@ -289,9 +347,9 @@ def test_the_claim_about_webhooks_falls_with_any_that_is_amiss(demo: Demo, stand
         [right, replace(right, verified=False)],
         [replace(right, id="another")],
     ):
-        stand.taken = amiss
+        stand.taken = amiss + others
         assert stand.failed(demo) == {"webhooks_delivered"}
-    stand.taken = [right]
+    stand.taken = [right, *others]
     stand.ended = replace(CALM, undelivered={"maintenance": 1})
     assert stand.failed(demo) == {"webhooks_delivered"}
 
@@ -299,6 +357,8 @@ def test_the_claim_about_webhooks_falls_with_any_that_is_amiss(demo: Demo, stand
 def test_the_claim_about_history_falls_with_another_digest_or_other_alarms(
     demo: Demo, stand: Stand
 ) -> None:
+    stand.again = stand.raised[:1]  # history has no pictures, and so none of their alarms
+    assert stand.failed(demo) == set()
     stand.again = []
     assert stand.failed(demo) == {"backfill_equal"}
     stand.again = None
@@ -306,10 +366,10 @@ def test_the_claim_about_history_falls_with_another_digest_or_other_alarms(
     assert stand.failed(demo) == {"backfill_equal"}
 
 
-def test_the_claim_about_pictures_falls_where_one_is_missing(demo: Demo, stand: Stand) -> None:
-    stand.pictures = 1
+def test_the_claim_about_plots_falls_where_one_is_missing(demo: Demo, stand: Stand) -> None:
+    stand.plots = 1
 
-    assert stand.failed(demo) == {"pictures_drawn"}
+    assert stand.failed(demo) == {"plots_drawn"}
 
 
 def run(folder: Path, *arguments: str, wait_s: float) -> subprocess.CompletedProcess[str]:
@@ -334,6 +394,7 @@ def test_a_short_demo_over_real_servers_ends_well_and_all_it_claims_holds(tmp_pa
     sent = 2 * 8 * (3 * 3000 + 5 * 300) + 10  # blocks, slow tags, and what stood there before
     assert found["samples_sent"] == found["samples_received"] == sent
     assert found["samples_lost"] == found["samples_duplicated"] == 0
+    assert found["pictures_sent"] == found["pictures_received"] == found["pictures_inspected"] == 8
     assert found["alarms"]["unit_5"] == 0 < found["alarms"]["unit_3"]
     assert 0 < found["score_latency_ms"]["p50"] <= found["score_latency_ms"]["p99"]
     assert found["webhooks_delivered"] == found["webhooks_verified"] > 0

@@ -22,6 +22,7 @@ from monitor.site.replay import NAMESPACE, Part, Playing, Unit
 
 FAST, SLOW = "accel", "temp"
 STROKE_MS, PERIOD_MS = 250, 1000
+PICTURE = b"a picture, as far as anybody here is concerned"
 
 
 def recording(path: Path, strokes=3):
@@ -40,6 +41,7 @@ def recording(path: Path, strokes=3):
 def playing(tmp_path):
     recording(tmp_path / "unit.parquet")
     (tmp_path / "sent").mkdir()
+    (tmp_path / "7.png").write_bytes(PICTURE)
     opcua_port, mqtt_port = _free_ports(2)
     unit = Unit(
         name="unit",
@@ -47,6 +49,7 @@ def playing(tmp_path):
         strokes=(1, 3),
         over_mqtt=(FAST,),
         over_opcua=(SLOW,),
+        pictures=[(1, str(tmp_path / "7.png"))],
     )
     return Playing(
         units=(unit,),
@@ -96,6 +99,13 @@ def test_blocks_hold_the_fast_tag_whole_and_end_with_each_stroke(playing):
     assert sum(len(block.samples) for block in blocks) == 2 * STROKE_MS
 
 
+def test_a_picture_goes_out_within_its_stroke(playing):
+    part = Part(playing.units[0], playing, start_ms=5_000_000)
+    (shot,) = part.shots()
+    assert shot.due_ms == part.begins_ms[1] + replay.INTO_STROKE_MS
+    assert shot.payload() == PICTURE
+
+
 def test_strokes_longer_than_the_period_are_refused(playing):
     short = replace(playing, period_ms=STROKE_MS - 1)
     with pytest.raises(ValueError, match="longer than 249 ms"):
@@ -110,7 +120,7 @@ async def test_what_clients_get_is_what_the_ledger_says(playing, tmp_path, broke
         path = shutil.which("mosquitto") or shutil.which(MOSQUITTO)
         assert path is not None, "no mosquitto here: run `make servers` as root"
         playing = replace(playing, mosquitto=path)
-    got = {FAST: {}, SLOW: {}}
+    got, pictures = {FAST: {}, SLOW: {}}, []
 
     class Changes:
         def datachange_notification(self, _node, value, data):
@@ -119,6 +129,9 @@ async def test_what_clients_get_is_what_the_ledger_says(playing, tmp_path, broke
                 got[SLOW][round(stamp.timestamp() * 1000)] = value
 
     def on_message(_client, _data, message):
+        if message.topic == replay.camera("unit"):
+            pictures.append(message.payload)
+            return
         event = json.loads(message.payload)
         samples = np.frombuffer(base64.b64decode(event["block"]), "<f4")
         got[FAST].update(
@@ -140,12 +153,13 @@ async def test_what_clients_get_is_what_the_ledger_says(playing, tmp_path, broke
             await servers.heard("played")
             sent = ledger(playing)
             async with asyncio.timeout(20):
-                while sum(map(len, got.values())) < said["count"]:  # noqa: ASYNC110 - a thread fills it
+                while sum(map(len, got.values())) < said["count"] or not pictures:  # noqa: ASYNC110 - a thread fills it
                     await asyncio.sleep(0.02)
             await subscription.delete()
         listener.disconnect()
         listener.loop_stop()
     assert got == sent
+    assert pictures == [PICTURE] * said["pictures"] == [PICTURE]
 
 
 @pytest.mark.broker

@@ -72,6 +72,29 @@ def test_a_picture_waits_until_it_has_its_result_and_has_only_one(database, stor
     assert (store.waiting_bytes(), store.held_bytes()) == (SIZE, 2 * SIZE)
 
 
+def test_an_overlay_is_shown_in_place_of_its_picture_and_goes_with_it(database, store):
+    digests = take(database, store, 0, 1).hash
+    first, _ = store.waiting(9)
+    store.keep_overlay(first.file, b"drawn")
+    assert [store.shown(digest, overlay=True).read_bytes() for digest in digests] == [
+        b"drawn",
+        CONTENT[1],
+    ]
+    assert store.shown(digests[0]).read_bytes() == CONTENT[0]
+    assert store.sweep(before=1e12) == 0  # its picture has a row
+    finish(database, store)
+    assert forget(database, store, before=0, limit=1) == 1
+    assert files(store) == [CONTENT[1]]
+    assert store.shown(digests[0], overlay=True) is None
+
+
+def test_an_overlay_that_lost_its_picture_is_swept_when_it_is_old(store):
+    store.keep_overlay(store.keep(CONTENT[0]), b"drawn")
+    assert store.sweep(before=0) == 0
+    assert store.sweep(before=1e12) == 2
+    assert files(store) == []
+
+
 def test_a_file_is_named_by_its_hash_and_its_form(store):
     assert store.keep(CONTENT[0]).endswith(".png")
     assert store.keep(jpeg(noise(1, 8, 8, 1))).endswith(".jpg")

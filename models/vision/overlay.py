@@ -1,0 +1,67 @@
+"""A picture with what was found on it, for people: the map as a tint, and a box around each defect.
+
+The one way in which pictures are shown: beside alarms, in plots and in reports. Brought to a size
+at which both a small picture and a large one can be read, and stretched in contrast: what is dark
+as it came is seen, too.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from models.vision.contract import Picture
+from models.vision.inspected import Inspected
+
+# H, W height and width of the picture as it came; h, w as it is shown
+
+U8 = NDArray[np.uint8]
+
+STRETCHED = (1.0, 99.0)  # percentiles that become black and white
+LEAST, MOST = 512, 1600  # pixels of the longer side, as shown
+TINT = (255, 60, 20)
+STRONGEST = 0.3  # of the tint, where the map is at its highest: the picture stays to be seen
+BOX = PAPER = (255, 225, 60)
+INK = (0, 0, 0)
+LINE = 2  # pixels
+TEXT = 15  # pixels high
+QUALITY = 85  # of the JPEG
+
+
+def overlay(picture: Picture, found: Inspected) -> U8:
+    """A picture [H, W, C] with what was found on it, uint8 RGB [h, w, 3]."""
+    height, width = picture.shape[:2]
+    factor = max(min(MOST / max(height, width), 1.0), LEAST / max(height, width))
+    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    light = Image.fromarray(_stretched(picture)).convert("RGB").resize(size)
+    share = Image.fromarray(found.heat).resize(size).point(lambda heat: heat * STRONGEST)
+    image = Image.composite(Image.new("RGB", size, TINT), light, share)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)
+    for defect in reversed(found.defects):  # the most probable on top
+        x1, y1, x2, y2 = (side * factor for side in defect.box)
+        pen.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=BOX, width=LINE)
+        text = f"{defect.label} {defect.probability:.0%}"
+        _, _, across, down = pen.textbbox((0, 0), text, font=font)
+        x = max(min(x1, image.width - across - 4), 0)
+        y = max(min(y1 - down - 4, image.height - down - 4), 0)
+        pen.rectangle((x, y, x + across + 4, y + down + 4), fill=PAPER)
+        pen.text((x + 2, y + 1), text, fill=INK, font=font)
+    return np.asarray(image)
+
+
+def jpeg(shown: U8) -> bytes:
+    """As a file."""
+    held = io.BytesIO()
+    Image.fromarray(shown).save(held, "JPEG", quality=QUALITY)
+    return held.getvalue()
+
+
+def _stretched(picture: Picture) -> U8:
+    """Black to white by the picture's own darkest and lightest, [H, W] or [H, W, 3]."""
+    few = -(-max(picture.shape) // LEAST)  # rows and columns apart are enough to tell
+    low, high = np.percentile(picture[::few, ::few], STRETCHED)
+    levels = np.arange(np.iinfo(picture.dtype).max + 1)
+    lightness = np.clip((levels - low) * (255 / max(high - low, 1)), 0, 255).astype(np.uint8)
+    shown: U8 = lightness[picture]
+    return shown[..., 0] if shown.shape[2] == 1 else shown
