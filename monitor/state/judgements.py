@@ -50,7 +50,8 @@ class StoredJudgements:
                 if asset is not None:
                     wanted &= columns["asset"] == asset
                 if np.any(wanted):
-                    yield Judgements(**meta, **{name: one[wanted] for name, one in columns.items()})
+                    chosen = {name: column[wanted] for name, column in columns.items()}
+                    yield Judgements(**(meta | chosen))
 
     def forget(self, tx: Transaction, *, before: int, limit: int) -> int:
         """Delete blocks that ended ``before`` or earlier; how many, ``limit`` at most."""
