@@ -26,7 +26,7 @@ from monitor.state.pictures import PictureStore
 HEIGHT = 3.0  # inches
 MARKS = 0.38  # of the panel's height; pictures have the rest, less their words
 WORDS = 0.11  # of the height, below a picture
-MOST = 10  # pictures that are shown
+MOST = 6  # pictures that are shown: more leave no room between them
 SIDE = 256  # pixels of a picture, at least, where it has so many
 APART = 1.08  # widths of a picture from one to the next
 

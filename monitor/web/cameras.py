@@ -37,7 +37,8 @@ body { font: 15px/1.4 system-ui, sans-serif; color: #1d2733; margin: 1.5rem; max
 h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; margin: 1.8rem 0 .4rem; }
 h3 { font-size: 1rem; margin: .8rem 0 .4rem; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; }
-figure { margin: 0; width: 11rem; border: 1px solid #d9dee3; border-radius: 4px; overflow: hidden; }
+figure { margin: 0; width: 9.6rem; border: 1px solid #d9dee3; border-radius: 4px; }
+figure { overflow: hidden; }
 figure.last { width: 18rem; }
 img, .gone { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; }
 img, .gone { background: #f3f4f6; }

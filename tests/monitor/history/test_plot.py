@@ -331,8 +331,8 @@ def test_of_pictures_with_something_wrong_the_strangest_that_are_kept_are_shown(
     panel = panels(figure(database, cameras=("top",)))["camera top"]
 
     shown = [text for text in words(panel) if text.startswith("scratch\n")]
-    assert shown == [f"scratch\n90%, surprise {3 + number / 10:.1f}" for number in range(40, 90, 5)]
-    assert len(panel.child_axes) == len(shown) == 10
+    assert shown == [f"scratch\n90%, surprise {3 + number / 10:.1f}" for number in range(60, 90, 5)]
+    assert len(panel.child_axes) == len(shown) == 6
 
 
 @pytest.mark.parametrize(
