@@ -11,6 +11,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     UNKNOWN_FORM = "picture_no_jpeg_or_png"
     CUT_OFF = "picture_cut_off"
     DAMAGED = "picture_damaged"
+    UNREADABLE = "picture_unreadable"  # its file may not be read
     COLOURS = "picture_colours"  # CMYK; grey with alpha of 16 bits
 
 
@@ -102,6 +104,27 @@ def decode(content: bytes, bounds: Bounds) -> Pixels:
         if "truncated" in str(error):
             raise PictureError(Reason.CUT_OFF, f"the {form} ends too early") from error
         raise PictureError(Reason.DAMAGED, f"the {form} cannot be decoded") from error
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height that a file declares; nothing is unpacked. Raises PictureError."""
+    from PIL import Image  # noqa: PLC0415 - as in _open()
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            return image.width, image.height
+    except Exception as error:
+        raise PictureError(Reason.DAMAGED, f"{path}: no head of a JPEG or PNG") from error
+
+
+def encode(pixels: U8, form: Form = Form.PNG) -> bytes:
+    """A file of a picture [H, W, 3] or [H, W, 1] of 8 bits."""
+    from PIL import Image  # noqa: PLC0415 - as in _open()
+
+    kept = io.BytesIO()
+    flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    Image.fromarray(flat).save(kept, "PNG" if form is Form.PNG else "JPEG")
+    return kept.getvalue()
 
 
 def _pixels(content: bytes, form: Form, bounds: Bounds) -> Pixels:
