@@ -31,6 +31,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _HEAD, _SEAL = 8, 4  # bytes before and after a chunk's data: length and type, CRC
 _DEPTH, _COLOUR = 24, 25  # where a PNG says how many bits, and which colours (IHDR)
 _GREY, _RGB, _RGBA = 0, 2, 6  # PNG colour types
+_QUALITY = 85  # of a JPEG that is written
 _MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 
 
@@ -117,13 +118,15 @@ def size_of(path: Path) -> tuple[int, int]:
         raise PictureError(Reason.DAMAGED, f"{path}: no head of a JPEG or PNG") from error
 
 
-def encode(pixels: U8, form: Form = Form.PNG) -> bytes:
-    """A file of a picture [H, W, 3] or [H, W, 1] of 8 bits."""
+def encode(pixels: U8, form: Form = Form.PNG, *, most: int | None = None) -> bytes:
+    """A file of a picture [H, W, 3] of 8 bits, made smaller where a side has more than ``most``."""
     from PIL import Image  # noqa: PLC0415 - as in _open()
 
+    image = Image.fromarray(pixels)
+    if most is not None:
+        image.thumbnail((most, most))
     kept = io.BytesIO()
-    flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    Image.fromarray(flat).save(kept, "PNG" if form is Form.PNG else "JPEG")
+    image.save(kept, "PNG" if form is Form.PNG else "JPEG", quality=_QUALITY)
     return kept.getvalue()
 
 
