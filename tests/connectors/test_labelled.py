@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.pictures import SIDE, coco, plain, voc
+from support.labelled import SIDE, coco, plain, voc
 
 from connectors.labelled import Files, LabelsError, pictures_in, read
 from connectors.labelled.masks import polygon, run_lengths

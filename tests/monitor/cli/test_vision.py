@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.bars import bars
 from support.commands import Said, watchkeeper
-from support.pictures import coco, folders, plain, save
+from support.labelled import coco, folders, plain, save
 
 from models.vision.inspection import Inspection
 from monitor.cli import console

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.pictures import plain
+from support.labelled import plain
 
 from connectors.labelled import LabelsError, read
 from models.vision.inspected import Defect, Inspected
