@@ -21,13 +21,15 @@ from pydantic_core import PydanticUndefined
 from monitor.cli import app
 from monitor.site.config import Config
 from monitor.site.schema import ByType, annotation_of
+from monitor.site.vision.settings import LearningSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 DO_NOT_EDIT = "<!-- Made by scripts/make_reference.py out of the settings and the commands. -->"
 INTRODUCTION = """\
 One YAML file. `watchkeeper example config` prints one to start from, `watchkeeper check` says
 every error at once, each with its line. A relative path is meant from the file's own folder. `NAME`
-stands for a name of your own."""
+stands for a name of your own. What begins with `vision` is no part of it: that is the file of
+`watchkeeper vision train --settings`, without the word."""
 WORDS: Mapping[object, str] = {
     bool: "true or false",
     int: "whole number",
@@ -44,7 +46,7 @@ def configuration() -> str:
         DO_NOT_EDIT,
         INTRODUCTION,
     ]
-    for path, settings in sections("", Config):
+    for path, settings in [*sections("", Config), *sections("vision", LearningSettings)]:
         text.append(f"## {path or 'The file'}")
         text.append(first_sentence(inspect.cleandoc(settings.__doc__ or "")))
         rows = [setting(settings, name) for name in settings.model_fields]

@@ -11,6 +11,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _HEAD, _SEAL = 8, 4  # bytes before and after a chunk's data: length and type, CRC
 _DEPTH, _COLOUR = 24, 25  # where a PNG says how many bits, and which colours (IHDR)
 _GREY, _RGB, _RGBA = 0, 2, 6  # PNG colour types
+_QUALITY = 85  # of a JPEG that is written
 _MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 
 
@@ -49,6 +51,7 @@ class Reason(StrEnum):
     UNKNOWN_FORM = "picture_no_jpeg_or_png"
     CUT_OFF = "picture_cut_off"
     DAMAGED = "picture_damaged"
+    UNREADABLE = "picture_unreadable"  # its file may not be read
     COLOURS = "picture_colours"  # CMYK; grey with alpha of 16 bits
 
 
@@ -102,6 +105,29 @@ def decode(content: bytes, bounds: Bounds) -> Pixels:
         if "truncated" in str(error):
             raise PictureError(Reason.CUT_OFF, f"the {form} ends too early") from error
         raise PictureError(Reason.DAMAGED, f"the {form} cannot be decoded") from error
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height that a file declares; nothing is unpacked. Raises PictureError."""
+    from PIL import Image  # noqa: PLC0415 - as in _open()
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            return image.width, image.height
+    except Exception as error:
+        raise PictureError(Reason.DAMAGED, f"{path}: no head of a JPEG or PNG") from error
+
+
+def encode(pixels: U8, form: Form = Form.PNG, *, most: int | None = None) -> bytes:
+    """A file of a picture [H, W, 3] of 8 bits, made smaller where a side has more than ``most``."""
+    from PIL import Image  # noqa: PLC0415 - as in _open()
+
+    image = Image.fromarray(pixels)
+    if most is not None:
+        image.thumbnail((most, most))
+    kept = io.BytesIO()
+    image.save(kept, "PNG" if form is Form.PNG else "JPEG", quality=_QUALITY)
+    return kept.getvalue()
 
 
 def _pixels(content: bytes, form: Form, bounds: Bounds) -> Pixels:

@@ -100,7 +100,7 @@ class Inspection:
         check_templates(self.card.seen.paired, len(pictures), templates)
         for first in range(0, len(pictures), self._abreast):
             numbers = range(first, min(first + self._abreast, len(pictures)))
-            block = [self._checked(pictures[n], f"picture {n + 1}") for n in numbers]
+            block = [self.check(pictures[n], f"picture {n + 1}") for n in numbers]
             shown = [prepared(picture, self.card.settings.preprocess) for picture in block]
             if templates is not None:
                 shown = [
@@ -110,7 +110,8 @@ class Inspection:
             where = [placement(picture, self.card.settings.preprocess) for picture in block]
             yield from self._reader.read(torch.stack(shown), where, least=least)
 
-    def _checked(self, picture: Pixels, what: str) -> Pixels:
+    def check(self, picture: Pixels, what: str) -> Pixels:
+        """The picture, if it is like those that were learnt from. Raises PictureError."""
         seen = self.card.seen
         picture = checked(picture, what)
         height, width, channels = picture.shape

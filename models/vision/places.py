@@ -65,7 +65,7 @@ class Pair:
                 centre[number],
                 sides[number],
                 stride=self.finder.stride,
-                least=min(least, float(centre[number].max().sigmoid())),
+                least=min(least, float(centre[number].sigmoid().max())),  # to the bit as found
                 most=PLACES,
             )
             share = self._share(shown[number], places)

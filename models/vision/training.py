@@ -105,6 +105,7 @@ def train(
     out[real] = held_out(
         [labels[n] for n in real], [groups[n] for n in real], fit.validation_share, seed=fit.seed
     )
+    _check_good(labels, out, good if examples.boxes is None else None)
     work = _Work(
         stock=stock,
         settings=settings,
@@ -180,6 +181,18 @@ def _checked(examples: Examples, good: str | None) -> tuple[Sequence[str], tuple
             f"good: no picture is labelled {good!r}; classes: {', '.join(sorted(names))}"
         )
     return labels, tuple(sorted(names))
+
+
+def _check_good(labels: Sequence[str], out: Bool, good: str | None) -> None:
+    """Raises ValueError, before anything is learnt, where too few pictures calibrate."""
+    count = sum(good is None or labels[n] == good for n in np.flatnonzero(out).tolist())
+    if count < LEAST_GOOD:
+        what = "pictures" if good is None else f"pictures of class {good!r}"
+        of = len(labels) if good is None else sum(one == good for one in labels)
+        raise ValueError(
+            f"training: want {LEAST_GOOD} {what} or more held out, to know how unusual others "
+            f"are; got {count} of {of}. Give more of them, or a larger validation_share."
+        )
 
 
 def _labels_of_boxes(examples: Examples, good: str | None) -> tuple[list[str], set[str]]:

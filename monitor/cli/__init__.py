@@ -26,6 +26,7 @@ from monitor.cli import (
     simulate,
     status,
     train,
+    vision,
 )
 
 COMMANDS = (
@@ -44,7 +45,7 @@ COMMANDS = (
     simulate,
     ledger,
 )
-GROUPS = (alarms,)
+GROUPS = (alarms, vision)
 
 _EXIT_CODES = "\n\n".join(  # blank lines, or the help makes one paragraph of it
     ["Exit codes:", *(f"{code.value:>3}  {code.meaning}" for code in console.Exit)]

@@ -8,12 +8,14 @@ import errno
 import json
 import logging
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import IntEnum
+from threading import Event
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -147,6 +149,7 @@ EXPECTED = {  # errors that are no fault of the program, and how a command ends 
     ("monitor.site.problems", "ModelMissingError"): Exit.NOT_READY,
     ("monitor.site.problems", "PlantError"): Exit.REFUSED,
     ("connectors.contract", "MismatchError"): Exit.USAGE,
+    ("connectors.labelled.pictures", "LabelsError"): Exit.USAGE,
     ("connectors.contract", "RefusedError"): Exit.REFUSED,
     ("connectors.contract", "ConnectorError"): Exit.NOT_READY,
     ("models.bundle", "BundleError"): Exit.REFUSED,
@@ -319,3 +322,34 @@ def reading(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda samples, moment: bar.update(
             task, description=f"{doing}: {samples:,} samples, up to {local(moment, 'UTC')}"
         )
+
+
+@contextmanager
+def counting(doing: str, noun: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that counts up to a known number; gives the function to report to."""
+    from rich.progress import Progress as Bar  # noqa: PLC0415 - as in say()
+
+    console = err()
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, of: bar.update(
+            task, completed=done, total=of, description=f"{doing}: {done:,} of {of:,} {noun}"
+        )
+
+
+@contextmanager
+def interruptible() -> Iterator[Event]:
+    """The first Ctrl-C sets the event; a second one interrupts at once."""
+    stopping = Event()
+
+    def stop(_signal: int, _frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+        say("Stopping after this step; the checkpoint is kept.", stderr=True)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, before)

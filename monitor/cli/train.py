@@ -1,13 +1,11 @@
 """`watchkeeper train`: make the model of a kind from the history of healthy machines."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -77,7 +75,10 @@ def command(
     found = []
     with joined() as workers, _board(tensorboard if workers.first else None) as board:
         for name in [kind] if kind is not None else trained:
-            with _interruptible() as stopping, _told(name, board, aloud=workers.first) as progress:
+            with (
+                console.interruptible() as stopping,
+                _told(name, board, aloud=workers.first) as progress,
+            ):
                 try:
                     learnt = learn(
                         config,
@@ -281,21 +282,3 @@ def _warnings(learnt: "Learnt", file: Path) -> Iterator[str]:
 def _utc(second: int) -> str:
     """A time as the options of commands want it."""
     return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")
-
-
-@contextmanager
-def _interruptible() -> Iterator[Event]:
-    """The first Ctrl-C sets the event; a second one interrupts at once."""
-    stopping = Event()
-
-    def stop(_signal: int, _frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-        console.say("Stopping after this step; the checkpoint is kept.", stderr=True)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield stopping
-    finally:
-        signal.signal(signal.SIGINT, before)

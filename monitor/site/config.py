@@ -241,7 +241,7 @@ class Config(Settings):
 
 def load(path: str | Path) -> Config:
     """Read and check a configuration file. Raises ConfigError with everything that is wrong."""
-    return parse(_text(Path(path)), file=str(path), base=Path(path).absolute().parent)
+    return parse(text_of(Path(path)), file=str(path), base=Path(path).absolute().parent)
 
 
 def parse(text: str, *, file: str, base: Path) -> Config:
@@ -281,8 +281,8 @@ def _as_a_whole(root: Node) -> Finding | None:
     return None
 
 
-def _text(path: Path) -> str:
-    """A configuration file as text. Raises ConfigError."""
+def text_of(path: Path, *, start: str = "`watchkeeper example config` prints one") -> str:
+    """A file of settings as text; ``start`` says where to begin. Raises ConfigError."""
 
     def refuse(message: str, place: Place | None = None) -> ConfigError:
         return ConfigError([Problem(str(path), place, "", message)])
@@ -299,7 +299,7 @@ def _text(path: Path) -> str:
             raise refuse(f"has {size:,} bytes; want a configuration of at most {MAX_BYTES:,}")
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise refuse("no such file. `watchkeeper example config` prints one.") from None
+        raise refuse(f"no such file. {start}.") from None
     except PermissionError:
         raise refuse("may not be read by this user; want read permission") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character

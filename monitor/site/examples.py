@@ -17,6 +17,7 @@ from connectors import discover
 from monitor.site.config import Config
 from monitor.site.schema import annotation_of, item_annotation, settings_class, type_names
 from monitor.site.settings import model_types
+from monitor.site.vision.settings import DEFAULTS, LearningSettings
 from monitor.site.yaml_places import resolved
 
 _WIDTH = 96
@@ -78,6 +79,7 @@ def names() -> dict[str, str]:
         found[connector.name] = f"connector: {', '.join(there)}"
     for model, settings in model_types().items():
         found[model] = f"model: {_summary(settings)}"
+    found["vision"] = "inspection of pictures: settings of `watchkeeper vision train`"
     return found
 
 
@@ -86,6 +88,10 @@ def example(name: str) -> str:
     if name == "config":
         sections = "\n\n".join("\n".join(lines) for lines in _fields(Config, _PLANT))
         return f"{_HEADER}{_SHARED}\n{sections}\n"
+    if name == "vision":
+        given = {"preprocess": {"height": 128, "width": 128}, **DEFAULTS}
+        sections = "\n\n".join("\n".join(lines) for lines in _fields(LearningSettings, given))
+        return f"{_HEADER}\n{sections}\n"
     connector = discover().get(name)
     if connector is None:
         lines = ["# Below a kind.", "training:", "  model:"]

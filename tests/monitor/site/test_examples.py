@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from monitor.site import examples
 from monitor.site.config import parse
+from monitor.site.vision.settings import learning_settings
 from monitor.site.yaml_places import read
 
 SECTIONS = {"config", "sources", "sinks", "training"}
@@ -32,7 +33,7 @@ def whole(name: str, text: str) -> str:
     return examples._flow(plant)
 
 
-@pytest.mark.parametrize("name", examples.names())
+@pytest.mark.parametrize("name", [name for name in examples.names() if name != "vision"])
 def test_every_example_can_be_read_as_it_is_and_with_its_defaults_on(name: str) -> None:
     text = examples.example(name)
 
@@ -40,6 +41,15 @@ def test_every_example_can_be_read_as_it_is_and_with_its_defaults_on(name: str) 
     switched_on = parse(whole(name, examples.uncommented(text)), file=name, base=Path("/plants"))
 
     assert switched_on.hash == printed.hash  # a default switched on changes nothing
+
+
+def test_the_example_of_a_training_of_pictures_is_what_holds_without_one(tmp_path: Path) -> None:
+    text = examples.example("vision")
+    wanted = learning_settings(None, size=(128, 128))
+    for number, one in enumerate((text, examples.uncommented(text))):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(one, encoding="utf-8")
+        assert learning_settings(file, size=(8, 8)) == wanted
 
 
 @pytest.mark.parametrize("name", examples.names())

@@ -1,0 +1,376 @@
+"""`watchkeeper vision` as a user and as a script see it."""
+
+import csv
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.bars import bars
+from support.commands import Said, watchkeeper
+from support.labelled import coco, folders, plain, save
+
+from models.vision.inspection import Inspection
+from monitor.cli import console
+from monitor.site.vision.report import COLUMNS
+
+SMALL = """
+preprocess: {height: 24, width: 24}
+network: {width: 4, depth: [1, 1], stem: half}
+fit:
+  epochs: 4
+  batch_size: 16
+  learning_rate: 0.01
+  validation_share: 0.35
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in folders, settings, and an inspection that was trained from them."""
+    root = tmp_path_factory.mktemp("vision")
+    (root / "settings.yaml").write_text(SMALL, encoding="utf-8")
+    made = bars(60)
+    folders(root / "pictures", made.pictures, made.labels or ())
+    other = bars(8, seed=1)
+    folders(root / "kept_aside", other.pictures, other.labels or ())
+    said = train(root, root / "model", "--json")
+    assert said.code == 0, said.err
+    (root / "train.json").write_text(said.out, encoding="utf-8")
+    return root
+
+
+def train(root: Path, out: Path, *words: object, pictures: str = "pictures") -> Said:
+    given = ("--settings", root / "settings.yaml", "--good", "good", *words)
+    return watchkeeper("vision", "train", root / pictures, "--out", out, *given)
+
+
+# ---- train
+
+
+def test_training_gives_an_inspection_and_says_how_good_it_is(home: Path) -> None:
+    found = json.loads((home / "train.json").read_text(encoding="utf-8"))
+    card = Inspection.load(home / "model").card
+    assert found["classes"] == ["good", "lying", "standing"] == list(card.classes)
+    assert card.good == "good"
+    assert sum(found["learnt"].values()) + sum(found["held_out"].values()) == 180
+    assert found["held_out_report"]["whole"]["accuracy"] > 0.6  # chance: a third
+    assert (home / "model.report" / "confusion.png").is_file()
+    assert not (home / "model.checkpoint").exists()
+
+
+def test_people_are_told_by_class_and_as_a_whole(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(
+        SMALL.replace("epochs: 4", "epochs: 1\n  warmup_epochs: 0"), encoding="utf-8"
+    )
+    shutil.copytree(home / "pictures", tmp_path / "pictures")
+    (tmp_path / "pictures" / "good" / "broken.png").write_bytes(b"none")
+    said = train(tmp_path, tmp_path / "model", "--seed", "3")
+    assert said.code == 0
+    assert "180 pictures, labels by the names of folders; classes: good 60" in said.err
+    assert "1 picture left out: " in said.err
+    assert "broken.png" in said.err
+    assert said.out.startswith("trained: ")
+    assert "accuracy: " in said.out
+    assert "raise fit.epochs above 1" in said.out
+    assert Inspection.load(tmp_path / "model").card.seeds == (3,)
+
+
+class Stopping:
+    """As after a Ctrl-C: asked before each step, true from some step on."""
+
+    def __init__(self, step: int) -> None:
+        self.asked = iter(range(1000))
+        self.step = step
+
+    def is_set(self) -> bool:
+        return next(self.asked) >= self.step
+
+
+def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "interruptible", lambda: nullcontext(Stopping(20)))
+        said = train(home, tmp_path / "model")
+    assert said.code == 130
+    assert "the same training goes on from" in said.err
+    kept = tmp_path / "model.checkpoint" / "fit-1" / "checkpoint.json"
+    assert json.loads(kept.read_text(encoding="utf-8"))["epoch"] == 2  # 8 steps each
+    assert not (tmp_path / "model").exists()
+
+    said = train(home, tmp_path / "model", "--seed", "1")
+    assert said.code == 4
+    assert "a checkpoint of another training" in said.err
+
+    said = train(home, tmp_path / "model")
+    assert said.code == 0, said.err
+    assert not kept.parent.parent.exists()
+    assert Inspection.load(tmp_path / "model").hash == Inspection.load(home / "model").hash
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--good", "fine"), 4, "no picture is labelled 'fine'; classes: good, lying, standing"),
+        (("--groups", "part"), 2, "--groups: want a column of a table of labels, or a pattern"),
+        (("--groups", "([0-9]{9})"), 2, "is not found in good/000.png"),
+        (("--templates", "none.png"), 2, "--templates: none.png: no such file or folder"),
+        (("--labels", "none.csv"), 2, "none.csv: no such file or folder of labels"),
+        (("--settings", "none.yaml"), 2, "none.yaml: no such file. `watchkeeper example vision`"),
+        (("--backbone", "none.pt"), 3, "none.pt: no such file"),
+        (("--out", "."), 4, ".: is there, and is no inspection"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_learnt(
+    home: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    said = train(home, home / "other", *words)
+    assert (said.code, says in said.err) == (code, True), said.err
+    assert not (home / "other").exists()
+
+
+def test_a_setting_that_is_wrong_is_shown_with_its_line(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("fit:\n  epoch: 3\n", encoding="utf-8")
+    said = train(home, tmp_path / "model", "--settings", tmp_path / "settings.yaml")
+    assert said.code == 2
+    assert "settings.yaml:2:3: fit.epoch: no such setting. Did you mean 'epochs'?" in said.err
+
+
+def test_pictures_that_make_no_inspection_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(SMALL, encoding="utf-8")
+    for pictures, says in (
+        ({"good/1": 1}, "want pictures of two classes or more, got 1 of good"),
+        ({"good/1": 1, "dent/1": 3}, "class 'dent': all its 1 pictures are one picture or near"),
+        ({"good/1": 1, "dent/": 0}, "no picture of class dent. Put some into its folder"),
+        ({}, "no picture in it or below it"),
+    ):
+        shutil.rmtree(tmp_path / "few", ignore_errors=True)
+        (tmp_path / "few").mkdir()
+        for name, value in pictures.items():
+            if name.endswith("/"):
+                (tmp_path / "few" / name).mkdir()
+            else:
+                plain(tmp_path / "few" / f"{name}.png", value=value)
+        said = train(tmp_path, tmp_path / "model", pictures="few")
+        assert said.code in (2, 4)
+        assert says in said.err, said.err
+    draw = np.random.default_rng(0)
+    for name in ("good", "dent"):
+        for number in range(4):
+            noise = draw.integers(0, 255, (24, 24), np.uint8)
+            save(tmp_path / "few" / name / f"{number}.png", noise)
+    said = train(tmp_path, tmp_path / "model", pictures="few")
+    assert "want 20 pictures of class 'good' or more held out" in said.err, said.err
+
+
+def test_pictures_of_mixed_colours_are_refused_and_of_mixed_sizes_taken(
+    home: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(home / "pictures", tmp_path / "pictures")
+    save(tmp_path / "pictures" / "lying" / "wide.png", np.full((30, 26), 90, np.uint8))
+    (tmp_path / "settings.yaml").write_text(
+        SMALL.replace("epochs: 4", "epochs: 1\n  warmup_epochs: 0"), encoding="utf-8"
+    )
+    assert train(tmp_path, tmp_path / "model").code == 0
+    assert Inspection.load(tmp_path / "model").card.seen.heights == (24, 30)
+
+    save(tmp_path / "pictures" / "lying" / "red.png", np.full((24, 24, 3), 90, np.uint8))
+    said = train(tmp_path, tmp_path / "again")
+    assert said.code == 2
+    assert "181 of 8 bits grey" in said.err
+    assert "1 of 8 bits RGB" in said.err
+    assert "red.png" in said.err
+
+
+# ---- evaluate
+
+
+def test_an_inspection_is_measured_on_other_pictures(home: Path, tmp_path: Path) -> None:
+    words = ("vision", "evaluate", home / "model", home / "kept_aside")
+    said = watchkeeper(*words, "--out", tmp_path / "evaluation", "--json")
+    assert said.code == 0
+    assert said.json["pictures"] == 24
+    assert set(said.json["classes"]) == {"good", "lying", "standing"}
+    written = json.loads((tmp_path / "evaluation" / "report.json").read_text(encoding="utf-8"))
+    assert written["whole"] == said.json["whole"]
+
+    said = watchkeeper(*words, "--out", tmp_path / "evaluation")
+    lines = said.out.splitlines()
+    assert lines[0].split() == ["pictures", "precision", "recall", "f1", "auroc"]
+    assert lines[1].split()[:2] == ["good", "8"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("pits/1.png", "'pits': no class of this inspection; its classes are good, lying, standin"),
+        ("good/large.png", "large.png: 99 x 99 pixels; those that were learnt from were 24 to 24"),
+    ],
+)
+def test_labels_and_pictures_that_are_not_the_inspections_are_refused(
+    home: Path, tmp_path: Path, folder: str, says: str
+) -> None:
+    side = 99 if "large" in folder else 24
+    plain(tmp_path / "few" / folder, width=side, height=side)
+    said = watchkeeper(
+        "vision", "evaluate", home / "model", tmp_path / "few", "--out", tmp_path / "evaluation"
+    )
+    assert said.code == 2
+    assert says in said.err, said.err
+
+
+# ---- inspect
+
+
+@pytest.fixture
+def mixed(home: Path, tmp_path: Path) -> Path:
+    """Pictures that can be inspected, and others."""
+    folder = tmp_path / "new"
+    shutil.copytree(home / "kept_aside", folder)
+    (folder / "broken.png").write_bytes(b"none")
+    plain(folder / "other" / "large.png", width=99, height=99)
+    save(folder / "other" / "red.png", np.full((24, 24, 3), 90, np.uint8))
+    return folder
+
+
+def test_what_cannot_be_inspected_is_named_and_the_rest_is(
+    home: Path, mixed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "inspection"
+    said = watchkeeper("vision", "inspect", home / "model", mixed, "--out", out, "--json")
+    assert said.code == 1
+    assert "3 pictures could not be inspected" in said.err
+    assert (said.json["pictures"], said.json["inspected"]) == (27, 24)
+    refused = said.json["refused"]
+    assert sorted(refused) == ["broken.png", "other/large.png", "other/red.png"]
+    assert "no JPEG and no PNG" in refused["broken.png"]
+    assert "99 x 99 pixels" in refused["other/large.png"]
+    assert "with 3" in refused["other/red.png"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in refused)
+
+
+def test_the_report_has_a_page_a_row_for_each_defect_and_overlays(
+    home: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "acceptance.yaml"
+    table.write_text(
+        "classes:\n  lying: [{of: length_mm, reject_over: 0.1}]\n  standing: []\n", encoding="utf-8"
+    )
+    out = tmp_path / "inspection"
+    words = ("vision", "inspect", home / "model", home / "kept_aside", "--out", out)
+    said = watchkeeper(*words, "--acceptance", table, "--mm-per-pixel", "0.05")
+    assert said.code == 0, said.err
+    assert "inspected: 24 pictures" in said.out
+    with (out / "defects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert {row["picture"] for row in rows} == {
+        path.relative_to(home / "kept_aside").as_posix()
+        for path in (home / "kept_aside").rglob("*.png")
+    }
+    wrong = [row for row in rows if row["label"] != "good"]
+    assert wrong
+    for row in wrong:
+        assert (out / row["overlay"]).is_file()
+        assert float(row["length_mm"]) == pytest.approx(float(row["length_px"]) * 0.05, rel=0.01)
+        long = row["defect_label"] == "lying" and float(row["length_mm"]) > 0.1
+        assert row["defect_grade"] == ("reject" if long else "accept")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<article>") == 24
+    assert "src='data:image/jpeg;base64," in page
+    assert "http" not in page  # it holds all that it shows
+    assert page.index("reject</b>") < page.index("accept</b>")  # the worst first
+
+
+def test_a_folder_of_somebody_else_is_not_written_to(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    words = ("vision", "inspect", home / "model", home / "kept_aside")
+    said = watchkeeper(*words, "--out", tmp_path)
+    assert said.code == 4
+    assert "is there, and is no report" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--templates", "a.png"), 2, "has learnt without templates: leave --templates out"),
+        (("--mm-per-pixel", "0"), 2, "want mm above 0"),
+        (("--acceptance", "none.yaml"), 2, "none.yaml: no such file. docs/severity.md shows one"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(
+    home: Path, tmp_path: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    given = ("vision", "inspect", home / "model", home / "kept_aside", "--out", tmp_path / "x")
+    said = watchkeeper(*given, *words)
+    assert (said.code, says in said.err) == (code, True), said.err
+
+
+# ---- boxes, beside templates
+
+
+BOXES = """
+network: {width: 4, depth: [1, 1], stem: half}
+finder:
+  network: {width: 8, depth: [1, 1], stem: half}
+  crop: 32
+  patch: 20
+fit:
+  epochs: 2
+  batch_size: 16
+  learning_rate: 0.01
+  validation_share: 0.35
+"""
+
+
+def test_boxes_of_coco_are_learnt_beside_templates_measured_and_found(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    images, annotations = {}, []
+    for number in range(60):
+        name = f"{number:02d}.png"
+        board = draw.integers(60, 90, (40, 48), np.uint8)
+        save(tmp_path / "golden" / name, board)
+        if number % 3:
+            x, y = (int(one) for one in draw.integers(4, 30, 2))
+            board[y : y + 5, x : x + 12] += 100
+            annotations.append({"image_id": number + 1, "bbox": [x, y, 12, 5]})
+        save(tmp_path / "boards" / name, board)
+        images[name] = (48, 40)
+    coco(tmp_path / "boards" / "labels.json", images, annotations, ["bar"])
+    (tmp_path / "settings.yaml").write_text(BOXES, encoding="utf-8")
+    given = (tmp_path / "boards", "--templates", tmp_path / "golden")
+    pattern = ("--groups", "([0-9]+)")
+    words = ("--out", tmp_path / "model", "--settings", tmp_path / "settings.yaml", *pattern)
+
+    said = watchkeeper("vision", "train", *given, *words)
+    assert said.code == 0, said.err
+    assert "marks: bar 40" in said.err
+    assert "map 50: " in said.out
+    card = Inspection.load(tmp_path / "model").card
+    assert (card.task, card.good, card.seen.paired) == ("boxes", "good", True)
+    assert (card.settings.preprocess.height, card.settings.preprocess.width) == (40, 48)
+
+    out = ("--out", tmp_path / "evaluation", "--json")
+    said = watchkeeper("vision", "evaluate", tmp_path / "model", *given, *out)
+    assert said.code == 0, said.err
+    assert said.json["classes"]["bar"]["marked"] == 40
+    assert 0 <= said.json["whole"]["map_50"] <= 1
+
+    out = ("--out", tmp_path / "inspection", "--json")
+    said = watchkeeper("vision", "inspect", tmp_path / "model", *given, *out)
+    assert said.code == 0, said.err
+    assert said.json["inspected"] == 60
+
+    said = watchkeeper("vision", "inspect", tmp_path / "model", tmp_path / "boards")
+    assert said.code == 2
+    assert "compares with golden templates: give --templates" in said.err
+    (tmp_path / "boards" / "labels.json").unlink()
+    table = "image,label\n" + "".join(f"{name},bar\n" for name in images)
+    (tmp_path / "boards" / "labels.csv").write_text(table, encoding="utf-8")
+    said = watchkeeper("vision", "evaluate", tmp_path / "model", *given)
+    assert said.code == 2
+    assert "gives one class for each picture, and this inspection has learnt from marks" in said.err
