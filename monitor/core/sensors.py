@@ -406,12 +406,11 @@ class Sensors:
     def _quiet(self, noise: F64, counted: I64, by: ByAsset) -> Bool:
         """Whose noise has gone [R, C], until it is what it ever was in health: no flutter."""
         s = self._signals
-        quiet: Bool
-        gone = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
+        gone: Bool = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
         if not (bool(gone.any()) or bool(s.quieted.any())):
             return gone
         back = noise >= self._quiet_C / COLLAPSE
-        (quiet,) = by.latest(gone | back, (gone, s.quieted))
+        quiet: Bool = by.latest(gone | back, (gone, s.quieted))[0]
         by.keep(s.quieted, by.ends(quiet))
         return quiet
 
