@@ -139,7 +139,6 @@ class _Signals:
     step: F64  # the change to it; NaN after a jump, or if it did not follow
     noise: F64  # mean bend: of how far two changes are apart
     bends: I64  # how many it is made of
-    quieted: Bool  # it fell below what it is in health, and has not come back
     stirred: I64  # number of the tick of the last rare change
     doubt: I64  # ticks since a jump that may be a spike; 0: none
     anchor: F64  # value before the last jump that was doubted; NaN: it went back
@@ -246,7 +245,6 @@ class Sensors:
             step=np.full(shape, np.nan),
             noise=np.zeros(shape),
             bends=np.zeros(shape, np.int64),
-            quieted=np.zeros(shape, np.bool_),
             stirred=np.full(shape, NEVER),
             doubt=np.zeros(shape, np.int64),
             anchor=np.full(shape, np.nan),
@@ -314,7 +312,7 @@ class Sensors:
             rest = self._rest(moves, by)
             noise, counted = self._noise(moves, rest, by)
             jumps = self._jumps(moves, noise, by)
-            quiet = self._quiet(noise, counted, by)
+            quiet = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
             hidden = jumps.doubted
             if bool((rest > self._resting_C).any()):
                 frozen = rest > self._frozen_C
@@ -402,17 +400,6 @@ class Sensors:
         by.keep(s.step, by.ends(step))
         by.keep(s.bends, by.ends(counted))
         return noise, counted
-
-    def _quiet(self, noise: F64, counted: I64, by: ByAsset) -> Bool:
-        """Whose noise has gone [R, C], until it is what it ever was in health: no flutter."""
-        s = self._signals
-        gone: Bool = (counted > 2 * NOISE_TICKS) & (noise < self._quiet_C)
-        if not (bool(gone.any()) or bool(s.quieted.any())):
-            return gone
-        back = noise >= self._quiet_C / COLLAPSE
-        quiet: Bool = by.latest(gone | back, (gone, s.quieted))[0]
-        by.keep(s.quieted, by.ends(quiet))
-        return quiet
 
     def _jumps(self, moves: _Moves, noise: F64, by: ByAsset) -> _Jumps:
         """What became of jumps: a loop over the channels that have one, of late or in doubt."""

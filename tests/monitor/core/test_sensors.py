@@ -191,35 +191,6 @@ def test_a_sensor_whose_noise_has_gone_is_quiet():
     assert 500 < since(found, FLOW) < 700
 
 
-def hovering():
-    """A machine whose flow loses some of its noise, less and less by turns, and is well again."""
-    value, rng = machine(20), np.random.default_rng(3)
-    smooth = 20 + 3 * np.sin(np.arange(LENGTH) * (2 * np.pi / 1500))
-    lost = np.arange(500, LENGTH - 400)
-    left = np.where((lost // 120) % 2 == 0, 0.20, 0.24)  # called gone below about 0.24 of 0.5
-    value[lost, FLOW] = smooth[lost] + left * rng.normal(size=len(lost))
-    return value
-
-
-def spells(verdict):
-    """How often something began to be said."""
-    return int(np.count_nonzero(np.diff(np.append(0, verdict != 0)) > 0))
-
-
-def test_a_noise_that_hovers_where_it_is_called_gone_is_called_so_once():
-    found = judged(hovering())
-    assert said(found, FLOW) == ["quiet"]
-    assert spells(found.verdict[:, FLOW]) == 1
-    assert not found.verdict[-1, FLOW], "its noise is back"
-
-
-def test_a_noise_that_hovers_is_called_gone_alike_however_frames_are_cut():
-    value, of = hovering(), sensors()
-    whole = judged(value).verdict
-    cut = [judged(value[a : a + 37], of=of, start=a).verdict for a in range(0, len(value), 37)]
-    assert (np.concatenate(cut) == whole).all()
-
-
 def test_a_single_spike_is_hidden_and_nothing_is_said():
     value = machine(20)
     value[500:502, FLOW] += 30
