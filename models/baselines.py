@@ -107,6 +107,10 @@ class Subspace(QuadraticJudge):
         form = {"t2": within, "spe": beyond}
         return np.stack([fill.T @ form[statistic] @ fill for statistic in self.statistics])
 
+    def healthy(self) -> F64:
+        """The covariance: both statistics measure the same vector."""
+        return np.tile(self.covariance, (self.copies, 1, 1))
+
     def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """The covariance of the healthy values."""
         alpha = float(self.alpha[0])

@@ -51,6 +51,18 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """How far each channel lay from what the others and the past led to expect, at one tick.
+
+    Of one asset, in words for people: made at an alarm, never for a score. NaN where not known.
+    """
+
+    ticks: NDArray[np.int64]  # [C] that the deviation is a mean over
+    by: NDArray[np.float32]  # [C] above (or below: negative); in the unit of an Evidence's spread
+    times: NDArray[np.float32]  # [C] the same in its own healthy spreads, never negative
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """One unbroken run of one asset's frames, between two gaps or stops, for training."""
 
@@ -91,6 +103,13 @@ class Detector(ABC):
         row's last tick left; the one given is left as it was. A row's result depends on that row
         alone, to the bit.
         """
+
+    def explain(self, value_TC: Tensor, valid_TC: Tensor, state: State) -> Deviation | None:  # noqa: ARG002 (for those that can)
+        """What the score of the last of these ticks of one row came from; None: it cannot say.
+
+        As for ``sweep``, with ``state`` as it was before the first of them.
+        """
+        return None
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ instead into one number and each channel's share in it.
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.contract import Detector, Evidence, State, added, under
+from models.contract import Detector, Deviation, Evidence, State, added, under
 from models.surprise import memory_of
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, W numbers that a judge keeps
@@ -84,6 +85,12 @@ class Judge(Protocol):
 
     def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N] and blame [N, C]. A row's result depends on that row alone, to the bit."""
+        ...
+
+    def explain(
+        self, smoothed_W: NDArray[np.float32], valid_C: NDArray[np.bool_]
+    ) -> Deviation | None:
+        """How far each channel of one row lay from what was expected; None: it cannot say."""
         ...
 
     def fit(
@@ -207,6 +214,13 @@ class ResidualDetector(Detector):
                     raw, blame, valid_RC, counts, state["parts"], span=self.judge.score_span
                 )
         return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
+
+    def explain(self, value_TC: Tensor, valid_TC: Tensor, state: State) -> Deviation | None:
+        """By the judge, in the units of its own values: see Detector."""
+        with torch.inference_mode():
+            _, spread, smoothed, _ = self.advance(value_TC, valid_TC, [1] * len(value_TC), state)
+        found = self.judge.explain(smoothed[-1].cpu().numpy(), valid_TC[-1].cpu().numpy())
+        return found and replace(found, by=found.by * spread[-1].cpu().numpy())
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, on the CPU, as it is kept in weights.safetensors."""

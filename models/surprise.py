@@ -28,6 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.contract import Deviation
+
 # N rows, R rows of many ticks, C channels, S smoothed copies (one a time scale), L lags (1: now
 # alone), K = S * C numbers of one tick, M healthy frames
 
@@ -95,6 +97,10 @@ class SmoothingJudge:
             now = means
         return means_RK if self.lags == 1 else self._lagged(means_RK, counts, smoothed)
 
+    def explain(self, smoothed_W: F32, valid_C: NDArray[np.bool_]) -> Deviation | None:  # noqa: ARG002 (for those that can)
+        """How far each channel of one row lay from what was expected; None: it cannot say."""
+        return None
+
     def _lagged(self, means_RK: Tensor, counts: Sequence[int], kept: Tensor) -> Tensor:
         """The means of each tick, and of the L - 1 before it."""
         numbers = means_RK.shape[1]
@@ -137,6 +143,10 @@ class QuadraticJudge(SmoothingJudge, ABC):
         """
 
     @abstractmethod
+    def healthy(self) -> F64:
+        """The covariance of health at each scale [S, L * C, L * C]."""
+
+    @abstractmethod
     def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """Learn from healthy frames [M, L, S, C], [M, C] what forms() needs.
 
@@ -166,6 +176,30 @@ class QuadraticJudge(SmoothingJudge, ABC):
             raw[rows] = some_raw
             blame[rows] = some_blame
         return raw, blame
+
+    def explain(self, smoothed_W: F32, valid_C: NDArray[np.bool_]) -> Deviation:
+        """How far each channel lay from where the others place it, at the scale that spoke.
+
+        ``M_jj^-1 w``, whose part in the distance is the channel's blame; its healthy spread
+        follows from the covariance.
+        """
+        forms = np.broadcast_to(self.forms(valid_C), self.healthy().shape)
+        shape = (self.lags, self.copies, self.channels)
+        z_SX = smoothed_W.astype(np.float64).reshape(shape).swapaxes(0, 1).reshape(self.copies, -1)
+        square_S = np.einsum("sx,sxy,sy->s", z_SX, forms, z_SX)
+        scale = int((square_S / np.square(self.reference)).argmax())
+        form = forms[scale]
+        pull, spread = form @ z_SX[scale], form @ self.healthy()[scale] @ form
+        by, times = np.full((2, self.channels), np.nan, np.float32)
+        for channel in np.flatnonzero(valid_C):
+            own = slice(int(channel), None, self.channels)  # at all its lags
+            if form[channel, channel] <= TINY * form.diagonal().max():
+                continue
+            back = np.linalg.inv(form[own, own])[0]  # how far it lies now
+            by[channel] = back @ pull[own]
+            times[channel] = abs(back @ pull[own]) / np.sqrt(back @ spread[own, own] @ back)
+        ticks = np.full(self.channels, round(2.0 / self.alpha[scale] - 1.0), np.int64)
+        return Deviation(ticks=ticks, by=by, times=times)
 
     def fit(self, smoothed: F32, valid: NDArray[np.bool_], *, floor: F64) -> None:
         """Learn the forms from healthy frames [M, L * K], [M, C], and each scale's distance.
@@ -300,6 +334,13 @@ class Mahalanobis(QuadraticJudge):
         for form, covariance in zip(forms, self.covariance, strict=True):
             form[pick] = np.linalg.inv(covariance[pick])
         return forms
+
+    def healthy(self) -> F64:
+        """The covariance of each scale; with lags that of the finest, made as large as theirs."""
+        if self.lags == 1:
+            return self.covariance
+        size: F64 = np.square(self.reference / self.reference[0])[:, None, None]
+        return self.covariance * size
 
     def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
         """Second moments about zero (an offset between units is healthy, too), shrunk.

@@ -78,7 +78,9 @@ class KindPipeline:
         if blind:
             theirs = np.isin(self._source_AC, list(blind))[frames.asset]
             told = theirs & (judged.verdict == Verdict.STALE)
-        return scores, self.alarms.step(frames, scores, judged.verdict, running, told), gaps
+        explain = self._scorer.explain
+        events = self.alarms.step(frames, scores, judged.verdict, running, told, explain=explain)
+        return scores, events, gaps
 
     def units(self, source: str, tags: Sequence[int], *, changed: bool) -> None:
         """The unit of some tags of a source (none named: of all) changed, or is right again."""

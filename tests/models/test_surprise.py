@@ -252,3 +252,39 @@ def test_lags_know_how_a_channel_follows_another_in_time() -> None:
 
     assert raw(2, 2) > 2.5 * raw(2, 1)
     assert raw(1, 2) < 1.1 * raw(1, 1)
+
+
+@pytest.mark.parametrize("lags", [1, 3])
+def test_a_small_lasting_shift_is_explained_by_the_scale_that_saw_it_and_by_how_far(
+    lags: int,
+) -> None:
+    judge = fitted(spans=(1, 32), lags=lags)
+    everything, state = valid("xxxx"), torch.zeros(1, judge.width)
+    for row in torch.from_numpy(residuals(300, 4)):
+        state = judge.smooth((row + torch.tensor([0.0, 0, 0.8, 0]))[None], everything, [1], state)
+
+    found = judge.explain(state[0].numpy(), everything[0].numpy())
+
+    assert found.ticks.tolist() == [32] * 4
+    assert found.by[2] == pytest.approx(0.8, abs=0.15)
+    assert found.times[2] == found.times.max() > 4
+
+
+def test_what_is_explained_is_what_blame_is_made_of() -> None:
+    judge = fitted()
+    z = torch.from_numpy(residuals(1, 5))
+    _, blame = judge.measure(z, valid("x.xx"))
+
+    found = judge.explain(z[0].numpy(), valid("x.xx")[0].numpy())
+
+    seen = [0, 2, 3]
+    square = np.square(found.times[seen])
+    np.testing.assert_allclose(square / square.sum(), blame[0, seen], rtol=1e-3)
+    assert np.isnan([found.by[1], found.times[1]]).all()
+
+
+def test_healthy_channels_lie_about_one_healthy_spread_off() -> None:
+    judge = fitted()
+    times = [judge.explain(row, np.ones(C, np.bool_)).times for row in residuals(500, 6)]
+
+    np.testing.assert_allclose(np.sqrt(np.square(times).mean(0)), 1.0, atol=0.1)

@@ -13,7 +13,7 @@ from support.keeping import SECOND, START, event, scores
 
 from monitor.core.plan import KindSettings
 from monitor.core.records import AlarmClass, Results, ScoreState, Transition
-from monitor.history.plot import NothingToDrawError, draw, figure_of
+from monitor.history.plot import ACROSS, LEFT, NothingToDrawError, _name, draw, figure_of
 from monitor.state.database import Database
 from monitor.state.names import Names
 from monitor.state.rollups import Rollups, Width
@@ -270,3 +270,16 @@ def test_an_asset_that_nothing_is_stored_of_is_said_to_be_so(database: Database)
         figure(database)
     with pytest.raises(NothingToDrawError, match="nothing is stored of it; there are p1, p2"):
         figure_of(database, "p9", kind=KindSettings.model_validate(KIND), bundle=None)
+
+
+def test_a_long_name_of_a_channel_does_not_reach_the_numbers_at_its_axis() -> None:
+    drawn = Figure(figsize=(16, 2))
+    left = LEFT / ACROSS
+    panel = drawn.add_axes((left, 0.1, 0.9 - left, 0.8))
+    panel.set_ylim(36, 44)
+    _name(panel, "bearing_temperature", "degC")
+    drawn.draw_without_rendering()
+
+    name = panel.texts[0].get_window_extent()
+    assert name.width > 50
+    assert name.x1 < min(number.get_window_extent().x0 for number in panel.get_yticklabels())
