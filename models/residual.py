@@ -74,11 +74,11 @@ class Judge(Protocol):
     memory_ticks: int  # ticks after a reset until where it started no longer matters
 
     def smooth(
-        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
+        self, residual_RC: Tensor, counts: Sequence[int], smoothed: Tensor
     ) -> Tensor:
         """The smoothed residuals after each tick, float32 [R, W]: all that is remembered.
 
-        ``smoothed`` [N, W] is before the first; rows and ``counts`` as in Detector.sweep.
+        Residuals are 0 where a channel is not valid. ``smoothed`` [N, W] is before the first; rows and ``counts`` as in Detector.sweep.
         """
         ...
 
@@ -164,7 +164,7 @@ class ResidualDetector(Detector):
         expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
         residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         residual = torch.where(valid_RC, residual, 0.0)
-        smoothed = self.judge.smooth(residual, valid_RC, counts, state["smoothed"])
+        smoothed = self.judge.smooth(residual, counts, state["smoothed"])
 
         after = {
             name: _joined([part, *(rows[name] for rows in reversed(ended))])

@@ -69,29 +69,30 @@ class SmoothingJudge:
         self._weight_K = self._weights()
 
     def smooth(
-        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
+        self, residual_RC: Tensor, counts: Sequence[int], smoothed: Tensor
     ) -> Tensor:
-        """The means after each tick, [R, L * K]; a channel that is not valid keeps its own.
+        """The means after each tick, [R, L * K].
+
+        A residual of 0 is what is expected, and what a channel has that is not valid: what was seen
+        of it before fades as if it had gone back to where it belongs. So a sensor that returns
+        after a fault does not bring the fault's mean along.
 
         On a CPU only products, sums and differences: correctly rounded, hence the same bits for any
         number of rows.
         """
-        everywhere = [valid_RC.to(torch.float32)] * self.copies  # cat is faster than broadcasting
-        weight_RK = torch.cat(everywhere, 1).mul_(self._weight_K)
-        residual_RK = torch.cat([residual_RC] * self.copies, 1)
-        means_RK = torch.empty_like(weight_RK)
+        residual_RK = torch.cat([residual_RC] * self.copies, 1)  # faster than broadcasting
+        means_RK = torch.empty_like(residual_RK)
         now = smoothed[:, : means_RK.shape[1]]
-        for residual, weight, means in zip(
+        for residual, means in zip(
             torch.split_with_sizes(residual_RK, counts),
-            torch.split_with_sizes(weight_RK, counts),
             torch.split_with_sizes(means_RK, counts),
             strict=True,
         ):
             before = now[: len(means)]
             if self.device == "cpu":
-                torch.sub(residual, before, out=means).mul_(weight).add_(before)
+                torch.sub(residual, before, out=means).mul_(self._weight_K).add_(before)
             else:  # one launch for three
-                torch.lerp(before, residual, weight, out=means)
+                torch.lerp(before, residual, self._weight_K, out=means)
             now = means
         return means_RK if self.lags == 1 else self._lagged(means_RK, counts, smoothed)
 
