@@ -48,30 +48,24 @@ class Moving:
         mine = asset[by.first]
         now_NC, before_NC = self._now_AC[mine], self._before_AC[mine]
         usual_NC = self._usual_AC[mine]
-        wanted = set(at)
-        moved = {}
-        rows_R = np.arange(len(asset))
+        moved_RC = np.zeros(scores.value.shape)
         for which, place in by.ticks():
             now, before, usual = now_NC[which], before_NC[which], usual_NC[which]
             now[fresh[place]] = np.nan
             value = scores.value[place].astype(np.float64)
             there = counts[place, None] & np.isfinite(value)
             begins = there & np.isnan(now)
-            goes_on = there & ~begins
-            now = np.where(begins, value, np.where(goes_on, now + LATELY * (value - now), now))
-            before = np.where(
-                begins, value, np.where(goes_on, before + BEFORE * (value - before), before)
-            )
+            now, before = np.where(begins, value, now), np.where(begins, value, before)
+            now = np.where(there, now + LATELY * (value - now), now)
+            before = np.where(there, before + BEFORE * (value - before), before)
             far = np.abs(now - before)
-            usual = np.where(goes_on, usual + USUAL * (far - usual), usual)
+            usual = np.where(there & ~begins, usual + USUAL * (far - usual), usual)
             now_NC[which], before_NC[which], usual_NC[which] = now, before, usual
-            for n, row in enumerate(rows_R[place].tolist() if wanted else ()):
-                if row in wanted:
-                    habit = np.maximum(usual[n] + LEAST * scores.spread[row], TINY)
-                    moved[row] = np.where(there[n], far[n] / habit, 0.0)
+            habit = np.maximum(usual + LEAST * scores.spread[place], TINY)
+            moved_RC[place] = np.where(there, far / habit, 0.0)
         self._now_AC[mine], self._before_AC[mine] = now_NC, before_NC
         self._usual_AC[mine] = usual_NC
-        return moved
+        return {row: moved_RC[row] for row in at}
 
     def snapshot(self) -> dict[str, Any]:
         """What the next weights depend on."""

@@ -268,25 +268,17 @@ def _of_history(
     own: Mapping[str, Sequence[Stretch]], absent: Sequence[str], frames: int, days: float
 ) -> Iterator[Finding]:
     """What is odd about all of it."""
+    if absent or not own:
+        yield Finding(
+            issue="nothing" if own else "nothing ran",
+            severity=Severity.WARNING if own else Severity.SEVERE,
+            channel=None,
+            assets=tuple(absent),
+            words="no frame in which it ran" if own else "no frame in which a machine ran",
+            share=1.0,
+        )
     if not own:
-        yield Finding(
-            issue="nothing ran",
-            severity=Severity.SEVERE,
-            channel=None,
-            assets=tuple(absent),
-            words="no frame in which a machine ran",
-            share=1.0,
-        )
         return
-    if absent:
-        yield Finding(
-            issue="nothing",
-            severity=Severity.WARNING,
-            channel=None,
-            assets=tuple(absent),
-            words="no frame in which it ran",
-            share=1.0,
-        )
     ticks = [tick for runs in own.values() for run in runs for tick in (run.tick[0], run.tick[-1])]
     span = float(max(ticks) - min(ticks)) / SECOND / DAY_S
     if days < WANTED_DAYS or span < WEEK:
