@@ -17,7 +17,7 @@ from models.contract import Detector, Evidence, State, added, under
 from models.surprise import memory_of
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, W numbers that a judge keeps
-# of each row: its smoothed residuals
+# of each row: its smoothed residuals, K of each of the last L ticks
 
 
 class Predictor(Protocol):
@@ -69,31 +69,39 @@ class SequencePredictor(Predictor, Protocol):
 class Judge(Protocol):
     """Turns residuals into one raw score and each channel's share in it."""
 
-    width: int  # W
+    width: int  # W = L * K
+    lags: int  # L
     score_span: int  # ticks that the raw score is a mean of; 1: each tick's own
     memory_ticks: int  # ticks after a reset until where it started no longer matters
 
     def smooth(
-        self, residual_RC: Tensor, counts: Sequence[int], smoothed: Tensor
-    ) -> Tensor:
-        """The smoothed residuals after each tick, float32 [R, W]: all that is remembered.
+        self,
+        residual_RC: Tensor,
+        valid_RC: Tensor,
+        counts: Sequence[int],
+        smoothed: Tensor,
+        seen: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The smoothed residuals after each tick, and the share of each that was seen, [R, W].
 
-        Residuals are 0 where a channel is not valid. ``smoothed`` [N, W] is before the first; rows and ``counts`` as in Detector.sweep.
+        That is all that is remembered, float32: ``smoothed`` (at first 0) and ``seen`` (1), [N, W],
+        are of before the first tick; rows and ``counts`` as in Detector.sweep. Third, which of them
+        may be judged, bool [R, K].
         """
         ...
 
-    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, smoothed: Tensor, known_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N] and blame [N, C]. A row's result depends on that row alone, to the bit."""
         ...
 
     def fit(
         self,
         smoothed: NDArray[np.float32],
-        valid: NDArray[np.bool_],
+        known: NDArray[np.bool_],
         *,
         floor: NDArray[np.float64],
     ) -> None:
-        """Learn what healthy looks like from [M, W] and [M, C].
+        """Learn what healthy looks like from [M, W] and [M, K].
 
         ``floor`` [C]: resolution, scaled units.
         """
@@ -112,7 +120,7 @@ class Judge(Protocol):
         ...
 
 
-JUDGES = ("smoothed", "parts")  # of the state: not the predictor's
+JUDGES = ("smoothed", "seen", "parts")  # of the state: not the predictor's
 RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
 
 
@@ -134,6 +142,7 @@ class ResidualDetector(Detector):
         state = {
             **self.predictor.initial(rows),
             "smoothed": torch.zeros(rows, self.judge.width, device=self.device),
+            "seen": torch.ones(rows, self.judge.width, device=self.device),
         }
         if self.judge.score_span > 1:
             state["parts"] = torch.zeros(rows, self.channels, device=self.device)
@@ -141,10 +150,11 @@ class ResidualDetector(Detector):
 
     def advance(
         self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
-    ) -> tuple[Tensor, Tensor, Tensor, State]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, State]:
         """The part of a sweep in which a tick depends on the one before.
 
-        Expected and spread [R, C], smoothed residuals [R, W], and the new state.
+        Expected and spread [R, C], smoothed residuals [R, W], which of them are known [R, K],
+        and the new state.
         """
         now = {name: part for name, part in state.items() if name not in JUDGES}
         ended: list[State] = []  # of rows whose last tick is past; what was first stood last
@@ -164,14 +174,17 @@ class ResidualDetector(Detector):
         expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
         residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         residual = torch.where(valid_RC, residual, 0.0)
-        smoothed = self.judge.smooth(residual, counts, state["smoothed"])
+        smoothed, seen, known = self.judge.smooth(
+            residual, valid_RC, counts, state["smoothed"], state["seen"]
+        )
 
         after = {
             name: _joined([part, *(rows[name] for rows in reversed(ended))])
             for name, part in now.items()
         }
         after["smoothed"] = _last(torch.split_with_sizes(smoothed, counts), counts)
-        return expected, spread, smoothed, after
+        after["seen"] = _last(torch.split_with_sizes(seen, counts), counts)
+        return expected, spread, smoothed, known, after
 
     def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
         """What the predictor takes at once: so many ticks of so many rows.
@@ -200,8 +213,10 @@ class ResidualDetector(Detector):
     ) -> tuple[Evidence, State]:
         """What each tick of each row is evidence of: see Detector."""
         with torch.inference_mode():
-            expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
-            raw, blame = self.judge.measure(smoothed, valid_RC)
+            expected, spread, smoothed, known, after = self.advance(
+                value_RC, valid_RC, counts, state
+            )
+            raw, blame = self.judge.measure(smoothed, known)
             if self.judge.score_span > 1:
                 raw, blame, after["parts"] = sustained(
                     raw, blame, valid_RC, counts, state["parts"], span=self.judge.score_span

@@ -495,8 +495,8 @@ def _fit(judge: Judge, records: Sequence[Record], scales: Scales) -> None:
             "training: no held-out frame is past the model's warm-up. "
             "Give longer runs of more than one asset, or choose shorter spans."
         )
-    valid = np.concatenate([record.valid[record.counts] for record in records])
-    judge.fit(smoothed, valid, floor=scales.floor)
+    known = np.concatenate([record.known[record.counts] for record in records])
+    judge.fit(smoothed, known, floor=scales.floor)
 
 
 def _cross_scores(
