@@ -120,7 +120,7 @@ class Judge(Protocol):
         ...
 
 
-JUDGES = ("smoothed", "seen", "parts")  # of the state: not the predictor's
+JUDGES = ("smoothed", "shares", "parts")  # of the state: not the predictor's
 RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
 
 
@@ -142,7 +142,7 @@ class ResidualDetector(Detector):
         state = {
             **self.predictor.initial(rows),
             "smoothed": torch.zeros(rows, self.judge.width, device=self.device),
-            "seen": torch.ones(rows, self.judge.width, device=self.device),
+            "shares": torch.ones(rows, self.judge.width, device=self.device),
         }
         if self.judge.score_span > 1:
             state["parts"] = torch.zeros(rows, self.channels, device=self.device)
@@ -175,7 +175,7 @@ class ResidualDetector(Detector):
         residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         residual = torch.where(valid_RC, residual, 0.0)
         smoothed, seen, known = self.judge.smooth(
-            residual, valid_RC, counts, state["smoothed"], state["seen"]
+            residual, valid_RC, counts, state["smoothed"], state["shares"]
         )
 
         after = {
@@ -183,7 +183,7 @@ class ResidualDetector(Detector):
             for name, part in now.items()
         }
         after["smoothed"] = _last(torch.split_with_sizes(smoothed, counts), counts)
-        after["seen"] = _last(torch.split_with_sizes(seen, counts), counts)
+        after["shares"] = _last(torch.split_with_sizes(seen, counts), counts)
         return expected, spread, smoothed, known, after
 
     def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
@@ -217,6 +217,11 @@ class ResidualDetector(Detector):
                 value_RC, valid_RC, counts, state
             )
             raw, blame = self.judge.measure(smoothed, known)
+            there = valid_RC.to(
+                torch.float32
+            )  # where nothing is known yet, all are as much to blame
+            even = there / there.sum(1, keepdim=True).clamp_(min=1.0)
+            blame = torch.where(known.any(1, keepdim=True), blame, even)
             if self.judge.score_span > 1:
                 raw, blame, after["parts"] = sustained(
                     raw, blame, valid_RC, counts, state["parts"], span=self.judge.score_span

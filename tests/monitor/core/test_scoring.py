@@ -143,7 +143,7 @@ def test_a_state_from_before_shares_were_kept_is_taken_back_as_wholly_seen(score
     first, second = scorer(), scorer()
     judged(first, made.rows(np.arange(8) < 5), running[:5])
     tree = first.snapshot()
-    del tree["table"]["seen"]
+    del tree["table"]["shares"]
     second.restore(tree, np.array([0]), np.array([0]))
     found = judged(second, made.rows(np.arange(8) >= 5), running[5:])
     assert found.surprise.tolist() == whole.surprise[5:].tolist()
