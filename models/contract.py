@@ -34,7 +34,7 @@ class Evidence:
     """What a detector thinks of one tick of N assets. Scaled units, on the detector's device."""
 
     raw: Tensor  # float32 [N] the model's own unit; higher is stranger
-    blame: Tensor  # float32 [N, C] sums to 1; 0 where not valid, all 0 where nothing was
+    blame: Tensor  # float32 [N, C] sums to 1; 0 where not valid, all 0 with nothing to go by
     expected: Tensor  # float32 [N, C] what the model expected to see
     spread: Tensor  # float32 [N, C] one standard deviation around it
 
@@ -45,7 +45,7 @@ class Judgement:
 
     raw: NDArray[np.float32]  # [N] the model's own unit
     surprise: NDArray[np.float32]  # [N] -log10 of the healthy tail probability
-    blame: NDArray[np.float32]  # [N, C] sums to 1; 0 where not valid, all 0 where nothing was
+    blame: NDArray[np.float32]  # [N, C] sums to 1; 0 where not valid, all 0 with nothing to go by
     expected: NDArray[np.float32]  # [N, C] in the channel's unit
     spread: NDArray[np.float32]  # [N, C] one standard deviation, in the channel's unit
 

@@ -29,7 +29,7 @@ UNCALIBRATED = Calibration(raw=(0.0,), surprise=(0.0,), shape=0.0, scale=1.0, la
 
 
 class Ensemble(Detector):
-    """The mean surprise of the members; blame is theirs, each weighted by its surprise.
+    """The mean surprise of the members that know; blame is theirs, weighted by surprise.
 
     What is expected is what the first member says that forecasts.
     """
@@ -61,12 +61,17 @@ class Ensemble(Detector):
         ]
         said = [evidence for evidence, _ in found]
         surprises = self._surprises([evidence.raw.cpu().numpy() for evidence in said])
-        weights = [torch.from_numpy(surprise).to(self.device)[:, None] for surprise in surprises]
+        knows = [one.blame.any(1, keepdim=True) for one in said]  # others have nothing to go by
+        count = added([one.to(torch.float32) for one in knows]).clamp(min=1.0)
+        weights = [
+            torch.from_numpy(surprise).to(self.device)[:, None] * its
+            for surprise, its in zip(surprises, knows, strict=True)
+        ]
         total = added(weights)
         weighed = added([weight * one.blame for weight, one in zip(weights, said, strict=True)])
-        even = added([one.blame for one in said]) / len(said)
+        even = added([one.blame for one in said]) / count
         evidence = Evidence(
-            raw=torch.from_numpy(_mean(surprises)).to(self.device),
+            raw=(total / count)[:, 0],
             blame=torch.where(total > 0, weighed / torch.where(total > 0, total, 1.0), even),
             expected=said[self._speaker].expected,
             spread=said[self._speaker].spread,

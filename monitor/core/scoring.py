@@ -131,7 +131,7 @@ class Scorer:
             self._keep(runs.asset[last], after, last)
 
             warm = seen_K[runs.run] + runs.rank >= bundle.warmup_ticks
-            sees = np.any(valid[rows], axis=1)
+            sees = np.any(judged.blame, axis=1)  # else it has nothing to go by
             state = np.where(warm, ScoreState.OK, ScoreState.WARMING)
             scores.state[rows] = np.where(sees, state, ScoreState.BLIND)
             scores.raw[rows] = np.where(sees, judged.raw, 0)

@@ -137,6 +137,18 @@ def test_a_state_saved_mid_stream_and_taken_back_gives_the_same_rest(scorer, mod
     assert found.state.tolist() == whole.state[5:].tolist()
 
 
+def test_a_state_from_before_shares_were_kept_is_taken_back_as_wholly_seen(scorer):
+    made, running = frames("frrrrrrr")
+    whole = judged(scorer(), made, running)
+    first, second = scorer(), scorer()
+    judged(first, made.rows(np.arange(8) < 5), running[:5])
+    tree = first.snapshot()
+    del tree["table"]["shares"]
+    second.restore(tree, np.array([0]), np.array([0]))
+    found = judged(second, made.rows(np.arange(8) >= 5), running[5:])
+    assert found.surprise.tolist() == whole.surprise[5:].tolist()
+
+
 def test_states_of_another_model_are_left_behind(scorer, bundles):
     first, second = scorer(model="gru"), scorer(model="lstm")
     score(first, "frrrr")
