@@ -33,7 +33,7 @@ from models.recurrent import Forecaster
 from models.residual import RESIDUAL_LIMIT, ResidualDetector
 from models.runtime import use_one_thread
 from models.settings import GruSettings, TrainingSettings
-from models.surprise import Mahalanobis
+from models.surprise import ENOUGH, SLACK, Mahalanobis
 from models.training import train
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import Asset, ChannelSettings, KindSettings, Plan
@@ -185,6 +185,7 @@ class Machine:
     name: str
     hidden: Tensor
     smoothed: NDArray[np.float32]
+    seen: NDArray[np.float32]
     last: dict[str, float] = field(default_factory=dict)
     frames: int = 0
     alarm: bool = False
@@ -236,6 +237,7 @@ class Naive:
                 asset.name,
                 torch.zeros(1, HIDDEN),
                 np.zeros((judge.copies, CHANNELS), np.float32),
+                np.ones((judge.copies, CHANNELS), np.float32),
             )
             for asset in plan.assets
         ]
@@ -279,9 +281,11 @@ class Naive:
         )
         expected, sure = mean.numpy()[0], spread.numpy()[0]
         residual = np.clip((scaled - expected) / sure, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-        weight = self.alpha * valid
+        machine.seen += self.alpha * (valid + np.float32(SLACK) - machine.seen)
+        machine.seen = np.minimum(machine.seen, np.float32(1.0))
+        weight = self.alpha * valid / machine.seen
         machine.smoothed += weight * (residual - machine.smoothed)
-        forms, inverse = self.matrices(valid)
+        forms, inverse = self.matrices((machine.seen >= ENOUGH) & valid)
         pull = (machine.smoothed[:, None, :] @ forms)[:, 0]
         square = (machine.smoothed * pull).sum(1)
         winner = int(square.argmax())
@@ -314,11 +318,11 @@ class Naive:
                 machine.alarm = not machine.alarm
                 self.alarms.append((machine.name, now, machine.alarm))
 
-    def matrices(self, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The judge's forms and one over their diagonals, kept for each pattern of validity."""
-        key = valid.tobytes()
+    def matrices(self, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The judge's forms and one over their diagonals, kept for each pattern."""
+        key = known.tobytes()
         if key not in self.forms:
-            forms = self.judge.forms(valid) / np.square(self.judge.reference)[:, None, None]
+            forms = self.judge.forms(known) / np.square(self.judge.reference)[:, None, None]
             diagonal = np.diagonal(forms, axis1=1, axis2=2)
             inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
             self.forms[key] = forms.astype(np.float32), inverse.astype(np.float32)
@@ -436,7 +440,7 @@ class Eager:
         judge = detector.judge
         assert isinstance(judge, Mahalanobis)
         self.network, self.judged = Network(detector), judged
-        everything = np.ones(CHANNELS, np.bool_)
+        everything = np.ones((judge.copies, CHANNELS), np.bool_)
         forms = judge.forms(everything) / np.square(judge.reference)[:, None, None]
         device = detector.device
         self.forms = torch.from_numpy(forms.astype(np.float32)).to(device)

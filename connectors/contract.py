@@ -192,6 +192,18 @@ class History(Protocol):
 
 
 @runtime_checkable
+class Inspectable(Protocol):
+    """A history that lies on this machine: it can be looked at without a peer."""
+
+    def inspect(self) -> None:
+        """Whether it is there, and as the settings and tags say; only beginnings are read.
+
+        Raises NotReadyError where it is not there yet, RefusedError where it is not as it should.
+        """
+        ...
+
+
+@runtime_checkable
 class Sink(Protocol):
     """Carries results out: made by ``Sink(name, settings)``; making does no I/O."""
 

@@ -92,8 +92,9 @@ class Subspace(QuadraticJudge):
         self.explained, self.statistics = settings.explained, settings.statistics
         self.covariance: F64 = np.eye(channels)
 
-    def forms(self, valid_C: NDArray[np.bool_]) -> F64:
+    def forms(self, known_SC: NDArray[np.bool_]) -> F64:
         """T2 and SPE of the vector filled in by regression: F' M F, with F the filling."""
+        known_C = known_SC[0]  # both statistics are of the same means
         values, vectors = np.linalg.eigh(self.covariance)
         values, vectors = values[::-1], vectors[:, ::-1]  # the largest first
         share = np.cumsum(values) / values.sum()
@@ -102,17 +103,21 @@ class Subspace(QuadraticJudge):
         within = (plane / values[:kept]) @ plane.T
         beyond = np.eye(self.channels) - plane @ plane.T
         fill = np.zeros((self.channels, self.channels))
-        pick = np.ix_(valid_C, valid_C)
-        fill[:, valid_C] = self.covariance[:, valid_C] @ np.linalg.inv(self.covariance[pick])
+        pick = np.ix_(known_C, known_C)
+        fill[:, known_C] = self.covariance[:, known_C] @ np.linalg.inv(self.covariance[pick])
         form = {"t2": within, "spe": beyond}
         return np.stack([fill.T @ form[statistic] @ fill for statistic in self.statistics])
 
-    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
+    def healthy(self) -> F64:
+        """The covariance: both statistics measure the same vector."""
+        return np.tile(self.covariance, (self.copies, 1, 1))
+
+    def learn(self, smoothed: F32, known: NDArray[np.bool_], floor: F64) -> None:
         """The covariance of the healthy values."""
         alpha = float(self.alpha[0])
         self.covariance = shrunk_covariance(
             smoothed[:, 0, 0].astype(np.float64),
-            valid,
+            known[:, 0],
             least=np.clip(np.square(floor), LEAST_VARIANCE, 1.0) * (alpha / (2.0 - alpha)),
         )
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 import models
 from models.calibration import Calibration
-from models.contract import Detector, Judgement, State, Stretch, under
+from models.contract import Detector, Deviation, Judgement, State, Stretch, under
 from models.diagnosis import Diagnosis, DiagnosisCard
 from models.instruments import Health
 from models.scaling import Scale, Scaling
@@ -293,6 +293,26 @@ class Bundle:
             spread=scale.spread_back(evidence.spread.cpu().numpy()),
         )
         return judgement, after
+
+    def explain(
+        self,
+        value: NDArray[np.float64],
+        valid: NDArray[np.bool_],
+        state: State,
+        scale: Scale | None = None,
+    ) -> Deviation | None:
+        """What the score of the last of T ticks of one asset came from; None: it cannot say.
+
+        [T, C] each, as for ``sweep``, with the state before the first; in the channels' units.
+        ``scale``: the asset's, [C].
+        """
+        scale = self.card.scaling.scale if scale is None else scale
+        scaled, usable = (torch.from_numpy(one) for one in scale.apply(value, valid))
+        device = self.detector.device
+        found = self.detector.explain(scaled.to(device), usable.to(device), state)
+        if found is None:
+            return None
+        return replace(found, by=scale.spread_back(found.by))
 
 
 def ranges(stretches: Sequence[Stretch]) -> dict[str, AssetRange]:

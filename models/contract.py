@@ -34,7 +34,7 @@ class Evidence:
     """What a detector thinks of one tick of N assets. Scaled units, on the detector's device."""
 
     raw: Tensor  # float32 [N] the model's own unit; higher is stranger
-    blame: Tensor  # float32 [N, C] sums to 1; 0 where not valid, all 0 where nothing was
+    blame: Tensor  # float32 [N, C] sums to 1; 0 where not valid, all 0 with nothing to go by
     expected: Tensor  # float32 [N, C] what the model expected to see
     spread: Tensor  # float32 [N, C] one standard deviation around it
 
@@ -45,9 +45,21 @@ class Judgement:
 
     raw: NDArray[np.float32]  # [N] the model's own unit
     surprise: NDArray[np.float32]  # [N] -log10 of the healthy tail probability
-    blame: NDArray[np.float32]  # [N, C] sums to 1; 0 where not valid, all 0 where nothing was
+    blame: NDArray[np.float32]  # [N, C] sums to 1; 0 where not valid, all 0 with nothing to go by
     expected: NDArray[np.float32]  # [N, C] in the channel's unit
     spread: NDArray[np.float32]  # [N, C] one standard deviation, in the channel's unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """How far each channel lay from what the others and the past led to expect, at one tick.
+
+    Of one asset, in words for people: made at an alarm, never for a score. NaN where not known.
+    """
+
+    ticks: NDArray[np.int64]  # [C] that the deviation is a mean over
+    by: NDArray[np.float32]  # [C] above (or below: negative); in the unit of an Evidence's spread
+    times: NDArray[np.float32]  # [C] the same in its own healthy spreads, never negative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,13 @@ class Detector(ABC):
         row's last tick left; the one given is left as it was. A row's result depends on that row
         alone, to the bit.
         """
+
+    def explain(self, value_TC: Tensor, valid_TC: Tensor, state: State) -> Deviation | None:  # noqa: ARG002 (for those that can)
+        """What the score of the last of these ticks of one row came from; None: it cannot say.
+
+        As for ``sweep``, with ``state`` as it was before the first of them.
+        """
+        return None
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from models.contract import Stretch
 from models.gradient import Run
 from models.residual import Judge, ResidualDetector, sustained
 from models.scaling import Scales, Scaling
+from models.surprise import anywhere
 
 # T ticks, C channels, W numbers that a judge keeps of each row
 
@@ -47,8 +48,9 @@ class Record:
 
     piece: Piece
     smoothed: NDArray[np.float32]  # [T, W]
+    known: NDArray[np.bool_]  # [T, K] which of them may be judged
     valid: NDArray[np.bool_]  # [T, C]
-    counts: NDArray[np.bool_]  # [T] past the warm-up, with something valid
+    counts: NDArray[np.bool_]  # [T] past the warm-up, with something known
 
 
 def folds_of(stretches: Sequence[Stretch], warmup_ticks: int) -> list[Fold]:
@@ -106,19 +108,20 @@ def record(
     pieces: Sequence[Piece],
     scales: Scales,
     *,
-    known: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
     warmup_ticks: int,
     between_ticks: Callable[[], None],
 ) -> list[Record]:
     """Step through all pieces side by side, as scoring does.
 
-    Channels not ``known`` [C] to the model are masked. The first ``warmup_ticks`` do not count.
+    Channels not ``usable`` [C] are masked. The first ``warmup_ticks`` do not count.
     """
     by_length = sorted(range(len(pieces)), key=lambda n: -len(pieces[n].stretch))
     runs = [scaled_run(pieces[n].stretch, scales.of(pieces[n].stretch.asset)) for n in by_length]
-    valid = [run.valid & known for run in runs]
+    valid = [run.valid & usable for run in runs]
     width = detector.judge.width
     smoothed = [np.empty((len(run), width), np.float32) for run in runs]
+    knowns = [np.empty((len(run), width // detector.judge.lags), np.bool_) for run in runs]
     state = detector.initial(len(runs))
     longest = max(map(len, runs), default=0)
     with torch.inference_mode():
@@ -129,19 +132,20 @@ def record(
             places = [(n, t) for t, count in zip(ticks, going, strict=True) for n in range(count)]
             value_RC = torch.from_numpy(np.stack([runs[n].value[t] for n, t in places]))
             valid_RC = torch.from_numpy(np.stack([valid[n][t] for n, t in places]))
-            _, _, found, state = detector.advance(
+            _, _, means_RW, known_RK, state = detector.advance(
                 value_RC.to(detector.device),
                 valid_RC.to(detector.device),
                 going,
                 {name: part[: going[0]] for name, part in state.items()},
             )
-            for (n, t), means in zip(places, found.cpu().numpy(), strict=True):
-                smoothed[n][t] = means
+            found = zip(places, means_RW.cpu().numpy(), known_RK.cpu().numpy(), strict=True)
+            for (n, t), means, known in found:
+                smoothed[n][t], knowns[n][t] = means, known
     records: dict[int, Record] = {}
-    for n, seen, means in zip(by_length, valid, smoothed, strict=True):
-        counts: NDArray[np.bool_] = np.asarray(seen.any(1))
+    for n, seen, means, known in zip(by_length, valid, smoothed, knowns, strict=True):
+        counts: NDArray[np.bool_] = np.asarray(known.any(1))
         counts[: max(warmup_ticks, pieces[n].lead)] = False
-        records[n] = Record(pieces[n], means, seen, counts)
+        records[n] = Record(pieces[n], means, known, seen, counts)
     return [records[n] for n in range(len(pieces))]
 
 
@@ -150,12 +154,13 @@ def score(judge: Judge, records: Sequence[Record]) -> list[NDArray[np.float32]]:
     scores = []
     with torch.inference_mode():
         for record in records:
-            smoothed, seen = torch.from_numpy(record.smoothed), torch.from_numpy(record.valid)
-            picks = [slice(start, start + BLOCK) for start in range(0, len(seen), BLOCK)]
-            measured = [judge.measure(smoothed[pick], seen[pick]) for pick in picks]
+            smoothed, known = torch.from_numpy(record.smoothed), torch.from_numpy(record.known)
+            picks = [slice(start, start + BLOCK) for start in range(0, len(known), BLOCK)]
+            measured = [judge.measure(smoothed[pick], known[pick]) for pick in picks]
             raw, blame = (torch.cat(column) for column in zip(*measured, strict=True))
             if judge.score_span > 1:
                 ticks, nothing = [1] * len(raw), torch.zeros(1, blame.shape[1])
-                raw, *_ = sustained(raw, blame, seen, ticks, nothing, span=judge.score_span)
+                known_RC = anywhere(known, blame.shape[1])
+                raw, *_ = sustained(raw, blame, known_RC, ticks, nothing, span=judge.score_span)
             scores.append(raw.numpy())
     return scores

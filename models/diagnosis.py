@@ -142,7 +142,12 @@ class Diagnosis:
         others = np.delete(chance, best)
         if distance_K[best] > self.card.limit or bool((chance[best] < CLEARLY * others).any()):
             return Named(UNKNOWN)
-        return Named(self.card.faults[best], float(chance[best]) if len(others) else None)
+        fault = self.card.faults[best]
+        taught = self.card.episodes.get(
+            fault, 1
+        )  # the next may differ: Laplace's rule of succession
+        most = (taught + 1) / (taught + 2)
+        return Named(fault, min(float(chance[best]), most) if len(others) else None)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What was learnt, by name."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.contract import added
-from models.surprise import COLUMNS, F32, F64, ROWS, SmoothingJudge
+from models.surprise import COLUMNS, F32, F64, ROWS, SmoothingJudge, anywhere
 
 # M healthy frames, B frames of a batch, N rows, C channels, L lags, S time scales, H hidden
 
@@ -51,8 +51,8 @@ class Discriminator(SmoothingJudge):
         self._scale = torch.ones(self.width)
         self._ready()
 
-    def fit(self, smoothed: F32, valid: NDArray[np.bool_], *, floor: F64) -> None:  # noqa: ARG002 (scaling knows it)
-        """Learn to tell healthy frames [M, L * K], [M, C] from those with a fault planted in."""
+    def fit(self, smoothed: F32, known: NDArray[np.bool_], *, floor: F64) -> None:  # noqa: ARG002 (scaling knows it)
+        """Learn to tell healthy frames [M, L * K], [M, K] from those with a fault planted in."""
         generator = torch.Generator().manual_seed(SEED)
         self._start(generator)
         frames = torch.from_numpy(smoothed)
@@ -63,14 +63,14 @@ class Discriminator(SmoothingJudge):
             rows = torch.randint(len(frames), (BATCH,), generator=generator)
             others = torch.randint(len(frames), (BATCH,), generator=generator)
             z, faulty = self.planted(frames[rows], frames[others], spread_C, generator)
-            seen = torch.from_numpy(valid)[rows]
-            seen &= torch.rand(seen.shape, generator=generator) >= DROPOUT
+            kept = torch.rand(BATCH, self.channels, generator=generator) >= DROPOUT
+            seen = torch.from_numpy(known)[rows] & kept.repeat(1, self.copies)
             odds = self._network(self._inputs(z, seen))
             each = functional.binary_cross_entropy_with_logits(
                 odds, faulty.float(), reduction="none"
             )
             learner.zero_grad(set_to_none=True)
-            (each * seen).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            (each * anywhere(seen, self.channels)).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             learner.step()
         self._ready()
 
@@ -113,18 +113,18 @@ class Discriminator(SmoothingJudge):
         changed = kinds[kind, torch.arange(count)]
         return torch.where(touched[:, None, None], changed, z).flatten(1), touched
 
-    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, smoothed: Tensor, known_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N] and blame [N, C]; rows are filled up to whole groups of eight."""
-        rows, channels = valid_NC.shape
+        rows, channels = len(known_NK), self.channels
         padded = math.ceil(rows / ROWS) * ROWS
         inputs = smoothed.new_zeros(padded, self.width + channels)
-        inputs[:rows] = self._inputs(smoothed, valid_NC)
+        inputs[:rows] = self._inputs(smoothed, known_NK)
         hidden = torch.addmm(self._first_bias, inputs, self._first).relu_()
         odds = torch.addmm(self._second_bias, hidden, self._second)
         flat = odds.new_zeros(math.ceil(odds.numel() / REGISTERS) * REGISTERS)
         flat[: odds.numel()] = odds.flatten()
         evidence = functional.softplus(flat)[: odds.numel()].view(odds.shape)[:rows, :channels]
-        seen_NC = valid_NC.to(torch.float32)
+        seen_NC = anywhere(known_NK, channels).to(torch.float32)
         evidence_NC = evidence * seen_NC
         raw_N, known_N = added(evidence_NC.unbind(1)), added(seen_NC.unbind(1))
         blame_NC = torch.where(
@@ -158,12 +158,14 @@ class Discriminator(SmoothingJudge):
                 for parameter in (layer.weight, layer.bias):
                     parameter.uniform_(-bound, bound, generator=generator)
 
-    def _inputs(self, smoothed: Tensor, valid_NC: Tensor) -> Tensor:
-        """Of each row its smoothed residuals in healthy spreads, 0 where not valid; then valid."""
-        seen = valid_NC.to(torch.float32)
+    def _inputs(self, smoothed: Tensor, known_NK: Tensor) -> Tensor:
+        """Of each row its smoothed residuals in healthy spreads, 0 where not known.
+
+        Then which channels are, at any scale.
+        """
         scale = self._scale.to(smoothed.device)
-        z = (smoothed / scale).clamp(-LIMIT, LIMIT) * seen.repeat(1, self.lags * self.copies)
-        return torch.cat([z, seen], 1)
+        z = (smoothed / scale).clamp(-LIMIT, LIMIT) * known_NK.repeat(1, self.lags)
+        return torch.cat([z, anywhere(known_NK, self.channels).to(z.dtype)], 1)
 
     def _ready(self) -> None:
         """Weights as the products take them, with columns of nothing up to whole groups."""

@@ -10,6 +10,7 @@ The members' calibrations are part of what is learnt, and kept with the weights.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.calibration import KNOTS, Calibration
-from models.contract import Detector, Evidence, State, added, under
+from models.contract import Detector, Deviation, Evidence, State, added, under
 from models.residual import ResidualDetector
 
 # N rows, R rows of many ticks, C channels
@@ -28,7 +29,7 @@ UNCALIBRATED = Calibration(raw=(0.0,), surprise=(0.0,), shape=0.0, scale=1.0, la
 
 
 class Ensemble(Detector):
-    """The mean surprise of the members; blame is theirs, each weighted by its surprise.
+    """The mean surprise of the members that know; blame is theirs, weighted by surprise.
 
     What is expected is what the first member says that forecasts.
     """
@@ -60,17 +61,45 @@ class Ensemble(Detector):
         ]
         said = [evidence for evidence, _ in found]
         surprises = self._surprises([evidence.raw.cpu().numpy() for evidence in said])
-        weights = [torch.from_numpy(surprise).to(self.device)[:, None] for surprise in surprises]
+        knows = [one.blame.any(1, keepdim=True) for one in said]  # others have nothing to go by
+        count = added([one.to(torch.float32) for one in knows]).clamp(min=1.0)
+        weights = [
+            torch.from_numpy(surprise).to(self.device)[:, None] * its
+            for surprise, its in zip(surprises, knows, strict=True)
+        ]
         total = added(weights)
         weighed = added([weight * one.blame for weight, one in zip(weights, said, strict=True)])
-        even = added([one.blame for one in said]) / len(said)
+        even = added([one.blame for one in said]) / count
         evidence = Evidence(
-            raw=torch.from_numpy(_mean(surprises)).to(self.device),
+            raw=(total / count)[:, 0],
             blame=torch.where(total > 0, weighed / torch.where(total > 0, total, 1.0), even),
             expected=said[self._speaker].expected,
             spread=said[self._speaker].spread,
         )
         return evidence, _numbered(after for _, after in found)
+
+    def explain(self, value_TC: Tensor, valid_TC: Tensor, state: State) -> Deviation | None:
+        """Of each channel what that member says which accuses it most: see Detector."""
+        counts = [1] * len(value_TC)
+        raws, said, accused = [], [], []
+        for n, member in enumerate(self.members):
+            own = under(f"{n}.", state)
+            evidence, _ = member.sweep(value_TC, valid_TC, counts, own)
+            raws.append(evidence.raw[-1:].cpu().numpy())
+            said.append(member.explain(value_TC, valid_TC, own))
+            accused.append(evidence.blame[-1].cpu().numpy())
+        can = [n for n, one in enumerate(said) if one is not None]
+        if not can:
+            return None
+        surprises = self._surprises(raws)
+        most_C = np.argmax([surprises[n] * accused[n] for n in can], axis=0)
+
+        def chosen(name: str) -> NDArray[Any]:
+            columns = np.stack([getattr(said[n], name) for n in can])
+            picked: NDArray[Any] = np.take_along_axis(columns, most_C[None], 0)[0]
+            return picked
+
+        return Deviation(ticks=chosen("ticks"), by=chosen("by"), times=chosen("times"))
 
     def calibrate(self, healthy: Sequence[F32]) -> None:
         """Learn from each member's cross-fitted raw scores [M] of healthy frames."""

@@ -49,39 +49,39 @@ class Nearest(SmoothingJudge):
         self.reference = 1.0  # the healthy distance
         self._ready()
 
-    def fit(self, smoothed: F32, valid: NDArray[np.bool_], *, floor: F64) -> None:  # noqa: ARG002 (scaling knows it)
-        """Choose prototypes among healthy frames [M, W], [M, C]; those with all channels valid.
+    def fit(self, smoothed: F32, known: NDArray[np.bool_], *, floor: F64) -> None:  # noqa: ARG002 (scaling knows it)
+        """Choose prototypes among healthy frames [M, W], [M, K]; those of which all is known.
 
         The healthy distance is that of blocks of time from prototypes of the others.
         """
-        whole = smoothed[valid.all(1)] if bool(valid.all(1).any()) else smoothed
+        whole = smoothed[known.all(1)] if bool(known.all(1).any()) else smoothed
         distances = []
         for block in blocks(len(whole)):
             self._keep(centres(np.delete(whole, block, axis=0)), 1.0)
             some = whole[block][:: max(len(whole) // REFERENCE_FRAMES, 1)]
-            everywhere = torch.ones(len(some), self.channels, dtype=torch.bool)
+            everywhere = torch.ones(len(some), known.shape[1], dtype=torch.bool)
             distances.append(self.measure(torch.from_numpy(some), everywhere)[0].numpy())
         reference = float(np.quantile(np.concatenate(distances), REFERENCE_QUANTILE))
         self._keep(centres(whole), reference if reference > 0 else 1.0)
 
-    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw score [N], as if the channels that are not valid lay as far off as the others.
+    def measure(self, smoothed: Tensor, known_NK: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw score [N], as if what is not known lay as far off as the rest.
 
         Blame [N, C].
         """
         parts = [
-            self._measure(rows, seen)
-            for rows, seen in zip(
-                torch.split(smoothed, TILE), torch.split(valid_NC, TILE), strict=True
+            self._measure(rows, known)
+            for rows, known in zip(
+                torch.split(smoothed, TILE), torch.split(known_NK, TILE), strict=True
             )
         ]
         raw, blame = (torch.cat(column) for column in zip(*parts, strict=True))
         return raw, blame
 
-    def _measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+    def _measure(self, smoothed: Tensor, known_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Number by number, one sum after the other: a row's bits are its own."""
-        seen_NC = valid_NC.to(torch.float32)
-        seen_NW = seen_NC.repeat(1, self.width // self.channels)
+        seen_NK = known_NK.to(torch.float32)
+        seen_NW = seen_NK.repeat(1, self.lags)
         square_NP = smoothed.new_zeros(len(smoothed), PROTOTYPES)
         for now_N, seen_N, prototype_P in zip(
             smoothed.unbind(1), seen_NW.unbind(1), self._columns, strict=True
@@ -91,12 +91,12 @@ class Nearest(SmoothingJudge):
         apart_NW = (smoothed - self._rows[square_NP.argmin(1)]).mul_(seen_NW)
         share_NC = added((apart_NW * apart_NW).view(len(smoothed), -1, self.channels).unbind(1))
         total_N = added(share_NC.unbind(1))
-        known_N = added(seen_NC.unbind(1)).clamp(min=1.0)
-        raw_N = (total_N * (self.channels / known_N)).sqrt() / self.reference
+        count_N = added(seen_NK.unbind(1)).clamp(min=1.0)
+        raw_N = (total_N * (seen_NK.shape[1] / count_N)).sqrt() / self.reference
         blame_NC = torch.where(
             total_N[:, None] > 0,
             share_NC / total_N.clamp(min=TINY)[:, None],
-            seen_NC / known_N[:, None],
+            added(seen_NK.view(len(smoothed), -1, self.channels).unbind(1)) / count_N[:, None],
         )
         return raw_N, blame_NC
 

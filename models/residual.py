@@ -6,6 +6,7 @@ instead into one number and each channel's share in it.
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.contract import Detector, Evidence, State, added, under
-from models.surprise import memory_of
+from models.contract import Detector, Deviation, Evidence, State, added, under
+from models.surprise import anywhere, memory_of
 
 # N rows (one asset each), C channels, T ticks, R rows of many ticks, W numbers that a judge keeps
-# of each row: its smoothed residuals
+# of each row: its smoothed residuals, K of each of the last L ticks
 
 
 class Predictor(Protocol):
@@ -69,31 +70,45 @@ class SequencePredictor(Predictor, Protocol):
 class Judge(Protocol):
     """Turns residuals into one raw score and each channel's share in it."""
 
-    width: int  # W
+    width: int  # W = L * K
+    lags: int  # L
     score_span: int  # ticks that the raw score is a mean of; 1: each tick's own
     memory_ticks: int  # ticks after a reset until where it started no longer matters
 
     def smooth(
-        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
-    ) -> Tensor:
-        """The smoothed residuals after each tick, float32 [R, W]: all that is remembered.
+        self,
+        residual_RC: Tensor,
+        valid_RC: Tensor,
+        counts: Sequence[int],
+        smoothed: Tensor,
+        seen: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The smoothed residuals after each tick, and the share of each that was seen, [R, W].
 
-        ``smoothed`` [N, W] is before the first; rows and ``counts`` as in Detector.sweep.
+        That is all that is remembered, float32: ``smoothed`` (at first 0) and ``seen`` (1), [N, W],
+        are of before the first tick; rows and ``counts`` as in Detector.sweep. Third, which of them
+        may be judged, bool [R, K].
         """
         ...
 
-    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, smoothed: Tensor, known_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N] and blame [N, C]. A row's result depends on that row alone, to the bit."""
+        ...
+
+    def explain(
+        self, smoothed_W: NDArray[np.float32], known_K: NDArray[np.bool_]
+    ) -> Deviation | None:
+        """How far each channel of one row lay from what was expected; None: it cannot say."""
         ...
 
     def fit(
         self,
         smoothed: NDArray[np.float32],
-        valid: NDArray[np.bool_],
+        known: NDArray[np.bool_],
         *,
         floor: NDArray[np.float64],
     ) -> None:
-        """Learn what healthy looks like from [M, W] and [M, C].
+        """Learn what healthy looks like from [M, W] and [M, K].
 
         ``floor`` [C]: resolution, scaled units.
         """
@@ -112,7 +127,7 @@ class Judge(Protocol):
         ...
 
 
-JUDGES = ("smoothed", "parts")  # of the state: not the predictor's
+JUDGES = ("smoothed", "shares", "parts")  # of the state: not the predictor's
 RESIDUAL_LIMIT = 100.0  # spreads; one wild sample must not ring in the slow scales for hours
 
 
@@ -134,6 +149,7 @@ class ResidualDetector(Detector):
         state = {
             **self.predictor.initial(rows),
             "smoothed": torch.zeros(rows, self.judge.width, device=self.device),
+            "shares": torch.ones(rows, self.judge.width, device=self.device),
         }
         if self.judge.score_span > 1:
             state["parts"] = torch.zeros(rows, self.channels, device=self.device)
@@ -141,10 +157,11 @@ class ResidualDetector(Detector):
 
     def advance(
         self, value_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], state: State
-    ) -> tuple[Tensor, Tensor, Tensor, State]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, State]:
         """The part of a sweep in which a tick depends on the one before.
 
-        Expected and spread [R, C], smoothed residuals [R, W], and the new state.
+        Expected and spread [R, C], smoothed residuals [R, W], which of them are known [R, K],
+        and the new state.
         """
         now = {name: part for name, part in state.items() if name not in JUDGES}
         ended: list[State] = []  # of rows whose last tick is past; what was first stood last
@@ -164,14 +181,17 @@ class ResidualDetector(Detector):
         expected, spread = (_joined(column) for column in zip(*forecasts, strict=True))
         residual = ((value_RC - expected) / spread).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         residual = torch.where(valid_RC, residual, 0.0)
-        smoothed = self.judge.smooth(residual, valid_RC, counts, state["smoothed"])
+        smoothed, seen, known = self.judge.smooth(
+            residual, valid_RC, counts, state["smoothed"], state["shares"]
+        )
 
         after = {
             name: _joined([part, *(rows[name] for rows in reversed(ended))])
             for name, part in now.items()
         }
         after["smoothed"] = _last(torch.split_with_sizes(smoothed, counts), counts)
-        return expected, spread, smoothed, after
+        after["shares"] = _last(torch.split_with_sizes(seen, counts), counts)
+        return expected, spread, smoothed, known, after
 
     def _pieces(self, counts: Sequence[int]) -> list[tuple[int, int]]:
         """What the predictor takes at once: so many ticks of so many rows.
@@ -200,13 +220,25 @@ class ResidualDetector(Detector):
     ) -> tuple[Evidence, State]:
         """What each tick of each row is evidence of: see Detector."""
         with torch.inference_mode():
-            expected, spread, smoothed, after = self.advance(value_RC, valid_RC, counts, state)
-            raw, blame = self.judge.measure(smoothed, valid_RC)
+            expected, spread, smoothed, known, after = self.advance(
+                value_RC, valid_RC, counts, state
+            )
+            raw, blame = self.judge.measure(smoothed, known)
             if self.judge.score_span > 1:
+                known_RC = anywhere(known, self.channels)
                 raw, blame, after["parts"] = sustained(
-                    raw, blame, valid_RC, counts, state["parts"], span=self.judge.score_span
+                    raw, blame, known_RC, counts, state["parts"], span=self.judge.score_span
                 )
         return Evidence(raw=raw, blame=blame, expected=expected, spread=spread), after
+
+    def explain(self, value_TC: Tensor, valid_TC: Tensor, state: State) -> Deviation | None:
+        """By the judge, in the units of its own values: see Detector."""
+        with torch.inference_mode():
+            _, spread, smoothed, known, _ = self.advance(
+                value_TC, valid_TC, [1] * len(value_TC), state
+            )
+        found = self.judge.explain(smoothed[-1].cpu().numpy(), known[-1].cpu().numpy())
+        return found and replace(found, by=found.by * spread[-1].cpu().numpy())
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learnt, by name, on the CPU, as it is kept in weights.safetensors."""
@@ -229,7 +261,7 @@ class ResidualDetector(Detector):
 def sustained(
     raw_R: Tensor,
     blame_RC: Tensor,
-    valid_RC: Tensor,
+    known_RC: Tensor,
     counts: Sequence[int],
     before_NC: Tensor,
     *,
@@ -238,22 +270,22 @@ def sustained(
     """Raw score [R] and blame [R, C] over so many ticks, and what is kept of them [N, C].
 
     What is smoothed, exponentially, is each channel's part of the score; rows and ``counts`` as in
-    Detector.sweep. The score is the sum over the channels that are seen now: what a hidden one did
-    before accuses nobody else. A tick of which nothing is seen scores 0, and changes nothing.
+    Detector.sweep. The score is the sum over the channels that are known now: what a hidden one did
+    before accuses nobody else. A tick of which nothing is known scores 0, and changes nothing.
     """
     weight = 2.0 / (span + 1.0)
     means = []
     now = before_NC
     ticks = zip(
         torch.split_with_sizes(raw_R[:, None] * blame_RC, counts),
-        torch.split_with_sizes(valid_RC.any(1, keepdim=True), counts),
+        torch.split_with_sizes(known_RC.any(1, keepdim=True), counts),
         strict=True,
     )
     for parts, seen in ticks:
         kept = now[: len(parts)]
         now = torch.where(seen, kept + weight * (parts - kept), kept)
         means.append(now)
-    parts_RC = torch.where(valid_RC, _joined(means), 0.0)
+    parts_RC = torch.where(known_RC, _joined(means), 0.0)
     total_R = added(parts_RC.unbind(1))
     there = total_R > 0
     shares_RC = parts_RC / torch.where(there, total_R, 1.0)[:, None]

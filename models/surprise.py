@@ -9,24 +9,26 @@ mean: an asset that just came up is never strange for it.
 
 A judge with lags judges the last L smoothed vectors as one, so that it knows how a channel follows
 itself and the others in time (dynamic PCA's idea: Ku, Storer and Georgakis, Chemometrics 30, 1995).
-All it keeps of a row is those L vectors, the newest first.
+All it keeps of a row is those L vectors, the newest first, and which share of each number was seen.
 
 A distance is ``z' M z`` with a matrix M for each scale. Without channel j, at all its lags, it
 would fall by ``w' M_jj^-1 w`` with w the channel's part of M z, exactly: that is the blame
 (leave-one-out of a Gaussian; the reconstruction-based contribution of Alcala and Qin, Automatica
-45, 2009). Where channels are not valid now, M is that of the rest alone: one M for each pattern of
-validity, kept once made.
+45, 2009). Where channels are not valid now, or were not seen for long enough at a scale, M is that
+of the rest alone: one for each pattern of what is known, kept once made.
 """
 
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from models.contract import Deviation
 
 # N rows, R rows of many ticks, C channels, S smoothed copies (one a time scale), L lags (1: now
 # alone), K = S * C numbers of one tick, M healthy frames
@@ -38,6 +40,8 @@ ROWS = 8  # torch float32 products give a row the same bits in any batch that is
 COLUMNS = 8  # of 9 to 11 columns, a product's bits depend on where among the eight a row stands
 BLOCK = 4096  # rows measured at once while fitting
 MEMORY_SPANS = 4  # e^-8 of where a mean of this many spans started is left
+SLACK = 1e-3  # that a share lies too high: so it comes back to 1, and never nears subnormal numbers
+ENOUGH = 0.75  # of a mean that was seen, at each of its lags
 REFERENCE_QUANTILE = 0.99  # a scale's own healthy distance: near where alarms are decided
 SHRINKAGE = 0.02  # bounds the condition number to about 50 C: float32 then keeps 3 digits and more
 HELD_BLOCKS = 4  # of time, left out one after the other
@@ -69,34 +73,80 @@ class SmoothingJudge:
         self._weight_K = self._weights()
 
     def smooth(
-        self, residual_RC: Tensor, valid_RC: Tensor, counts: Sequence[int], smoothed: Tensor
-    ) -> Tensor:
-        """The means after each tick, [R, L * K]; a channel that is not valid keeps its own.
+        self,
+        residual_RC: Tensor,
+        valid_RC: Tensor,
+        counts: Sequence[int],
+        smoothed: Tensor,
+        seen: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The means after each tick and how much of each was seen [R, L * K], and which are known.
 
-        On a CPU only products, sums and differences: correctly rounded, hence the same bits for any
-        number of rows.
+        A mean is of what was seen of its channel alone: what comes weighs the more, the less was
+        seen lately. So what was hidden for a few ticks goes on, and what was hidden for long begins
+        anew; it is known once enough was seen, sooner on the fine scales [R, K].
+
+        On a CPU only sums, differences, products and quotients: correctly rounded, hence the same
+        bits for any number of rows.
         """
-        everywhere = [valid_RC.to(torch.float32)] * self.copies  # cat is faster than broadcasting
-        weight_RK = torch.cat(everywhere, 1).mul_(self._weight_K)
-        residual_RK = torch.cat([residual_RC] * self.copies, 1)
-        means_RK = torch.empty_like(weight_RK)
-        now = smoothed[:, : means_RK.shape[1]]
-        for residual, weight, means in zip(
-            torch.split_with_sizes(residual_RK, counts),
-            torch.split_with_sizes(weight_RK, counts),
+        residual_RK = self._everywhere(residual_RC)
+        if bool(valid_RC.all()) and bool((seen == 1).all()):
+            means_RK = self._means(residual_RK, itertools.repeat(self._weight_K), counts, smoothed)
+            seen_RW = seen.new_ones(len(residual_RK), self.width)
+            known_RK = torch.ones_like(residual_RK, dtype=torch.bool)
+            return self._lagged(means_RK, counts, smoothed), seen_RW, known_RK
+        valid_RK = self._everywhere(valid_RC)
+        there_RK = valid_RK.to(torch.float32)
+        every = itertools.repeat(self._weight_K)
+        seen_RK = self._means(there_RK + SLACK, every, counts, seen, most=1.0)
+        weight_RK = there_RK.mul_(self._weight_K).div_(seen_RK)
+        means_RK = self._means(
+            residual_RK, torch.split_with_sizes(weight_RK, counts), counts, smoothed
+        )
+        seen_RW = self._lagged(seen_RK, counts, seen)
+        known_RK = (seen_RW >= ENOUGH).view(len(seen_RW), self.lags, -1).all(1) & valid_RK
+        return self._lagged(means_RK, counts, smoothed), seen_RW, known_RK
+
+    def _everywhere(self, of_RC: Tensor) -> Tensor:
+        """The same at each scale [R, K]; cat is faster than broadcasting."""
+        return torch.cat([of_RC] * self.copies, 1)
+
+    def _means(
+        self,
+        new_RK: Tensor,
+        weights: Iterable[Tensor],
+        counts: Sequence[int],
+        kept: Tensor,
+        *,
+        most: float | None = None,
+    ) -> Tensor:
+        """Exponential means after each tick, none above ``most``; what is new weighs so much."""
+        means_RK = torch.empty_like(new_RK)
+        now = kept[:, : new_RK.shape[1]]
+        ticks = zip(
+            torch.split_with_sizes(new_RK, counts),
             torch.split_with_sizes(means_RK, counts),
             strict=True,
-        ):
+        )
+        for (new, means), weight in zip(ticks, weights, strict=False):
             before = now[: len(means)]
             if self.device == "cpu":
-                torch.sub(residual, before, out=means).mul_(weight).add_(before)
+                torch.sub(new, before, out=means).mul_(weight).add_(before)
             else:  # one launch for three
-                torch.lerp(before, residual, weight, out=means)
+                torch.lerp(before, new, weight, out=means)
+            if most is not None:
+                means.clamp_(max=most)
             now = means
-        return means_RK if self.lags == 1 else self._lagged(means_RK, counts, smoothed)
+        return means_RK
+
+    def explain(self, smoothed_W: F32, known_K: NDArray[np.bool_]) -> Deviation | None:  # noqa: ARG002 (for those that can)
+        """How far each channel of one row lay from what was expected; None: it cannot say."""
+        return None
 
     def _lagged(self, means_RK: Tensor, counts: Sequence[int], kept: Tensor) -> Tensor:
         """The means of each tick, and of the L - 1 before it."""
+        if self.lags == 1:
+            return means_RK
         numbers = means_RK.shape[1]
         lagged = means_RK.new_empty(len(means_RK), self.width)
         lagged[:, :numbers] = means_RK
@@ -130,15 +180,19 @@ class QuadraticJudge(SmoothingJudge, ABC):
         self._kept: dict[bytes, tuple[Tensor, Tensor, Tensor]] = {}
 
     @abstractmethod
-    def forms(self, valid_C: NDArray[np.bool_]) -> F64:
-        """M of each scale, symmetric, with zero rows and columns where not valid.
+    def forms(self, known_SC: NDArray[np.bool_]) -> F64:
+        """M of each scale, symmetric, with zero rows and columns where not known.
 
-        [S, L * C, L * C], or [1, ...] where one does for all scales; lag by lag.
+        [S, L * C, L * C], lag by lag.
         """
 
     @abstractmethod
-    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
-        """Learn from healthy frames [M, L, S, C], [M, C] what forms() needs.
+    def healthy(self) -> F64:
+        """The covariance of health at each scale [S, L * C, L * C]."""
+
+    @abstractmethod
+    def learn(self, smoothed: F32, known: NDArray[np.bool_], floor: F64) -> None:
+        """Learn from healthy frames [M, L, S, C], [M, S, C] what forms() needs.
 
         ``floor``: [C] scaled units.
         """
@@ -151,12 +205,12 @@ class QuadraticJudge(SmoothingJudge, ABC):
     def relearn(self, arrays: Mapping[str, F64]) -> None:
         """Take back what learnt() gave."""
 
-    def measure(self, smoothed: Tensor, valid_NC: Tensor) -> tuple[Tensor, Tensor]:
+    def measure(self, smoothed: Tensor, known_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Raw score [N]: the largest distance, each in its own healthy distances.
 
         Blame [N, C] of that scale.
         """
-        groups = list(_by_pattern(valid_NC))
+        groups = list(_by_pattern(known_NK))
         if len(groups) == 1:
             return self._measure(smoothed, *self._matrices(groups[0][0]))
         raw = smoothed.new_empty(len(smoothed))
@@ -167,27 +221,52 @@ class QuadraticJudge(SmoothingJudge, ABC):
             blame[rows] = some_blame
         return raw, blame
 
-    def fit(self, smoothed: F32, valid: NDArray[np.bool_], *, floor: F64) -> None:
-        """Learn the forms from healthy frames [M, L * K], [M, C], and each scale's distance.
+    def explain(self, smoothed_W: F32, known_K: NDArray[np.bool_]) -> Deviation:
+        """How far each channel lay from where the others place it, at the scale that spoke.
+
+        ``M_jj^-1 w``, whose part in the distance is the channel's blame; its healthy spread
+        follows from the covariance.
+        """
+        known_SC = known_K.reshape(self.copies, self.channels)
+        forms = self.forms(known_SC)
+        shape = (self.lags, self.copies, self.channels)
+        z_SX = smoothed_W.astype(np.float64).reshape(shape).swapaxes(0, 1).reshape(self.copies, -1)
+        square_S = np.einsum("sx,sxy,sy->s", z_SX, forms, z_SX)
+        scale = int((square_S / np.square(self.reference)).argmax())
+        form = forms[scale]
+        pull, spread = form @ z_SX[scale], form @ self.healthy()[scale] @ form
+        by, times = np.full((2, self.channels), np.nan, np.float32)
+        for channel in np.flatnonzero(known_SC[scale]):
+            own = slice(int(channel), None, self.channels)  # at all its lags
+            if form[channel, channel] <= TINY * form.diagonal().max():
+                continue
+            back = np.linalg.inv(form[own, own])[0]  # how far it lies now
+            by[channel] = back @ pull[own]
+            times[channel] = abs(back @ pull[own]) / np.sqrt(back @ spread[own, own] @ back)
+        ticks = np.full(self.channels, round(2.0 / self.alpha[scale] - 1.0), np.int64)
+        return Deviation(ticks=ticks, by=by, times=times)
+
+    def fit(self, smoothed: F32, known: NDArray[np.bool_], *, floor: F64) -> None:
+        """Learn the forms from healthy frames [M, L * K], [M, K], and each scale's distance.
 
         Scales are compared by blocks of time that the forms did not learn from: what they did learn
         from lies too near, the more so the larger the forms. The unit of all of them is the finest
         scale's distance of what it learnt from: few blocks say little of a tail.
         """
-        shape = (-1, self.lags, self.copies, self.channels)
+        shape, each = (-1, self.lags, self.copies, self.channels), (-1, self.copies, self.channels)
         self.reference = np.ones(self.copies)
         some = slice(None, None, max(len(smoothed) // REFERENCE_FRAMES, 1))
-        few, seen = smoothed[some], valid[some]
+        few, seen = smoothed[some], known[some]
         held = np.ones(1)
         if self.copies > 1:
             distances = []
             for block in blocks(len(few)):
                 others = np.delete(np.arange(len(few)), block)
-                self.learn(few[others].reshape(shape), seen[others], floor)
+                self.learn(few[others].reshape(shape), seen[others].reshape(each), floor)
                 self._kept.clear()
                 distances.append(self._distances(few[block], seen[block]))
             held = _healthy_distance(np.concatenate(distances))
-        self.learn(smoothed.reshape(shape), valid, floor)
+        self.learn(smoothed.reshape(shape), known.reshape(each), floor)
         self._kept.clear()
         unit = _healthy_distance(self._distances(few, seen))[0]
         self.reference = unit * held / held[0]
@@ -216,24 +295,33 @@ class QuadraticJudge(SmoothingJudge, ABC):
         That is F [S, L, L, C] with ``F' F`` the inverse of each channel's own part of M (0 where it
         is not felt), and the blame [C] of a row that is exactly as expected.
         """
-        if pattern not in self._kept:
+        made = self._kept.pop(pattern, None)
+        if made is None:
             if len(self._kept) >= self._room:
-                self._kept.clear()
-            bits = np.frombuffer(pattern, np.uint8)
-            valid_C = np.unpackbits(bits, count=self.channels).astype(np.bool_)
-            forms = self.forms(valid_C) / np.square(self.reference)[:, None, None]
-            shape = (self.copies, self.lags, self.channels, self.lags, self.channels)
-            own = np.einsum("slcmc->sclm", forms.reshape(shape))  # [S, C, L, L]
-            felt = own[:, :, 0, 0] > TINY * own[:, :, 0, 0].max(initial=0.0)
-            factor = np.zeros_like(own)
-            factor[felt] = np.linalg.inv(np.linalg.cholesky(own[felt]))
-            even = np.where(felt[0], 1.0 / max(int(np.count_nonzero(felt[0])), 1), 0.0)
-            self._kept[pattern] = (
-                torch.from_numpy(_wide(forms).astype(np.float32)).to(self.device),
-                torch.from_numpy(factor.transpose(0, 2, 3, 1).astype(np.float32)).to(self.device),
-                torch.from_numpy(even.astype(np.float32)).to(self.device),
-            )
-        return self._kept[pattern]
+                del self._kept[next(iter(self._kept))]  # which was not needed for the longest
+            made = self._made(pattern)
+        self._kept[pattern] = made
+        return made
+
+    def _made(self, pattern: bytes) -> tuple[Tensor, Tensor, Tensor]:
+        bits = np.frombuffer(pattern, np.uint8)
+        known_K = np.unpackbits(bits, count=self.copies * self.channels).astype(np.bool_)
+        forms = (
+            self.forms(known_K.reshape(self.copies, self.channels))
+            / np.square(self.reference)[:, None, None]
+        )
+        shape = (self.copies, self.lags, self.channels, self.lags, self.channels)
+        own = np.einsum("slcmc->sclm", forms.reshape(shape))  # [S, C, L, L]
+        felt = own[:, :, 0, 0] > TINY * own[:, :, 0, 0].max(initial=0.0)
+        factor = np.zeros_like(own)
+        factor[felt] = np.linalg.inv(np.linalg.cholesky(own[felt]))
+        somewhere = felt.any(0)
+        even = np.where(somewhere, 1.0 / max(int(np.count_nonzero(somewhere)), 1), 0.0)
+        return (
+            torch.from_numpy(_wide(forms).astype(np.float32)).to(self.device),
+            torch.from_numpy(factor.transpose(0, 2, 3, 1).astype(np.float32)).to(self.device),
+            torch.from_numpy(even.astype(np.float32)).to(self.device),
+        )
 
     def _measure(
         self, smoothed: Tensor, forms: Tensor, factor: Tensor, even_C: Tensor
@@ -262,11 +350,11 @@ class QuadraticJudge(SmoothingJudge, ABC):
         blame_NC = torch.where(total_N1 > 0, share_NC / total_N1, even_C)
         return largest_N.sqrt()[:rows], blame_NC[:rows]
 
-    def _distances(self, smoothed: F32, valid: NDArray[np.bool_]) -> F64:
+    def _distances(self, smoothed: F32, known: NDArray[np.bool_]) -> F64:
         """Of each frame at each scale [M, S]."""
         lagged = self.lags * self.channels
         squares = np.empty((len(smoothed), self.copies))
-        for pattern, rows in _by_pattern(torch.from_numpy(valid)):
+        for pattern, rows in _by_pattern(torch.from_numpy(known)):
             forms = self._matrices(pattern)[0]
             matrices = forms[:, :, :lagged].cpu().numpy().astype(np.float64)
             picked = rows.numpy() if isinstance(rows, Tensor) else np.arange(len(smoothed))
@@ -292,29 +380,43 @@ class Mahalanobis(QuadraticJudge):
         alone = np.eye(lags * channels)
         self.covariance: F64 = np.tile(alone, (self.copies if lags == 1 else 1, 1, 1))
 
-    def forms(self, valid_C: NDArray[np.bool_]) -> F64:
-        """The precision of the valid channels alone: the others are integrated out, exactly."""
-        forms = np.zeros_like(self.covariance)
-        valid = np.tile(valid_C, self.lags)
-        pick = np.ix_(valid, valid)
-        for form, covariance in zip(forms, self.covariance, strict=True):
-            form[pick] = np.linalg.inv(covariance[pick])
+    def forms(self, known_SC: NDArray[np.bool_]) -> F64:
+        """The precision of the known channels alone: the others are integrated out, exactly."""
+        forms = np.zeros((self.copies, *self.covariance.shape[1:]))
+        made: dict[tuple[int, bytes], F64] = {}
+        for scale, known_C in enumerate(known_SC):
+            own = min(scale, len(self.covariance) - 1)
+            key = own, known_C.tobytes()
+            if key not in made:
+                known = np.tile(known_C, self.lags)
+                pick = np.ix_(known, known)
+                made[key] = np.zeros_like(self.covariance[own])
+                made[key][pick] = np.linalg.inv(self.covariance[own][pick])
+            forms[scale] = made[key]
         return forms
 
-    def learn(self, smoothed: F32, valid: NDArray[np.bool_], floor: F64) -> None:
+    def healthy(self) -> F64:
+        """The covariance of each scale; with lags that of the finest, made as large as theirs."""
+        if self.lags == 1:
+            return self.covariance
+        size: F64 = np.square(self.reference / self.reference[0])[:, None, None]
+        return self.covariance * size
+
+    def learn(self, smoothed: F32, known: NDArray[np.bool_], floor: F64) -> None:
         """Second moments about zero (an offset between units is healthy, too), shrunk.
 
         With a noise floor.
         """
         least = np.tile(np.clip(np.square(floor), LEAST_VARIANCE, 1.0), self.lags)
-        seen = np.tile(valid, self.lags)
         for scale in range(len(self.covariance)):
             alpha = float(self.alpha[scale])
             white = alpha / (
                 2.0 - alpha
             )  # variance that smoothing leaves of white noise of variance 1
             frames = smoothed[:, :, scale].reshape(len(smoothed), -1).astype(np.float64)
-            self.covariance[scale] = shrunk_covariance(frames, seen, least=least * white)
+            self.covariance[scale] = shrunk_covariance(
+                frames, np.tile(known[:, scale], self.lags), least=least * white
+            )
 
     def learnt(self) -> dict[str, F64]:
         """The covariance of each scale."""
@@ -364,18 +466,23 @@ def _wide(forms: F64) -> F64:
     return np.pad(forms, ((0, 0), (0, 0), (0, missing)))
 
 
-def _by_pattern(valid_NC: Tensor) -> Iterator[tuple[bytes, Tensor | slice]]:
-    """Each pattern of validity with the rows that have it.
+def anywhere(known_RK: Tensor, channels: int) -> Tensor:
+    """Which channels [R, C] may be judged at any scale."""
+    return known_RK.view(len(known_RK), -1, channels).any(1)
+
+
+def _by_pattern(known_NK: Tensor) -> Iterator[tuple[bytes, Tensor | slice]]:
+    """Each pattern of what is known with the rows that have it.
 
     A slice of all of them where there is but one.
     """
-    bits = np.packbits(valid_NC.cpu().numpy(), axis=1)
+    bits = np.packbits(known_NK.cpu().numpy(), axis=1)
     if len(bits) == 0 or bool((bits == bits[0]).all()):
-        pattern = bits[0] if len(bits) else np.packbits(np.ones(valid_NC.shape[1], np.bool_))
+        pattern = bits[0] if len(bits) else np.packbits(np.ones(known_NK.shape[1], np.bool_))
         yield pattern.tobytes(), slice(None)
         return
     patterns, inverse = np.unique(bits, axis=0, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     ends = np.cumsum(np.bincount(inverse, minlength=len(patterns)))
     for pattern, rows in zip(patterns, np.split(order, ends[:-1]), strict=True):
-        yield pattern.tobytes(), torch.from_numpy(rows).to(valid_NC.device)
+        yield pattern.tobytes(), torch.from_numpy(rows).to(known_NK.device)

@@ -307,7 +307,7 @@ class _Work:
             member,
             fold.held,
             scales,
-            known=known,
+            usable=known,
             warmup_ticks=detector.warmup_ticks,
             between_ticks=self._stop_between_ticks,
         )
@@ -495,8 +495,8 @@ def _fit(judge: Judge, records: Sequence[Record], scales: Scales) -> None:
             "training: no held-out frame is past the model's warm-up. "
             "Give longer runs of more than one asset, or choose shorter spans."
         )
-    valid = np.concatenate([record.valid[record.counts] for record in records])
-    judge.fit(smoothed, valid, floor=scales.floor)
+    known = np.concatenate([record.known[record.counts] for record in records])
+    judge.fit(smoothed, known, floor=scales.floor)
 
 
 def _cross_scores(
@@ -520,7 +520,7 @@ def _counted(
 def _held_out(record: Record, surprise: NDArray[np.float32]) -> HeldOut:
     """Without the lead, whose ticks belong to another fold."""
     stretch, lead = record.piece.stretch, record.piece.lead
-    warming = ~record.counts & record.valid.any(1)
+    warming = ~record.counts & record.known.any(1)
     return HeldOut(
         asset=stretch.asset,
         tick=stretch.tick[lead:],

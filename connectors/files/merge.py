@@ -8,7 +8,6 @@ whole: nothing before its end can still come.
 
 import heapq
 import logging
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -106,7 +105,7 @@ class Merge:
         MismatchError where not one sample of new files could be taken: none of them counts as read.
         """
         progress = Progress.from_json(resume, connector=self._name)
-        paths = self._matching()
+        paths = self._settings.files(connector=self._name)
         self._owed = progress.owed
         self._files = {name: taken for name, taken in progress.files.items() if name in paths}
         if resume is not None:
@@ -165,24 +164,6 @@ class Merge:
             cursor.close()
         self._active = []
         self._waiting = []
-
-    def _matching(self) -> dict[str, str]:
-        """Paths by name: the part of the path from the first wildcard on."""
-        parts = Path(self._settings.path).parts
-        magic = [place for place, part in enumerate(parts) if re.search(r"[*?[]", part)]
-        if Path(self._settings.path).is_file() or not magic:
-            magic = [len(parts) - 1]
-        root = Path(*parts[: magic[0]])
-        rest = Path(*parts[magic[0] :])
-        found = [root / rest] if (root / rest).is_file() else root.glob(str(rest))
-        paths = {path.relative_to(root).as_posix(): str(path) for path in found if path.is_file()}
-        if not paths:
-            raise NotReadyError(
-                f"{self._name}: no file matches {self._settings.path}; if one should be there, "
-                "check `path` and the folder it is relative to",
-                connector=self._name,
-            )
-        return dict(sorted(paths.items()))
 
     def _look_at(self, cursor: Cursor) -> None:
         """Put a file among the waiting, unless it is done or empty."""

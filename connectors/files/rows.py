@@ -5,7 +5,6 @@ nothing) and one or more value columns; a tag is a cell of that grid. ``Wanted``
 ``Rows`` reads one file by it.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from connectors.files.casts import Mask, numbers, status_codes, text
 from connectors.files.settings import ReadingSettings
 from connectors.files.tables import Block, Table
 from connectors.files.times import NONE, SKIPPED_HOUR, UNREADABLE, Stamps
+from connectors.hints import meant
 
 # K keys, S slots, L lines of a block, R of them rows, N samples, B rejected cells
 
@@ -360,6 +360,5 @@ def _cell(address: str, settings: ReadingSettings, connector: str) -> tuple[str,
 
 
 def _did_you_mean(name: str, headers: Sequence[str], bare: Mapping[int, str]) -> str:
-    known = {known.lower(): known for known in (*headers, *bare.values())}
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    return f" (did you mean {known[close[0]]!r}?)" if close else ""
+    close = meant(name, (*headers, *bare.values()))
+    return f" (did you mean {close!r}?)" if close is not None else ""

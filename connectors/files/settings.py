@@ -1,12 +1,14 @@
 """What can be said about files: where they lie, how a row is laid out, how its stamp is meant."""
 
 import codecs
+import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from connectors.contract import ConfigPath
+from connectors.contract import ConfigPath, NotReadyError
 
 LONGEST_INTERVAL_MS = 31 * 86_400_000  # a month: longer is a mistake of unit
 
@@ -128,6 +130,27 @@ class ReadingSettings(BaseModel):
         if self.decimal == self.delimiter:
             raise ValueError(f"delimiter and decimal are both {self.decimal!r}; try delimiter ';'")
         return self
+
+    def files(self, *, connector: str) -> dict[str, str]:
+        """Those that are there now, by name: the part of the path from the first wildcard on.
+
+        Raises NotReadyError where there is none.
+        """
+        parts = Path(self.path).parts
+        magic = [place for place, part in enumerate(parts) if re.search(r"[*?[]", part)]
+        if Path(self.path).is_file() or not magic:
+            magic = [len(parts) - 1]
+        root = Path(*parts[: magic[0]])
+        rest = Path(*parts[magic[0] :])
+        found = [root / rest] if (root / rest).is_file() else root.glob(str(rest))
+        paths = {path.relative_to(root).as_posix(): str(path) for path in found if path.is_file()}
+        if not paths:
+            raise NotReadyError(
+                f"{connector}: no file matches {self.path}; if one should be there, "
+                "check `path` and the folder it is relative to",
+                connector=connector,
+            )
+        return dict(sorted(paths.items()))
 
 
 class WritingSettings(BaseModel):

@@ -89,6 +89,15 @@ class History:
         finally:
             merge.close()
 
+    def inspect(self) -> None:
+        """See Inspectable of the contract: each file's header and first stamp."""
+        self._settings.files(connector=self.name)  # before pyarrow is imported
+        merge = _merge(self.name, self._settings, self._tags)
+        try:
+            merge.open(None)
+        finally:
+            merge.close()
+
 
 def _merge(name: str, settings: ReadingSettings, tags: Sequence[TagRef], **span: Any) -> "Merge":
     """Make the merge; pyarrow is imported only here, when files are read."""

@@ -20,18 +20,22 @@ def command(
     """Check a configuration: every problem at once, with its line.
 
     Ends with 0 where it can be used, with 2 where it cannot. Connects to nothing, changes nothing.
-    Models that are there are read: one that `run` will refuse is said.
+    Models that are there are read: one that `run` will refuse is said. So are the beginnings of
+    recordings, and tables of labels: columns, units and stamps must be as configured. Recordings
+    that are not there yet are a warning.
     """
     from monitor.site.advice import advice  # noqa: PLC0415 - commands import when they run
     from monitor.site.config import load  # noqa: PLC0415 - as above
+    from monitor.site.inspection import inspect  # noqa: PLC0415 - as above
     from monitor.site.problems import ConfigError  # noqa: PLC0415 - as above
 
     try:
         config = load(file)
+        missing = inspect(config, file)
     except ConfigError as error:
         _say_wrong(file, error.problems, as_json=as_json)
         raise typer.Exit(console.Exit.USAGE) from None
-    warnings = (*advice(config), *_models(config))
+    warnings = (*advice(config), *missing, *_models(config))
     if as_json:
         console.say_json(
             {"ok": True, "hash": config.hash, **_summary(config), "warnings": list(warnings)}

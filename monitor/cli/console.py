@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 MOST_SHOWN = 50  # problems; one mistake in a template can make thousands
-LINE_S = 10.0  # a log learns no more often that a training is alive
+LINE_S = 10.0  # a log learns no more often that a command is alive
 
 LIBRARIES = {"asyncua": logging.ERROR, "httpx": logging.WARNING}  # of others: what to log from
 
@@ -310,18 +310,33 @@ def training(kind: str, *, monotonic: Callable[[], float] = time.monotonic) -> "
 
 
 @contextmanager
-def reading(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A line that counts samples while history is read; gives the function to report to."""
+def reading(
+    doing: str, *, monotonic: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int], None]]:
+    """A line that counts samples while history is read; gives the function to report to.
+
+    Where there is no terminal, a line now and then.
+    """
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as in say()
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - too
 
     console = err()
+    said_s = monotonic()
+    if not console.is_terminal:
+        say(doing, stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(doing, total=None)
-        yield lambda samples, moment: bar.update(
-            task, description=f"{doing}: {samples:,} samples, up to {local(moment, 'UTC')}"
-        )
+
+        def report(samples: int, moment: int) -> None:
+            nonlocal said_s
+            words = f"{doing}: {samples:,} samples, up to {local(moment, 'UTC')}"
+            bar.update(task, description=words)
+            if not console.is_terminal and monotonic() - said_s >= LINE_S:
+                said_s = monotonic()
+                say(words, stderr=True)
+
+        yield report
 
 
 @contextmanager

@@ -18,8 +18,11 @@ def stored(config: "Config", *, backfill: bool) -> Iterator[DatabaseReader]:
     folder = config.data_dir / FOLDER if backfill else config.data_dir
     if not (folder / "state.db").exists():
         how = "watchkeeper backfill" if backfill else "watchkeeper run"
+        scored = not backfill and (folder / FOLDER / "state.db").exists()
+        there = " What the last backfill found is shown with --backfill." if scored else ""
         raise console.StopError(
-            f"{folder}: nothing is stored there yet; `{how}` makes it.", code=console.Exit.NOT_READY
+            f"{folder}: nothing is stored there yet; `{how}` makes it.{there}",
+            code=console.Exit.NOT_READY,
         )
     with DatabaseReader(folder) as database:
         yield database

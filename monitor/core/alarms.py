@@ -9,7 +9,7 @@ return.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import I64, U8
+from models.contract import Deviation
 from models.diagnosis import Diagnosis
 from models.naming import UNKNOWN, Named
 from monitor.core.aggregate import FOREVER, NEVER, Bool, changes, common, ends, last_true
@@ -47,11 +48,13 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.sensors import WORD_OF, WORDS, Verdict, in_words
+from monitor.core.words import duration, form
 
 # A assets, C channels, R frames, L limits of a kind
 
+Explain = Callable[[int], Deviation | None]  # of a row of the last frames
+
 ALONE = 0.9  # share in the blame: a drift of the sensor looks the same
-MOST_DIGITS = 6  # behind the point; smaller spreads are written with an exponent
 CLASSES = (
     AlarmClass.PROCESS,
     AlarmClass.COMBINED,
@@ -152,15 +155,17 @@ class Alarms:
         told: Bool | None = None,
         *,
         fused: Fused | None = None,
+        explain: Explain = lambda _: None,
     ) -> list[AlarmEvent]:
         """The transitions of these frames and their scores, row for row the same.
 
         ``verdict`` [R, C]: what is wrong with the instruments; None: nothing. ``running`` [R]:
         RunStates; None: not known. ``told`` [R, C]: of what is wrong there people know by an
         alarm of another class; None: nowhere. ``fused``: what sensors and pictures say together.
+        ``explain``: what the score of a row came from.
         """
         found = [
-            *self._step_surprise(frames, scores),
+            *self._step_surprise(frames, scores, explain),
             *([] if fused is None else self._step_combined(frames, fused)),
             *self._step_limits(frames, scores),
             *([] if verdict is None else self._step_instruments(frames, verdict, told)),
@@ -247,7 +252,7 @@ class Alarms:
         self._faulty.settle(faulty)
         return rest
 
-    def _step_surprise(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
+    def _step_surprise(self, frames: Frames, scores: Scores, explain: Explain) -> list[AlarmEvent]:
         if self._threshold is None:
             return []
         counts = scores.counts(self._kind.alarm.min_coverage)
@@ -286,7 +291,7 @@ class Alarms:
             blame = _largest_first(self._channels, blame_C)
             reason = f"surprise {self._crossed(surprise, crossing, self._threshold)}"
             if change.active:
-                reason += self._blamed(blame, scores, change.row)
+                reason += self._blamed(blame, scores, change.row, explain(change.row))
             elif change.row in lasting:
                 reason += f"; all in all from {', '.join(_shares(blame))}"
             if (name := names.get(change.row)) is not None and name.fault != UNKNOWN:
@@ -338,8 +343,8 @@ class Alarms:
         """What was crossed, in words, and for how long; where it returns, from how high."""
         alarm, (change, level, peak) = self._kind.alarm, crossing
         if change.active:
-            return f"{surprise:.1f} at or over {level:.1f}{_lasting(alarm.on_delay_s)}"
-        words = f"{surprise:.1f} below {level:.1f}{_lasting(alarm.off_delay_s)}"
+            return f"{surprise:.1f} at or over {level:.1f}{self._lasting(alarm.on_delay_s)}"
+        words = f"{surprise:.1f} below {level:.1f}{self._lasting(alarm.off_delay_s)}"
         if alarm.return_ratio * peak > threshold * alarm.clear_ratio:
             words += f"; it had been {peak:.1f}"
         return words
@@ -377,22 +382,34 @@ class Alarms:
             for one in told
         ]
 
-    def _blamed(self, blame: Mapping[str, float], scores: Scores, row: int) -> str:
+    def _blamed(
+        self, blame: Mapping[str, float], scores: Scores, row: int, found: Deviation | None
+    ) -> str:
         """Where a surprise comes from, in words: the first channel against what was expected."""
         if not blame:
             return ""
         first, *others = _shares(blame)
         name = next(iter(blame))
         at = row, self._channels.index(name)
-        against = _against(
-            float(scores.value[at]),
-            float(scores.expected[at]),
-            float(scores.spread[at]),
-            unit=self._kind.channels[name].unit,
+        unit = self._kind.channels[name].unit
+        against = (
+            _off(found, at[1], unit=unit, tick_ms=self._kind.tick_ms)
+            if found is not None
+            else _against(
+                float(scores.value[at]),
+                float(scores.expected[at]),
+                float(scores.spread[at]),
+                unit=unit,
+            )
         )
         then = f"; then {', '.join(others)}" if others else ""
         lonely = "; no other disagrees: see to its sensor, too" if scores.blame[at] >= ALONE else ""
         return f"; most of it from {first}{against}{then}{lonely}"
+
+    def _lasting(self, delay_s: float) -> str:
+        """For how long it was seen: frames as far as the delay; nothing where one was enough."""
+        seen_s = math.ceil(delay_s * 1000 / self._kind.tick_ms) * self._kind.tick_ms / 1000
+        return f" for {duration(seen_s)}" if delay_s else ""
 
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:
@@ -432,7 +449,7 @@ class Alarms:
                 delay = limit.settings.on_delay_s if change.active else limit.settings.off_delay_s
                 reason = (
                     f"{channel} {value:.6g}{unit.rstrip()}, {side} {limit.name} {limit.at:g}"
-                    f"{_lasting(delay)}"
+                    f"{self._lasting(delay)}"
                 )
                 events.append(
                     self._event(
@@ -474,9 +491,9 @@ class Alarms:
             value = float(frames.value[row, column])
             if change.active:
                 why = in_words(Verdict(verdict[row, column]), self._kind.channels[name], value)
-                reason = f"{word}: {name} {why}{_lasting(self._kind.instrument.on_delay_s)}"
+                reason = f"{word}: {name} {why}{self._lasting(self._kind.instrument.on_delay_s)}"
             else:
-                reason = f"{name}: no {word}{_lasting(self._kind.instrument.off_delay_s)}"
+                reason = f"{name}: no {word}{self._lasting(self._kind.instrument.off_delay_s)}"
             events.append(
                 self._event(
                     replace(change, row=row),
@@ -574,24 +591,34 @@ class Alarms:
 _ASKS = np.array([WORDS.index(WORD_OF[v]) if v in WORD_OF else -1 for v in Verdict])
 
 
-def _lasting(delay_s: float) -> str:
-    """For how long it was seen, in words; nothing where once was enough."""
-    return f" for {delay_s:g} s" if delay_s else ""
+def _off(found: Deviation, channel: int, *, unit: str | None, tick_ms: int) -> str:
+    """How far a channel lay from what was expected, over the time in which that was strange."""
+    by, times = float(found.by[channel]), float(found.times[channel])
+    if not (math.isfinite(by) and math.isfinite(times)):
+        return ""
+    ticks = int(found.ticks[channel])
+    over = f"averaged over {duration(ticks * tick_ms / 1000)} " if ticks > 1 else ""
+    far = f"{abs(by):{form(abs(by) or 1.0, digits=2)}} {unit or ''}".rstrip()
+    others = " beside the others" if np.isfinite(found.by).sum() > 1 else ""
+    return (
+        f": {over}{far} {'above' if by > 0 else 'below'} what was expected{others}, "
+        f"{times:.1f} times its healthy spread"
+    )
 
 
 def _against(value: float, expected: float, spread: float, *, unit: str | None) -> str:
     """What was measured, against what was expected, as exactly as the spread makes sense of.
 
-    Nothing where one of the two is not known.
+    Nothing where one of the two is not known, or where this one frame shows nothing odd.
     """
-    if not (math.isfinite(value) and math.isfinite(expected)):
+    if not (math.isfinite(value) and math.isfinite(expected)) or abs(value - expected) < spread:
         return ""
-    form, within = ".6g", ""  # a float32 has no more
+    as_said, within = ".6g", ""  # a float32 has no more
     if math.isfinite(spread) and spread > 0:
-        digits = max(-math.floor(math.log10(spread)), 0)  # its first one, behind the point
-        form = f".{digits}f" if digits <= MOST_DIGITS else form
-        within = f" +- {spread:{form}}"
-    return f": measured {value:{form}}, expected {expected:{form}}{within} {unit or ''}".rstrip()
+        as_said = form(spread, digits=1)
+        within = f" +- {spread:{as_said}}"
+    shown = f": measured {value:{as_said}}, expected {expected:{as_said}}{within}"
+    return f"{shown} {unit or ''}".rstrip()
 
 
 def _largest_first(channels: Sequence[str], blame_C: NDArray[np.float32]) -> dict[str, float]:

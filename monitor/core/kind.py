@@ -94,7 +94,10 @@ class KindPipeline:
         if blind:
             theirs = np.isin(self._source_AC, list(blind))[frames.asset]
             told = theirs & (judged.verdict == Verdict.STALE)
-        events = self.alarms.step(frames, scores, judged.verdict, running, told, fused=fused)
+        explain = self._scorer.explain
+        events = self.alarms.step(
+            frames, scores, judged.verdict, running, told, fused=fused, explain=explain
+        )
         return scores, events, gaps, None if fused is None else fused.judgements
 
     def picture(self, asset: str, time: int, surprise: float) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.contract import State
+from models.contract import Deviation, State
 from monitor.core.aggregate import Bool, Index, changes, ends, last_true
 from monitor.core.holding import Frames
 from monitor.core.modes import scored
@@ -21,6 +21,8 @@ from monitor.core.plan import KindSettings
 from monitor.core.records import Scores, ScoreState
 
 # R frames, n of them scored, in K runs; A assets, C channels of the kind, of which the model sees M
+
+F64 = NDArray[np.float64]
 
 
 class Scorer:
@@ -43,6 +45,7 @@ class Scorer:
         self._sees_all = len(self._model_C) == len(self._channels)
         self._frames_A = np.zeros(len(ids), np.int64)  # since the state began
         self._table = bundle.initial(len(ids)) if bundle is not None else {}
+        self._lately: tuple[_Runs, F64, Bool, State] | None = None  # what the last frames came from
 
     def score(self, frames: Frames, running: NDArray[np.uint8], evidence: Bool) -> Scores:
         """Scores of the frames, row for row; ``running`` [R] are their RunStates.
@@ -71,6 +74,37 @@ class Scorer:
             self._judge(self._bundle, frames, evidence, off, scores)
         return scores
 
+    def explain(self, row: int) -> Deviation | None:
+        """How far each channel [C] lay from what was expected, at a row of the last frames.
+
+        The model steps through the asset's rows once more, so scores cost nothing for it. None
+        where nothing was scored, or where the model cannot say.
+        """
+        if self._bundle is None or self._lately is None:
+            return None
+        runs, value, valid, states = self._lately
+        (at,) = np.nonzero(runs.rows == row)
+        if not len(at):
+            return None
+        run = runs.run[at[0]]
+        rows = runs.rows[(runs.run == run) & (runs.rank <= runs.rank[at[0]])]
+        found = self._bundle.explain(
+            value[rows],
+            valid[rows],
+            {name: tensor[run : run + 1] for name, tensor in states.items()},
+            None if self._scale is None else self._scale.rows(runs.asset[run]),
+        )
+        if found is None or self._sees_all:
+            return found
+        ticks = np.ones(len(self._channels), np.int64)
+        by, times = np.full((2, len(self._channels)), np.nan, np.float32)
+        ticks[self._model_C], by[self._model_C], times[self._model_C] = (
+            found.ticks,
+            found.by,
+            found.times,
+        )
+        return Deviation(ticks=ticks, by=by, times=times)
+
     def _judge(
         self, bundle: Bundle, frames: Frames, evidence: Bool, off: Bool, scores: Scores
     ) -> None:
@@ -80,12 +114,15 @@ class Scorer:
             value, valid = value[:, self._model_C], valid[:, self._model_C]
         scores.coverage[:] = valid.mean(axis=1)
         runs = _Runs(frames, off)
+        self._lately = None
         if len(rows := runs.rows):
+            before = self._states(bundle, runs)
+            self._lately = runs, value, valid, before
             judged, after = bundle.sweep(
                 value[rows],
                 valid[rows],
                 runs.counts,
-                self._states(bundle, runs),
+                before,
                 None if self._scale is None else self._scale.rows(runs.asset[runs.run]),
             )
             last = runs.last
@@ -94,7 +131,7 @@ class Scorer:
             self._keep(runs.asset[last], after, last)
 
             warm = seen_K[runs.run] + runs.rank >= bundle.warmup_ticks
-            sees = np.any(valid[rows], axis=1)
+            sees = np.any(judged.blame, axis=1)  # else it has nothing to go by
             state = np.where(warm, ScoreState.OK, ScoreState.WARMING)
             scores.state[rows] = np.where(sees, state, ScoreState.BLIND)
             scores.raw[rows] = np.where(sees, judged.raw, 0)

@@ -52,6 +52,8 @@ TOP, BOTTOM, BETWEEN = 0.85, 0.95, 0.1  # inches
 SECOND_LINE = 0.2  # inches, where the head says which resolution is shown
 HEIGHT = {"alarms": 0.24, "blame": 0.21, "surprise": 1.9, "channel": 1.05}  # inches; two: a row
 
+NAME_SIZE, NAME_FITS = 10.0, 17  # points; letters that leave room for the numbers at the axis
+
 STATES = {
     ScoreState.WARMING: ("#f3e7c4", "warming up"),
     ScoreState.BLIND: ("#dcd3e6", "nothing valid to judge by"),
@@ -500,7 +502,7 @@ def _name(panel: Axes, name: str, about: str) -> None:
         xycoords="axes fraction",
         textcoords="offset points",
         va="top",
-        fontsize=10,
+        fontsize=NAME_SIZE * min(1.0, NAME_FITS / len(name)),
         fontweight="bold",
         color=INK,
         annotation_clip=False,

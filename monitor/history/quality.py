@@ -17,8 +17,9 @@ import numpy as np
 from models.calibration import LEAST_FRAMES
 from models.contract import Stretch
 from monitor.core.plan import SECOND, Plan
+from monitor.core.words import duration
 from monitor.history import signals
-from monitor.history.signals import Severity, Sign, Signal, duration
+from monitor.history.signals import Severity, Sign, Signal
 from monitor.history.stamps import Stamps
 
 DAY_S = 86_400

@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.contract import Stretch
+from monitor.core.words import duration
 
 # N valid frames of one channel in order, K values that it held in turn, C channels
 
@@ -122,14 +123,6 @@ def runs(begins: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     """Where each run begins, and how long it is; the first flag counts as set."""
     at = np.flatnonzero(np.append(True, begins[1:]))
     return at, np.diff(np.append(at, len(begins)))
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``3.7 min``, ``12.0 h``, ``9.5 days``."""
-    for unit, name in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.3g} s"
 
 
 def gaps(signal: Signal) -> Sign | None:

@@ -7,7 +7,7 @@ tree: settings name the file or variable that holds one.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -262,6 +262,12 @@ def parse(text: str, *, file: str, base: Path) -> Config:
     if found:
         raise ConfigError([finding.problem(file, root) for finding in found])
     return config
+
+
+def placed(path: str | Path, found: Sequence[Finding]) -> tuple[Problem, ...]:
+    """What was found wrong with what a configuration names, with its places in that file."""
+    root = read(text_of(Path(path)))
+    return ConfigError([finding.problem(str(path), root) for finding in found]).problems
 
 
 def _as_a_whole(root: Node) -> Finding | None:

@@ -7,11 +7,11 @@ The value that was given is shown, but never where the key speaks of a secret.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from connectors.hints import meant
 from monitor.site.schema import settings_at
 from monitor.site.yaml_places import Node, Path, Place
 
@@ -134,10 +134,8 @@ def dotted(path: Path) -> str:
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A suggestion, or the choices where they are few: a sentence after a blank, or nothing."""
     known = list(known)
-    lowered = {one.lower(): one for one in known}
-    close = get_close_matches(given.lower(), lowered, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean {lowered[close[0]]!r}?"
+    if (close := meant(given, known)) is not None:
+        return f" Did you mean {close!r}?"
     if 0 < len(known) <= 20:
         return f" There is {known[0]}." if len(known) == 1 else f" There are {', '.join(known)}."
     return ""

@@ -48,6 +48,16 @@ def test_an_episode_that_was_never_shown_is_called_by_its_name(head: Diagnosis) 
         assert name.probability > 0.8
 
 
+def test_no_name_is_surer_than_the_episodes_that_taught_it_allow() -> None:
+    few = fit([*school()[:1], *(one for one in school() if one.fault != "fault_0")], SETTINGS)
+    once = few.name(episode(0, 99).features[-1])
+    taught = few.card.episodes["fault_1"]
+    often = few.name(episode(1, 99).features[-1])
+    assert once == Named("fault_0", 2 / 3)
+    assert often.probability is not None
+    assert 2 / 3 < often.probability <= (taught + 1) / (taught + 2)
+
+
 def test_a_fault_that_was_not_taught_is_unknown(head: Diagnosis) -> None:
     assert head.name(episode(5, 99).features[-1]) == Named(UNKNOWN)
 

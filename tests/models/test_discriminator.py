@@ -17,18 +17,19 @@ def smoothed(ticks: int, seed: int, shift: tuple[float, ...] = (0.0,) * C) -> Te
     value = (healthy(ticks, seed) - 50.0) / 3.0 + np.array(shift)
     seen = torch.ones(ticks, C, dtype=torch.bool)
     rows = torch.from_numpy(value.astype(np.float32))
-    return judge.smooth(rows, seen, [1] * ticks, torch.zeros(1, judge.width))
+    before = torch.zeros(1, judge.width), torch.ones(1, judge.width)
+    return judge.smooth(rows, seen, [1] * ticks, *before)[0]
 
 
 def everything(rows: int) -> Tensor:
-    return torch.ones(rows, C, dtype=torch.bool)
+    return torch.ones(rows, len(SPANS) * C, dtype=torch.bool)
 
 
 @pytest.fixture(scope="module")
 def judge() -> Discriminator:
     made = Discriminator(C, SPANS)
     frames = smoothed(1500, 1).numpy()
-    made.fit(frames, np.ones((1500, C), np.bool_), floor=np.full(C, 1e-3))
+    made.fit(frames, everything(1500).numpy(), floor=np.full(C, 1e-3))
     return made
 
 
@@ -102,25 +103,26 @@ def test_a_channel_that_goes_its_own_way_is_stranger_than_health(judge: Discrimi
 
 def test_rows_have_the_same_bits_among_any_number_of_rows(judge: Discriminator) -> None:
     z = smoothed(300, 7)
-    valid = torch.rand(300, C, generator=torch.Generator().manual_seed(1)) > 0.2
-    raw, blame = judge.measure(z, valid)
+    known = torch.rand(300, 2 * C, generator=torch.Generator().manual_seed(1)) > 0.2
+    raw, blame = judge.measure(z, known)
 
     for count in range(1, 301):
-        some_raw, some_blame = judge.measure(z[-count:], valid[-count:])
+        some_raw, some_blame = judge.measure(z[-count:], known[-count:])
         assert torch.equal(some_raw, raw[-count:])
         assert torch.equal(some_blame, blame[-count:])
 
 
-def test_what_is_not_valid_is_not_looked_at_and_nothing_valid_accuses_nobody(
+def test_what_is_not_known_is_not_looked_at_and_nothing_known_accuses_nobody(
     judge: Discriminator,
 ) -> None:
-    z, valid = smoothed(50, 8), everything(50)
-    valid[:, 1], valid[40:] = False, False
+    z, known = smoothed(50, 8), everything(50)
+    known[:, [1, C + 1, C + 2]], known[40:] = False, False
     wild = by_channel(z).clone()
     wild[:, :, 1] = 100.0
-    raw, blame = judge.measure(z, valid)
+    wild[:, 1, 2] = 100.0
+    raw, blame = judge.measure(z, known)
 
-    assert torch.equal(judge.measure(wild.flatten(1), valid)[0], raw)
+    assert torch.equal(judge.measure(wild.flatten(1), known)[0], raw)
     assert (blame[:, 1] == 0).all()
     torch.testing.assert_close(blame[:40].sum(1), torch.ones(40))
     assert raw[40:].tolist() == [0.0] * 10
@@ -145,10 +147,11 @@ def test_trained_twice_loaded_again_and_moved_it_gives_the_same_bits(
     loaded = settings.build(C)
     loaded.load_tensors(one.detector.tensors())
     rows = torch.from_numpy(healthy(60, 9).astype(np.float32)) - 50.0
-    swept, _ = one.detector.sweep(rows, everything(60), [1] * 60, one.detector.initial(1))
-    other, _ = loaded.sweep(rows, everything(60), [1] * 60, loaded.initial(1))
+    seen = torch.ones(60, C, dtype=torch.bool)
+    swept, _ = one.detector.sweep(rows, seen, [1] * 60, one.detector.initial(1))
+    other, _ = loaded.sweep(rows, seen, [1] * 60, loaded.initial(1))
     moved = loaded.to("cpu:0")  # takes the code of a GPU
-    there, _ = moved.sweep(rows, everything(60), [1] * 60, moved.initial(1))
+    there, _ = moved.sweep(rows, seen, [1] * 60, moved.initial(1))
 
     assert torch.equal(swept.raw, other.raw)
     assert torch.equal(swept.blame, other.blame)
@@ -161,7 +164,7 @@ def test_fitting_leaves_the_global_generator_alone(monkeypatch: pytest.MonkeyPat
     expected = torch.rand(3)
     torch.manual_seed(1)
     Discriminator(C, SPANS).fit(
-        smoothed(200, 1).numpy(), np.ones((200, C), np.bool_), floor=np.full(C, 1e-3)
+        smoothed(200, 1).numpy(), everything(200).numpy(), floor=np.full(C, 1e-3)
     )
 
     assert torch.equal(torch.rand(3), expected)

@@ -156,3 +156,14 @@ def test_the_calibrations_come_back_from_disk_to_the_bit(together: Bundle) -> No
 def test_members_that_cannot_be_are_refused(members: list[object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         EnsembleSettings.model_validate({"members": members})
+
+
+def test_an_alarm_is_explained_by_the_member_that_accuses_the_channel(together: Bundle) -> None:
+    value = healthy(200, 9)
+    value[100:, 1] += 3.0
+    found = together.explain(value, np.ones(value.shape, np.bool_), together.initial(1))
+
+    assert found is not None
+    assert found.by[1] == pytest.approx(3.0, abs=1.5)
+    assert found.times[1] == found.times.max() > 3
+    assert set(found.ticks.tolist()) <= {1, 4}

@@ -70,9 +70,9 @@ def test_a_row_has_the_same_bits_whoever_else_is_measured() -> None:
     judge = Nearest(CHANNELS, (1, 4))
     generator = np.random.default_rng(3)
     frames = generator.normal(size=(1000, 2 * CHANNELS)).astype(np.float32)
-    judge.fit(frames, np.ones((1000, CHANNELS), np.bool_), floor=np.full(CHANNELS, 0.01))
+    judge.fit(frames, np.ones((1000, 2 * CHANNELS), np.bool_), floor=np.full(CHANNELS, 0.01))
     rows = generator.normal(size=(3 * TILE + 5, 2 * CHANNELS)).astype(np.float32)
-    valid = generator.random((len(rows), CHANNELS)) < 0.8
+    valid = generator.random((len(rows), 2 * CHANNELS)) < 0.8
 
     together = measured(judge, rows, valid)
 

@@ -200,7 +200,7 @@ def test_each_fold_is_judged_by_what_the_others_held() -> None:
     run = stretch(healthy(400, 1))
     noise = np.random.default_rng(0).normal(size=(400, 4)).astype(np.float32)
     quiet, loud = (
-        [Record(Piece(run, 0), scale * noise, run.valid, np.ones(400, np.bool_))]
+        [Record(Piece(run, 0), scale * noise, run.valid, run.valid, np.ones(400, np.bool_))]
         for scale in (1.0, 10.0)
     )
 

@@ -248,3 +248,21 @@ def test_the_log_says_what_the_service_does_not_each_request_of_its_libraries() 
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def test_where_there_is_no_terminal_reading_says_a_line_each_ten_seconds_at_most(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seconds = 100.0
+    with console.reading("scoring", monotonic=lambda: seconds) as report:
+        for number in range(1, 9):
+            seconds += 4
+            report(number * 1000, number * 3_600_000_000_000)
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        "scoring",
+        "scoring: 3,000 samples, up to 1970-01-01 03:00:00.000+00:00",
+        "scoring: 6,000 samples, up to 1970-01-01 06:00:00.000+00:00",
+    ]

@@ -205,6 +205,14 @@ def test_a_plant_that_never_ran_says_what_to_do(tmp_path):
     assert not made.data.exists(), "looking makes nothing"
 
 
+def test_before_a_run_status_says_where_the_backfill_is(tmp_path):
+    made = plants.plant(tmp_path / "plant", assets=1)
+    plants.backfill(made)
+    said = watchkeeper("status", made.file)
+    assert said.code == 3
+    assert "What the last backfill found is shown with --backfill." in said.err
+
+
 def test_a_source_that_was_given_up_is_told_with_its_reason_until_it_is_mended(tmp_path):
     made = plants.plant(tmp_path / "plant", assets=2, split=Split.ASSET)
     file = made.folder / "rig_m0.csv"

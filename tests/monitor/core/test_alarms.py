@@ -9,6 +9,7 @@ from hypothesis import given as for_any
 from hypothesis import strategies as st
 from support.building import NOW, SECOND, START, kind
 
+from models.contract import Deviation
 from monitor.core.alarms import Alarms
 from monitor.core.board import alarm_id
 from monitor.core.holding import Frames
@@ -224,6 +225,7 @@ def test_a_channel_without_blame_is_not_named():
         (1.5, 1.25, 1e-9, ": measured 1.5, expected 1.25 +- 1e-09 bar"),
         (1.5, 1.25, 0.0, ": measured 1.5, expected 1.25 bar"),
         (1.5, 1.25, NAN, ": measured 1.5, expected 1.25 bar"),
+        (3.9, 4.0, 0.213, ""),  # one frame that shows nothing is no reason
         (NAN, 4.0, 0.2, ""),
         (3.1, NAN, NAN, ""),
     ],
@@ -236,6 +238,62 @@ def test_what_was_measured_is_said_against_what_was_expected_never_as_nan(
     known = {"expected": np.float32([[expected, 0]]), "spread": np.float32([[spread, 1]])}
     (event,) = watch(unit="bar").step(of, replace(scores(of, [9]), blame=blame, **known))
     assert event.reason == f"surprise 9.0 at or over 4.0; most of it from x 100%{words}{ALONE}"
+
+
+def lay(ticks, by, times):
+    """A model that says so of channel x, whatever row it is asked for; y lay nowhere."""
+    deviation = Deviation(
+        ticks=np.array([ticks, ticks]), by=np.float32([by, 0]), times=np.float32([times, 0])
+    )
+    return lambda _row: deviation
+
+
+@pytest.mark.parametrize(
+    ("ticks", "by", "times", "words"),
+    [
+        (
+            120,
+            0.1234,
+            5.06,
+            (
+                ": averaged over 2 min 0.12 bar above what was expected beside the others, "
+                "5.1 times its healthy spread"
+            ),
+        ),
+        (
+            1,
+            -1234.0,
+            31.0,
+            ": 1234 bar below what was expected beside the others, 31.0 times its healthy spread",
+        ),
+        (16, NAN, NAN, ""),
+    ],
+)
+def test_an_alarm_says_how_far_off_a_channel_was_over_the_time_in_which_that_was_strange(
+    ticks, by, times, words
+):
+    of = frames([1.4])
+    given = replace(scores(of, [9]), blame=np.array([[1, 0]], np.float32))
+    (event,) = watch(unit="bar").step(of, given, explain=lay(ticks, by, times))
+    assert event.reason == f"surprise 9.0 at or over 4.0; most of it from x 100%{words}{ALONE}"
+
+
+def test_the_model_is_asked_at_the_raise_alone():
+    asked = []
+    of = frames([1.0] * 5)
+    watch().step(of, scores(of, [1, 9, 9, 9, 1]), explain=asked.append)
+    assert asked == [1]
+
+
+@pytest.mark.parametrize(
+    ("tick_ms", "delay_s", "words"),
+    [(60_000, 10, " for 60 s"), (60_000, 90, " for 2 min"), (1000, 10, " for 10 s"), (1000, 0, "")],
+)
+def test_how_long_it_lasted_is_said_in_whole_frames(tick_ms, delay_s, words):
+    of = frames([1.0] * 12)
+    of = replace(of, tick=START + np.arange(12) * tick_ms * 1_000_000)
+    raised, *_ = watch(on_delay_s=delay_s, tick_ms=tick_ms).step(of, scores(of, [9] * 12))
+    assert f"at or over 4.0{words};" in raised.reason
 
 
 def test_a_surprise_that_no_channel_is_blamed_for_is_said_by_itself():

@@ -137,6 +137,18 @@ def test_a_state_saved_mid_stream_and_taken_back_gives_the_same_rest(scorer, mod
     assert found.state.tolist() == whole.state[5:].tolist()
 
 
+def test_a_state_from_before_shares_were_kept_is_taken_back_as_wholly_seen(scorer):
+    made, running = frames("frrrrrrr")
+    whole = judged(scorer(), made, running)
+    first, second = scorer(), scorer()
+    judged(first, made.rows(np.arange(8) < 5), running[:5])
+    tree = first.snapshot()
+    del tree["table"]["shares"]
+    second.restore(tree, np.array([0]), np.array([0]))
+    found = judged(second, made.rows(np.arange(8) >= 5), running[5:])
+    assert found.surprise.tolist() == whole.surprise[5:].tolist()
+
+
 def test_states_of_another_model_are_left_behind(scorer, bundles):
     first, second = scorer(model="gru"), scorer(model="lstm")
     score(first, "frrrr")
@@ -200,3 +212,50 @@ def test_each_asset_is_scaled_by_its_own_however_the_frames_are_mixed(bundles):
     moved = replace(made, value=made.value + np.where(np.array(rows) == 1, 4.0, 0.0)[:, None])
     again = judged(Scorer("k", KIND, ids, adopted, ["a", "b"]), moved, running)
     np.testing.assert_allclose(again.raw, before.raw, rtol=1e-3, atol=1e-3)
+
+
+def scaled_by_itself(bundles, model="gru"):
+    """A scorer whose first asset has a scaling of its own."""
+    bundle = bundles[model]
+    own = bundle.card.scaling.model_copy(
+        update={"mean": tuple(m + 1 for m in bundle.card.scaling.mean)}
+    )
+    ranged = AssetRange(first=0, last=1, frames=1)
+    with_own = bundle.with_own({"a0": OwnScaling(scaling=own, learnt=ranged)})
+    return Scorer("k", KIND, np.arange(2, dtype=np.int32), with_own, ("a0", "a1"))
+
+
+def explained(found):
+    return (
+        None if found is None else [found.ticks.tolist(), found.by.tolist(), found.times.tolist()]
+    )
+
+
+@pytest.mark.parametrize("model", ["ewma", "gru", "lstm"])
+def test_a_score_is_explained_the_same_however_frames_are_cut_and_whoever_else_is_there(
+    bundles, model
+):
+    mine, running = frames("frrrorrrr", seed=1)
+    at_once, one_by_one = scaled_by_itself(bundles, model), scaled_by_itself(bundles, model)
+    other = replace(frames("frrrrrrrr", seed=2)[0], asset=np.ones(9, np.intp))
+    both = np.append(running, [RunState.RUNNING] * 9)
+    judged(at_once, Frames.join([mine, other]), both)
+    whole = [explained(at_once.explain(row)) for row in range(9)]
+    cut = []
+    for row in range(9):
+        judged(one_by_one, mine.rows(np.arange(9) == row), running[row : row + 1])
+        cut.append(explained(one_by_one.explain(0)))
+
+    np.testing.assert_equal(whole, cut)
+    assert whole[4] is None, "the machine was off"
+    assert np.isfinite(whole[8][2][:-1]).all()
+    assert np.isnan(whole[8][2][-1]), "the model does not see the running tag"
+
+
+def test_what_was_not_scored_is_not_explained(scorer):
+    assert Scorer("k", KIND, np.array([7], np.int32), None).explain(0) is None
+    assert scorer().explain(0) is None
+    off = scorer()
+    score(off, "fr")
+    score(off, "oo")
+    assert off.explain(0) is None

@@ -55,7 +55,7 @@ def test_a_history_is_long_enough_after_a_month_of_machine_time_and_a_week_of_we
     assert told(4, 10) is None
     assert told(4, 5).severity is Severity.WARNING
     assert told(12, 5).severity is Severity.WARNING, "not a week"
-    assert "20.0 days of machines that ran, of 30 days wanted, within 5.0 days" in told(4, 5).words
+    assert "20 days of machines that ran, of 30 days wanted, within 5 days" in told(4, 5).words
     assert report(plan(), runs(ticks=60), {}).findings[0].severity is Severity.SEVERE
 
 
@@ -97,7 +97,7 @@ def test_a_single_machine_and_a_history_in_pieces_are_said():
     of = found(pieces, count=1)
     assert of["one machine"].severity is Severity.NOTE
     assert of["interrupted"].severity is Severity.WARNING
-    assert "2 times, at the longest 25.0 min" in of["interrupted"].words
+    assert "2 times, at the longest 25 min" in of["interrupted"].words
     assert "interrupted" not in found(runs())
 
 

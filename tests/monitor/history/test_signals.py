@@ -123,7 +123,7 @@ def test_the_worse_a_gap_the_more_severe() -> None:
     assert missing(0.005) is None
     found = [missing(0.05), missing(0.2), missing(0.1, 3600)]
     assert [one.severity for one in found] == [Severity.NOTE, Severity.WARNING, Severity.SEVERE]
-    assert "at the longest 60.0 min" in found[2].words
+    assert "at the longest 60 min" in found[2].words
 
 
 def test_what_is_not_valid_is_not_looked_at() -> None:

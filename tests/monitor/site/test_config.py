@@ -427,7 +427,7 @@ SAID = {
             "tick_ms: 1000",
             "tick_ms: 1000\n    training: {assets: [pump_3], model: {type: gru}}",
         ),
-        "18:25: kinds.pump.training.assets[0]: no asset 'pump_3'. Did you mean 'pump_2'?",
+        "18:25: kinds.pump.training.assets[0]: no asset 'pump_3'. There are pump_1, pump_2",
     ),
     "training from a time after its end": (
         (
