@@ -18,9 +18,9 @@ from typing import Any, Self
 from connectors.payloads.image import Form, encode
 from models.vision.bundle import VisionCard
 from models.vision.inspected import Defect
+from models.vision.overlay import overlay, shown
 from models.vision.severity import Graded, Size
 from monitor.site.problems import PlantError
-from monitor.site.vision.drawing import overlaid, shown
 from monitor.site.vision.looking import Looked
 
 PAGE, TABLE, OVERLAYS = "report.html", "defects.csv", "overlays"
@@ -93,17 +93,17 @@ class DefectReport:
             self.grades[graded.grade.value] += 1
         is_wrong = bool(found.defects) or found.label != self._card.good
         self.with_defects += is_wrong
-        overlay, drawn = "", overlaid(one.pixels, found)
+        kept, drawn = "", overlay(one.pixels, found)
         if is_wrong:
-            overlay = f"{OVERLAYS}/{one.name}.png"
-            (self.folder / overlay).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / overlay).write_bytes(encode(drawn))
-        self._write(one, overlay)
+            kept = f"{OVERLAYS}/{one.name}.png"
+            (self.folder / kept).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / kept).write_bytes(encode(drawn))
+        self._write(one, kept)
         rank = GRADES.index("accept" if graded is None else graded.grade.value)
         self._keep(
             _Card(
                 (rank, -found.anomaly),
-                _card_html(one, overlay, _image(shown(one.pixels)), _image(drawn)),
+                _card_html(one, kept, _image(shown(one.pixels)), _image(drawn)),
             )
         )
 

@@ -1,6 +1,7 @@
 """What people see of a picture: readable at any size, with boxes where the defects are."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from models.vision.inspected import Defect, Inspected
-from models.vision.overlay import BOX, LEAST, MOST, jpeg, overlay
+from models.vision.overlay import BOX, LEAST, MOST, jpeg, overlay, shown
 
 
 def inspected(height: int, width: int, *boxes: tuple[float, float, float, float]) -> Inspected:
@@ -87,3 +88,19 @@ def test_a_box_beyond_the_edge_and_one_without_size_are_drawn_as_far_as_they_go(
 def test_a_file_of_it_is_a_jpeg() -> None:
     content = jpeg(overlay(noise(64, 64), inspected(64, 64)))
     assert Image.open(io.BytesIO(content)).format == "JPEG"
+
+
+def test_the_outline_of_a_mask_is_drawn_and_not_what_lies_within() -> None:
+    mask = np.zeros((100, 100), np.bool_)
+    mask[20:80, 20:80] = True
+    found = inspected(512, 512)
+    defect = Defect(label="pit", probability=1.0, box=(200.0, 100.0, 300.0, 200.0), mask=mask)
+    picture = noise(512, 512)
+
+    drawn = overlay(picture, replace(found, defects=(defect,)))
+
+    line = (drawn == BOX).all(2)
+    assert line[121, 221:279].all()
+    assert line[121:179, 221].all()
+    assert not line[130:170, 230:270].any()
+    assert not (shown(picture) == BOX).all(2).any()

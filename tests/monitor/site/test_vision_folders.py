@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support.labelled import plain
 
 from connectors.labelled import LabelsError, read
-from models.vision.inspected import Defect, Inspected
 from monitor.site.problems import ConfigError
-from monitor.site.vision.drawing import LINE, overlaid, shown
 from monitor.site.vision.gathering import gather, groups_of, templates_of
 from monitor.site.vision.settings import learning_settings, size_for
 
@@ -88,37 +85,3 @@ def test_pictures_are_brought_to_the_usual_size_or_less() -> None:
     assert size_for([(1000, 2000)], boxes=False) == (128, 256)
     assert size_for([(1000, 2000)], boxes=True) == (320, 640)
     assert size_for([(24, 3)], boxes=False) == (24, 8)
-
-
-def test_what_was_found_is_drawn_within_the_picture_of_any_depth() -> None:
-    picture = np.zeros((20, 30, 1), np.uint16)
-    picture[:, 15:] = 40_000
-    heat = np.zeros((20, 30), np.uint8)
-    heat[5, 5] = 255
-    mask = np.zeros((10, 10), np.bool_)
-    mask[2:8, 2:8] = True
-    found = Inspected(
-        label="pit",
-        probability=1.0,
-        probabilities={"pit": 1.0},
-        anomaly=1.0,
-        surprise=1.0,
-        heat=heat,
-        defects=(
-            Defect(label="pit", probability=1.0, box=(18.0, 8.0, 28.0, 18.0), mask=mask),
-            Defect(label="pit", probability=0.5, box=(-3.0, 0.0, 33.0, 20.0)),
-        ),
-        features=np.zeros(1, np.float32),
-    )
-    plain_, drawn = shown(picture), overlaid(picture, found)
-    factor = len(drawn) // 20
-    assert plain_.shape == drawn.shape == (20 * factor, 30 * factor, 3)
-    assert max(drawn.shape) >= 320
-    assert plain_[0, 0].tolist() == [0, 0, 0]
-    assert plain_[0, -1].tolist() == [255, 255, 255]
-    inner = drawn[5 * factor + factor // 2, 5 * factor + factor // 2]
-    assert inner[0] > inner[2]  # the tint is red
-    is_line = (drawn == LINE).all(2)
-    assert is_line[0].all()  # the box that is larger than the picture
-    assert is_line[10 * factor, 20 * factor : 26 * factor].all()  # the outline of the mask
-    assert not is_line[13 * factor, 23 * factor]  # not within it
