@@ -168,3 +168,13 @@ def test_fitting_leaves_the_global_generator_alone(monkeypatch: pytest.MonkeyPat
     )
 
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_channel_that_only_slow_scales_know_has_its_say(judge: Discriminator) -> None:
+    frames = smoothed(200, 5, shift=(0.0, 4.0, 0.0, 0.0))[-1:]
+    known = everything(1)
+    known[0, 1] = False  # the finest scale of the second channel
+
+    _, blame = judge.measure(frames, known)
+
+    assert blame[0].argmax() == 1

@@ -83,6 +83,23 @@ def test_blame_is_that_of_the_members_each_by_its_surprise(
     np.testing.assert_allclose(joint, (weight * blame).sum(0) / weight.sum(0), atol=1e-5)
 
 
+def test_a_member_with_nothing_to_go_by_has_no_say(together: Bundle, alone: list[Bundle]) -> None:
+    value = healthy(200, 9)
+    value[100:, 1] += 3.0
+    there = np.ones(value.shape, np.bool_)
+    there[120:160] = False
+
+    def said(bundle: Bundle) -> Judgement:
+        return bundle.sweep(value, there, [1] * len(value), bundle.initial(1))[0]
+
+    both, quick, slow = said(together), said(alone[0]), said(alone[1])
+
+    assert not slow.blame[160].any()
+    assert both.raw[160] == quick.surprise[160] > 2.0
+    np.testing.assert_allclose(both.blame[160], quick.blame[160], rtol=1e-6)
+    assert slow.blame[170].any()
+
+
 def test_where_no_member_is_surprised_blame_is_their_mean() -> None:
     detector = BOTH.build(4)  # not calibrated: nothing surprises it
     value, valid = torch.randn(3, 4), torch.ones(3, 4, dtype=torch.bool)

@@ -1,5 +1,6 @@
 """A sensor that was at fault, hidden and repaired: its machine is no stranger for it."""
 
+import numpy as np
 import pytest
 from support.building import BAD, SECOND, START, kind, plan, samples, stepped
 from support.machines import CHANNELS, QUICK, healthy, stretch
@@ -28,8 +29,14 @@ def process_alarms(bundle, fails=LENGTH, called=LENGTH, repaired=LENGTH):
     """When process alarms are raised of a healthy machine whose first sensor fails, in s."""
     value = healthy(LENGTH, 7)
     value[fails:repaired, 0] += 15.0
+    events = alarms(bundle, value, hidden={(second, 0) for second in range(called, repaired)})
+    return [second for second, transition in events if transition is Transition.RAISED]
+
+
+def alarms(bundle, value, hidden):
+    """What becomes of process alarms, and when, in s; ``hidden``: seconds and tags."""
     points = [
-        (tag, second, value[second, tag], BAD if tag == 0 and called <= second < repaired else 0)
+        (tag, second, value[second, tag], BAD if (second, tag) in hidden else 0)
         for second in range(1, LENGTH)
         for tag in range(4)
     ]
@@ -40,9 +47,9 @@ def process_alarms(bundle, fails=LENGTH, called=LENGTH, repaired=LENGTH):
     )
     results = stepped(Pipeline(plan(of), {"k": bundle}), samples(*points), ENDED)
     return [
-        (one.tick - START) // SECOND
+        ((one.tick - START) // SECOND, one.transition)
         for one in results.alarms
-        if one.alarm_class is AlarmClass.PROCESS and one.transition is Transition.RAISED
+        if one.alarm_class is AlarmClass.PROCESS
     ]
 
 
@@ -55,3 +62,29 @@ def test_a_repaired_sensor_does_not_bring_its_fault_along(bundle):
 @pytest.mark.parametrize("hidden", [1, 5, 20, 100, 400])
 def test_a_healthy_sensor_that_was_hidden_is_strange_to_nobody(bundle, hidden):
     assert process_alarms(bundle, called=200, repaired=200 + hidden) == []
+
+
+@pytest.mark.parametrize("away", [1, 60])
+def test_a_fault_that_lasts_over_an_outage_of_all_sensors_is_one_alarm(bundle, away):
+    value = healthy(LENGTH, 7)
+    value[FAILS:, 0] += 15.0
+    hidden = {(second, tag) for second in range(400, 400 + away) for tag in range(4)}
+
+    found = alarms(bundle, value, hidden)
+
+    assert [transition for _, transition in found] == [Transition.RAISED]
+
+
+def test_a_row_of_which_nothing_was_seen_for_long_enough_is_blind(bundle):
+    value = healthy(200, 7)
+    there = np.ones(value.shape, np.bool_)
+    there[100:160] = False  # and one tick in two from then on
+    there[160::2] = False
+
+    judged, _ = bundle.sweep(value, there, [1] * len(value), bundle.initial(1))
+
+    knows = judged.blame.any(axis=1)
+    assert knows[:100].all()
+    assert not knows[100:160].any()
+    lags = bundle.detector.judge.lags
+    assert knows[161::2].all() if lags == 1 else not knows[161:].any()
