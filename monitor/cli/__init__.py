@@ -68,6 +68,7 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
+    rich_markup_mode="markdown",  # else a paragraph is broken where the source breaks it, too
     cls=_Commands,
     help="Anomaly monitor for machines: sensor streams and recordings in, explained alarms out.",
     epilog=_EXIT_CODES,

@@ -283,14 +283,13 @@ def training(kind: str, *, monotonic: Callable[[], float] = time.monotonic) -> "
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as in say()
 
     console = err()
-    said_s = monotonic()
+    tell = _now_and_then(console, monotonic)
     if not console.is_terminal:
         say(f"training {kind}", stderr=True)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"training {kind}", total=None)
 
         def report(now: "Epoch") -> None:
-            nonlocal said_s
             words = (
                 f"training {kind}: {now.what} {now.fit} of {now.fits}, "
                 f"epoch {now.epoch} of {now.epochs}, "
@@ -302,9 +301,7 @@ def training(kind: str, *, monotonic: Callable[[], float] = time.monotonic) -> "
                 total=now.fits * now.epochs,
                 completed=(now.fit - 1) * now.epochs + now.epoch,
             )
-            if not console.is_terminal and monotonic() - said_s >= LINE_S:
-                said_s = monotonic()
-                say(words, stderr=True)
+            tell(words)
 
         yield report
 
@@ -321,7 +318,7 @@ def reading(
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - too
 
     console = err()
-    said_s = monotonic()
+    tell = _now_and_then(console, monotonic)
     if not console.is_terminal:
         say(doing, stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -329,27 +326,47 @@ def reading(
         task = bar.add_task(doing, total=None)
 
         def report(samples: int, moment: int) -> None:
-            nonlocal said_s
             words = f"{doing}: {samples:,} samples, up to {local(moment, 'UTC')}"
             bar.update(task, description=words)
-            if not console.is_terminal and monotonic() - said_s >= LINE_S:
-                said_s = monotonic()
-                say(words, stderr=True)
+            tell(words)
 
         yield report
 
 
 @contextmanager
-def counting(doing: str, noun: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that counts up to a known number; gives the function to report to."""
+def counting(
+    doing: str, noun: str, *, monotonic: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar that counts up to a known number; gives the function to report to.
+
+    Where there is no terminal, a line now and then.
+    """
     from rich.progress import Progress as Bar  # noqa: PLC0415 - as in say()
 
     console = err()
+    tell = _now_and_then(console, monotonic)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(doing, total=None)
-        yield lambda done, of: bar.update(
-            task, completed=done, total=of, description=f"{doing}: {done:,} of {of:,} {noun}"
-        )
+
+        def report(done: int, of: int) -> None:
+            words = f"{doing}: {done:,} of {of:,} {noun}"
+            bar.update(task, completed=done, total=of, description=words)
+            tell(words)
+
+        yield report
+
+
+def _now_and_then(console: "Console", monotonic: Callable[[], float]) -> Callable[[str], None]:
+    """Says a line where there is no terminal, and the last one is long ago."""
+    said_s = monotonic()
+
+    def tell(words: str) -> None:
+        nonlocal said_s
+        if not console.is_terminal and monotonic() - said_s >= LINE_S:
+            said_s = monotonic()
+            say(words, stderr=True)
+
+    return tell
 
 
 @contextmanager

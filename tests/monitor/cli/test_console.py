@@ -266,3 +266,29 @@ def test_where_there_is_no_terminal_reading_says_a_line_each_ten_seconds_at_most
         "scoring: 3,000 samples, up to 1970-01-01 03:00:00.000+00:00",
         "scoring: 6,000 samples, up to 1970-01-01 06:00:00.000+00:00",
     ]
+
+
+def test_where_there_is_no_terminal_counting_says_a_line_each_ten_seconds_at_most(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seconds = 100.0
+    with console.counting("inspecting", "pictures", monotonic=lambda: seconds) as report:
+        for number in range(1, 9):
+            seconds += 4
+            report(number * 1000, 8000)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "inspecting: 3,000 of 8,000 pictures",
+        "inspecting: 6,000 of 8,000 pictures",
+    ]
+
+
+def test_help_is_broken_into_lines_by_the_terminal_alone() -> None:
+    command = ["vision", "train", "--help"]
+    printed = CliRunner().invoke(monitor.cli.app, command, env={"COLUMNS": "100"}).output
+
+    said = printed.partition("\u256d")[0].splitlines()  # what stands above the options
+    paragraph = said[next(n for n, line in enumerate(said) if "Ctrl-C" in line) :]
+    whole = paragraph[: next(n for n, line in enumerate(paragraph) if not line.strip())]
+    assert len(whole) > 2
+    assert all(len(line.rstrip()) > 80 for line in whole[:-1])
