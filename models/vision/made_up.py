@@ -26,13 +26,23 @@ LIGHTER = 0.7  # at the most; the range is -1 to 1
 GRAIN = 0.3  # deviation, at the most
 
 
-def made_up(lot: Lot, size: tuple[int, int], good: int, generator: torch.Generator) -> Lot:
+def made_up(
+    lot: Lot,
+    size: tuple[int, int],
+    good: int,
+    generator: torch.Generator,
+    *,
+    templates: bool = False,
+) -> Lot:
     """Pictures of a lot of two classes with defects, whose masks [N, 2, H, W] say where they are.
 
-    ``size``: pixels across, the least and the most.
+    ``size``: pixels across, the least and the most. ``templates``: channels are those of the
+    picture, its template and their difference; the template stays as it is.
     """
     assert lot.mask is not None  # noqa: S101 (masks are what it is for)
-    pictures, masks = lot.picture.clone(), lot.mask.clone()
+    whole, masks = lot.picture.clone(), lot.mask.clone()
+    own = whole.shape[1] // 3 if templates else whole.shape[1]
+    pictures = whole[:, :own]
     for number in range(len(pictures)):
         drawn = torch.rand(2, generator=generator).tolist()
         if drawn[0] < SPARED:
@@ -41,10 +51,13 @@ def made_up(lot: Lot, size: tuple[int, int], good: int, generator: torch.Generat
             where = outline(pictures.shape[2:], size, generator)
             filled = _filling(pictures, number, generator)
             strength = FAINTEST + (1 - FAINTEST) * float(torch.rand((), generator=generator))
-            pictures[number] += where * strength * (filled - pictures[number])
+            change = where * strength * (filled - pictures[number])
+            pictures[number] += change
+            if templates:
+                whole[number, 2 * own :] += change
             masks[number, 1 - good] = torch.maximum(masks[number, 1 - good], where)
     masks[:, good] = 1 - masks[:, 1 - good]
-    return replace(lot, picture=pictures, mask=masks)
+    return replace(lot, picture=whole, mask=masks)
 
 
 def outline(shape: torch.Size, size: tuple[int, int], generator: torch.Generator) -> Tensor:

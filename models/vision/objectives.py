@@ -211,7 +211,9 @@ class Regions:
         return Lot(picture=torch.stack(pictures), share=mask.mean((2, 3)), mask=mask)
 
     def _made_up(self, lot: Lot, generator: torch.Generator) -> Lot:
-        return lot if self.sizes is None else made_up(lot, self.sizes, self.good, generator)
+        if self.sizes is None:
+            return lot
+        return made_up(lot, self.sizes, self.good, generator, templates=self.stock.paired)
 
     def _sums(self, lot: Lot) -> Sums:
         assert lot.mask is not None  # noqa: S101 (as made above)

@@ -144,6 +144,8 @@ class Stock:
     @staticmethod
     def _check_masks(regions: Sequence[Region], picture: Pixels, what: str) -> None:
         for one in regions:
+            if not one.mask.any():
+                raise PictureError(f"{what}: mask of {one.label}: nothing is painted; leave it out")
             if one.mask.shape != picture.shape[:2] or one.mask.dtype != np.bool_:
                 raise PictureError(
                     f"{what}: mask of {one.label}: want bool {list(picture.shape[:2])} as the "

@@ -205,10 +205,13 @@ def test_good_pictures_alone_teach_what_is_odd() -> None:
 def test_masks_that_do_not_fit_are_refused() -> None:
     few = plates(9)
     assert few.masks is not None
-    other = [Region(label="dark", mask=np.zeros((HIGH, WIDE + 1), np.bool_))]
+    other = [Region(label="dark", mask=np.ones((HIGH, WIDE + 1), np.bool_))]
 
     with pytest.raises(PictureError, match=r"picture 9: mask of dark: want bool \[40, 48\]"):
         train(replace(few, masks=[*few.masks[:8], other]), SETTINGS, MASK_FIT, good="good")
+    empty = [Region(label="dark", mask=np.zeros((HIGH, WIDE), np.bool_))]
+    with pytest.raises(PictureError, match="picture 9: mask of dark: nothing is painted"):
+        train(replace(few, masks=[*few.masks[:8], empty]), SETTINGS, MASK_FIT, good="good")
     with pytest.raises(ValueError, match="want a name for what has no defect, where masks"):
         train(few, SETTINGS, MASK_FIT)
     with pytest.raises(ValueError, match="want labels, boxes or masks, one of them"):
@@ -262,6 +265,20 @@ def test_made_up_defects_change_pictures_where_their_masks_say_and_nowhere_else(
     painted = made.mask[:, 0].flatten(1).sum(1)
     assert bool((painted == 0).any())
     assert bool((painted > 0).any())
+
+
+def test_beside_a_template_what_is_made_up_is_on_the_picture_and_in_the_difference() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture, template = torch.rand(2, 6, 1, 40, 48, generator=generator)
+    clean = torch.stack([torch.zeros(6, 40, 48), torch.ones(6, 40, 48)], 1)
+    paired = torch.cat([picture, template, picture - template], 1)
+    lot = Lot(picture=paired, share=clean.mean((2, 3)), mask=clean)
+
+    made = made_up(lot, (5, 16), 1, generator, templates=True).picture
+
+    assert torch.equal(made[:, 1:2], template)
+    assert not torch.equal(made[:, :1], picture)
+    assert torch.allclose(made[:, 2:], made[:, :1] - template, atol=1e-6)
 
 
 def test_an_outline_is_of_the_size_that_is_asked_for() -> None:
