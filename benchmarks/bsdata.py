@@ -65,7 +65,7 @@ SPEED_ROUNDS = 5
 QUICK_FRAMES = 12  # of each place, with --quick
 PASSES = {  # of each way to learn
     "masks": {"epochs": 16},
-    "good": {"epochs": 8},
+    "good": {"epochs": 30},
     "labels": {"epochs": 8},
 }
 
