@@ -29,6 +29,7 @@ from models.calibration import Calibration
 from models.vision.settings import InspectionSettings
 
 Depth = Literal["uint8", "uint16"]
+Task = Literal["classes", "boxes", "masks", "good"]  # labels, or what good pictures look like
 
 
 class Seen(BaseModel):
@@ -59,12 +60,12 @@ class VisionCard(ModelCard):
     """Everything about an inspection but its weights."""
 
     kind: Literal["inspection"] = "inspection"
-    task: Literal["classes", "boxes"]  # what was learnt: of whole pictures, or of places
+    task: Task  # what was learnt
     settings: InspectionSettings
     seen: Seen
     classes: tuple[str, ...] = Field(min_length=2)
     good: str | None = None  # the class of pictures with nothing wrong; None: none was shown
-    sure: float | None = None  # a place is a defect from this probability on
+    sure: float | None = None  # a place or a pixel is a defect's from this probability on
     calibration: Calibration  # of the anomaly of good pictures; with no such class, of all
     learnt: dict[str, int]  # class -> pictures that weights were learnt from
     made: dict[str, int] = {}  # class -> how many of those a generator made

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from models.bundle import BundleError, Device, resolve
 from models.vision import bundle
-from models.vision.bundle import VisionCard
+from models.vision.bundle import Task, VisionCard
 from models.vision.inspected import Inspected
+from models.vision.masks import Masks
 from models.vision.places import Places
 from models.vision.preprocess import (
     PictureError,
@@ -35,7 +36,12 @@ BLOCK_PIXELS = 16 * 128 * 128  # of prepared pictures that go through the networ
 BLOCK = 64  # pictures, at the most
 OTHER_SIZE = 0.25  # a picture may be larger or smaller by this share than any that was seen
 
-READERS: Mapping[str, type[Whole] | type[Places]] = {"classes": Whole, "boxes": Places}
+READERS: Mapping[Task, type[Whole] | type[Places] | type[Masks]] = {
+    "classes": Whole,
+    "boxes": Places,
+    "masks": Masks,
+    "good": Masks,
+}
 
 
 class Inspection:

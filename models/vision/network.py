@@ -49,15 +49,18 @@ class Block(nn.Module):
         self.bn1 = norm_of(after, norm)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.bn2 = norm_of(after, norm)
-        self.downsample = None
+        self.downsample, self.stride = None, stride
         if stride != 1 or before != after:
             self.downsample = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), norm_of(after, norm)
+                nn.Conv2d(before, after, 1, bias=False), norm_of(after, norm)
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, before, H, W] to [N, after, H / stride, W / stride]."""
-        short = x if self.downsample is None else self.downsample(x)
+        short = x
+        if self.downsample is not None:  # as a 1x1 convolution of this stride, which torch 2.13
+            # on a CPU writes past its memory in learning, of 8 channels with channels last
+            short = self.downsample(x[:, :, :: self.stride, :: self.stride])
         x = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(x)) + short)
 

@@ -1,20 +1,29 @@
-"""What networks are fitted to: telling classes apart, and finding places."""
+"""What networks are fitted to: telling classes apart, finding places, and telling pixels apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from models.vision.augment import Lot, varied
 from models.vision.finder import Finder, finding_loss, target
+from models.vision.made_up import made_up
 from models.vision.network import Classifier
+from models.vision.segmenter import Segmenter, Sums
 from models.vision.settings import VisionFitSettings
 from models.vision.stock import Stock
 
 # N pictures, C channels, H W as prepared, K classes, F features, M boxes
 
-ON_A_DEFECT = 0.8  # of the parts of pictures that a finder learns from, where there is one
+U8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2: pixels as prepared
+
+ON_A_DEFECT = 0.8  # of the parts of pictures that are learnt from, where there is one
 
 
 class Classes:
@@ -110,7 +119,7 @@ class Centres:
         for owner, number in enumerate(numbers):
             (picture,) = self.stock.batch([number])
             marked = [box for _, box in self.stock.places(number)]
-            x, y = self._corner(picture, marked, generator)
+            x, y = corner(picture, marked, self.crop, generator)
             height, width = (min(self.crop, side) for side in picture.shape[1:])
             pictures.append(picture[:, y : y + height, x : x + width])
             for x1, y1, x2, y2 in marked:
@@ -127,26 +136,6 @@ class Centres:
             box_weight=torch.ones(count),
         )
 
-    def _corner(
-        self,
-        picture: Tensor,
-        marked: Sequence[tuple[float, float, float, float]],
-        generator: torch.Generator,
-    ) -> tuple[int, int]:
-        """Where a part begins: anywhere, or so that the middle of some box is within."""
-        free = [max(picture.shape[axis] - self.crop, 0) for axis in (2, 1)]
-        drawn = torch.rand(4, generator=generator).tolist()
-        if not marked or drawn[0] >= ON_A_DEFECT:
-            return int(drawn[2] * (free[0] + 1)), int(drawn[3] * (free[1] + 1))
-        x1, y1, x2, y2 = marked[int(drawn[1] * len(marked))]
-        corner = []
-        for middle, room, part in (
-            ((x1 + x2) / 2, free[0], drawn[2]),
-            ((y1 + y2) / 2, free[1], drawn[3]),
-        ):
-            corner.append(min(max(int(middle - part * self.crop), 0), room))
-        return corner[0], corner[1]
-
     def _loss(self, lot: Lot) -> Tensor:
         assert lot.box is not None  # noqa: S101 (as made above)
         assert lot.box_of is not None  # noqa: S101 (as made above)
@@ -161,6 +150,110 @@ class Centres:
             stride=self.network.stride,
         )
         return finding_loss(centre.cpu(), sides.cpu(), wanted)
+
+
+class Regions:
+    """Telling pixels apart: on parts of pictures, most of them with a defect where there is one."""
+
+    def __init__(
+        self,
+        network: Segmenter,
+        stock: Stock,
+        fit: VisionFitSettings,
+        *,
+        painted: Mapping[int, U8],
+        good: int,
+        crop: int,
+        crops: int,
+        learning: Sequence[int],
+        validating: Sequence[int],
+        device: str,
+        sizes: tuple[int, int] | None = None,
+    ) -> None:
+        """``painted`` says of each picture, by its number, what class each pixel [H, W] is of.
+
+        ``sizes``: all are good, and defects so many pixels across are made up.
+        """
+        self.stock, self.fit, self.crop, self.device = stock, fit, crop, device
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
+        self.good, self.classes = good, network.head.out_channels
+        self.painted, self.sizes = painted, sizes
+        self.learning = list(learning) * crops
+        self.validating = list(validating)
+        self.count = len(self.learning)
+        self._boxes = {n: boxes_of(painted[n] != good) for n in learning}
+
+    def loss(self, numbers: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Of parts as they are varied."""
+        lot = self._lot([self.learning[n] for n in numbers], generator)
+        return self._sums(self._made_up(varied(lot, self.fit.augment, generator), generator)).loss
+
+    def validate(self) -> float:
+        """Of whole pictures, all places together; what is made up on them is always the same."""
+        sums, generator = None, torch.Generator().manual_seed(0)
+        for number in self.validating:
+            mask = one_hot(self.painted[number], self.classes)[None]
+            lot = Lot(picture=self.stock.batch([number]), share=mask.mean((2, 3)), mask=mask)
+            own = self._sums(self._made_up(lot, generator))
+            sums = own if sums is None else sums + own
+        assert sums is not None  # noqa: S101 (something is held out of every class)
+        return float(sums.loss)
+
+    def _lot(self, numbers: Sequence[int], generator: torch.Generator) -> Lot:
+        pictures, masks = [], []
+        for number in numbers:
+            (picture,) = self.stock.batch([number])
+            x, y = corner(picture, self._boxes[number], self.crop, generator)
+            part = slice(y, y + self.crop), slice(x, x + self.crop)
+            pictures.append(picture[:, *part])
+            masks.append(one_hot(self.painted[number][part], self.classes))
+        mask = torch.stack(masks)
+        return Lot(picture=torch.stack(pictures), share=mask.mean((2, 3)), mask=mask)
+
+    def _made_up(self, lot: Lot, generator: torch.Generator) -> Lot:
+        if self.sizes is None:
+            return lot
+        return made_up(lot, self.sizes, self.good, generator, templates=self.stock.paired)
+
+    def _sums(self, lot: Lot) -> Sums:
+        assert lot.mask is not None  # noqa: S101 (as made above)
+        logits = self.network(_placed(lot.picture, self.device)).cpu()
+        share = functional.adaptive_avg_pool2d(lot.mask, logits.shape[2:])
+        return Sums.of(logits, share, good=self.good)
+
+
+def one_hot(painted: U8, classes: int) -> Tensor:
+    """How much of each class a pixel is of, 0 or 1: float32 [K, H, W], from its class [H, W]."""
+    return torch.stack([torch.from_numpy(painted == n).float() for n in range(classes)])
+
+
+def boxes_of(wrong: Bool) -> list[Box]:
+    """A box x1, y1, x2, y2 around each place that hangs together."""
+    return [
+        (columns.start, rows.start, columns.stop, rows.stop)
+        for rows, columns in ndimage.find_objects(ndimage.label(wrong)[0])
+    ]
+
+
+def corner(
+    picture: Tensor, marked: Sequence[Box], crop: int, generator: torch.Generator
+) -> tuple[int, int]:
+    """Where a part of a picture [C, H, W] begins: x, y.
+
+    Mostly so that the middle of some marked box is within, else anywhere.
+    """
+    free = [max(picture.shape[axis] - crop, 0) for axis in (2, 1)]
+    drawn = torch.rand(4, generator=generator).tolist()
+    if not marked or drawn[0] >= ON_A_DEFECT:
+        return int(drawn[2] * (free[0] + 1)), int(drawn[3] * (free[1] + 1))
+    x1, y1, x2, y2 = marked[int(drawn[1] * len(marked))]
+    begins = []
+    for middle, room, part in (
+        ((x1 + x2) / 2, free[0], drawn[2]),
+        ((y1 + y2) / 2, free[1], drawn[3]),
+    ):
+        begins.append(min(max(int(middle - part * crop), 0), room))
+    return begins[0], begins[1]
 
 
 def _placed(picture: Tensor, device: str) -> Tensor:

@@ -22,11 +22,13 @@ from models.vision.settings import PreprocessSettings
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 STRETCHED = (1.0, 99.0)  # percentiles that become black and white
 LEVELS = 4096  # of lightness, that are told apart where they are made equally frequent
 FLAT = 1e-3  # a picture whose lightness varies less has no contrast to be normalised by
+HALF = 0.5
 SIGMA = 6.0  # a gaussian of so many pixels across has a deviation of one
 
 
@@ -65,6 +67,12 @@ class Placement:
         inner = resized(heat[None], (y2 - y1, x2 - x1))[0]
         height, width = self.picture
         return functional.pad(inner, (x1, width - x2, y1, height - y2))
+
+    def mask(self, mask: Bool) -> Bool:
+        """A mask [H, W] of the picture as it came, [h, w]: a pixel that is half covered counts."""
+        x1, y1, x2, y2 = self.crop
+        part = torch.from_numpy(np.ascontiguousarray(mask[y1:y2, x1:x2]))
+        return np.asarray(resized(part[None].float(), self.size)[0].numpy() >= HALF)
 
     @property
     def _scale(self) -> tuple[float, float]:

@@ -7,7 +7,7 @@ with the map of where the network looked.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from models.vision.box_scores import Boxes, BoxScores, box_scores
 from models.vision.inspected import Inspected
+from models.vision.mask_scores import MaskScores, mask_scores
 from models.vision.overlay import overlay
 from models.vision.preprocess import Pixels
 from models.vision.scores import Curve, Scores, scored
+from models.vision.stock import Marked, Region
 
 # N pictures, K classes
 
-F32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
 
 DPI = 100
+OVERLAP = 0.5  # of a found box with a marked one
+TOLERANCE = 15  # pixels beside a defect that a map's highest place may lie (Zhang et al., 2018)
 MISTAKES = 12  # shown, the surest ones first
 ACROSS = 4  # of them beside each other
 OVERKILLS = (0.001, 0.01, 0.05)  # shares of good pictures, at which escape is told
@@ -40,12 +45,26 @@ class Report:
     scores: Scores
     labels: tuple[str, ...]
     found: tuple[Inspected, ...]
+    pixels: MaskScores | None = None
+    boxes: BoxScores | None = None
 
     @classmethod
     def of(
-        cls, found: Sequence[Inspected], labels: Sequence[str], *, good: str | None = None
+        cls,
+        found: Sequence[Inspected],
+        labels: Sequence[str],
+        *,
+        good: str | None = None,
+        masks: Sequence[Sequence[Region]] | None = None,
+        boxes: Sequence[Sequence[Marked]] | None = None,
+        sure: float = 0.5,
     ) -> "Report":
-        """Of pictures with these labels. Raises ValueError for a label that is no class."""
+        """Of pictures with these labels, and what is painted or marked on each, if anybody did.
+
+        ``sure``: what a map's areas are counted from. Average precision of boxes is that of the
+        defects that were told: ask for improbable ones, too. Raises ValueError for a label that is
+        no class.
+        """
         if len(found) != len(labels) or not found:
             raise ValueError(
                 f"labels: want {len(found)}, one for each picture and at least one, "
@@ -55,7 +74,13 @@ class Report:
         shares = np.array([[one.probabilities[name] for name in classes] for one in found])
         anomaly = np.array([one.anomaly for one in found])
         scores = scored(labels, shares, classes, good=good, anomaly=anomaly)
-        return cls(scores, tuple(labels), tuple(found))
+        return cls(
+            scores,
+            tuple(labels),
+            tuple(found),
+            None if masks is None else _of_masks(found, masks, sure),
+            None if boxes is None else _of_boxes(found, boxes),
+        )
 
     def table(self) -> str:
         """In Markdown: a line a class, then the whole."""
@@ -87,6 +112,10 @@ class Report:
             for overkill in OVERKILLS:
                 name = f"escape_at_overkill_{overkill:g}"
                 whole[name] = scores.curve.escape_at(overkill)
+        if self.pixels is not None:
+            whole |= {name: _finite(x) for name, x in asdict(self.pixels).items()}
+        if self.boxes is not None:
+            whole |= {"map50": self.boxes.mean, "box_f1_50": self.boxes.f1}
         by_class = {
             name: {
                 "pictures": one.pictures,
@@ -127,6 +156,39 @@ class Report:
         """The numbers of pictures that were taken for another class, the surest first."""
         wrong = [n for n, one in enumerate(self.found) if one.label != self.labels[n]]
         return sorted(wrong, key=lambda n: -self.found[n].probability)[:MISTAKES]
+
+
+def painted(regions: Sequence[Region], shape: tuple[int, ...]) -> Bool:
+    """All that is painted on a picture [H, W]."""
+    whole = np.zeros(shape[:2], np.bool_)
+    for one in regions:
+        whole |= one.mask
+    return whole
+
+
+def _of_masks(
+    found: Sequence[Inspected], masks: Sequence[Sequence[Region]], sure: float
+) -> MaskScores:
+    pairs = zip(found, masks, strict=True)
+    return mask_scores(
+        ((one.heat, painted(own, one.heat.shape)) for one, own in pairs),
+        threshold=sure,
+        tolerance=TOLERANCE,
+    )
+
+
+def _of_boxes(found: Sequence[Inspected], boxes: Sequence[Sequence[Marked]]) -> BoxScores:
+    marked = [_boxes([(b.label, b.box, 1.0) for b in own]) for own in boxes]
+    said = [_boxes([(d.label, d.box, d.probability) for d in one.defects]) for one in found]
+    return box_scores(marked, said, OVERLAP)
+
+
+def _boxes(given: Sequence[tuple[str, tuple[float, float, float, float], float]]) -> Boxes:
+    return Boxes(
+        np.array([box for _, box, _ in given], np.float64).reshape(-1, 4),
+        np.array([label for label, _, _ in given], np.str_),
+        np.array([score for _, _, score in given], np.float64),
+    )
 
 
 def draw_confusion(scores: Scores) -> Figure:

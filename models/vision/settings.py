@@ -112,6 +112,32 @@ class FinderSettings(BaseModel):
     )
 
 
+class MaskSettings(BaseModel):
+    """How defects are told pixel by pixel, where masks are learnt, or good pictures alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: NetworkSettings = NetworkSettings(width=8, depth=(1, 1, 1, 1), stem="half")
+    crop: Side = Field(
+        256, description="Pixels either way of the part of a prepared picture that a step learns."
+    )
+    crops: int = Field(1, ge=1, description="Parts of each picture in one pass.")
+    made_up: tuple[int, int] = Field(
+        (6, 64),
+        description="Pixels across, least and most, of the defects that are made up where good "
+        "pictures alone are learnt.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        least, most = self.made_up
+        if not 2 <= least <= most <= self.crop:
+            raise ValueError(
+                f"made_up: want 2 <= least <= most <= crop ({self.crop}), got {least} and {most}"
+            )
+        return self
+
+
 class InspectionSettings(BaseModel):
     """What is inspected for, and by which network."""
 
@@ -123,6 +149,9 @@ class InspectionSettings(BaseModel):
     )
     finder: FinderSettings = Field(
         FinderSettings(), description="What finds places, where boxes are learnt."
+    )
+    mask: MaskSettings = Field(
+        MaskSettings(), description="What tells pixels apart, where masks are learnt."
     )
 
 

@@ -22,6 +22,7 @@ from models.vision.settings import InspectionSettings
 
 # N pictures, C channels, H W as prepared
 
+U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 KEPT_BYTES = 2 << 30  # prepared pictures are kept up to here; beyond, they are prepared each time
@@ -36,12 +37,24 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """What somebody has painted over on a picture: all pixels of a defect, or of a class."""
+
+    label: str
+    mask: Bool  # [H, W] of the picture as it came
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """Pictures with what is known of them: a class each, or boxes. The sequences may be lazy."""
+    """Pictures with what is known of them: a class each, boxes, or masks.
+
+    The sequences may be lazy.
+    """
 
     pictures: Sequence[Pixels]
     labels: Sequence[str] | None = None
     boxes: Sequence[Sequence[Marked]] | None = None  # none on a picture: it is good
+    masks: Sequence[Sequence[Region]] | None = None  # likewise
     templates: Sequence[Pixels] | None = None  # a golden one for each
     groups: Sequence[object] | None = None  # equal: never on both sides; None: near copies are
     made: Sequence[bool] | None = None  # by a generator: these teach, and are never held out
@@ -72,6 +85,8 @@ class Stock:
                     f"{', '.join(f'{d} with {c} channels' for d, c in sorted(kinds))}. "
                     "Give pictures of one camera setting."
                 )
+            if examples.masks is not None:
+                self._check_masks(examples.masks[number], picture, what)
             if made.numel() * made.element_size() * len(examples.pictures) <= KEPT_BYTES:
                 self._kept[number] = made
             self._hash.update(repr((self._known(number), picture.shape)).encode())
@@ -94,6 +109,11 @@ class Stock:
         return self.examples.templates is not None
 
     @property
+    def size(self) -> tuple[int, int]:
+        """H, W of a prepared picture."""
+        return self.settings.height, self.settings.width
+
+    @property
     def hash(self) -> str:
         """SHA-256 of pictures, templates and labels."""
         return self._hash.hexdigest()
@@ -104,6 +124,15 @@ class Stock:
         where = placement(self.examples.pictures[number], self.settings)
         return [(one.label, where.box(one.box)) for one in self.examples.boxes[number]]
 
+    def painted(self, number: int, classes: Sequence[str], good: int) -> U8:
+        """The number of each pixel's class on a picture, as prepared [H, W]; of two, the last."""
+        assert self.examples.masks is not None  # noqa: S101 (only asked where masks are learnt)
+        where = placement(self.examples.pictures[number], self.settings)
+        found = np.full(where.size, good, np.uint8)
+        for region in self.examples.masks[number]:
+            found[where.mask(region.mask)] = classes.index(region.label)
+        return found
+
     def batch(self, numbers: Sequence[int]) -> Tensor:
         """Float32 [N, C, H, W]."""
         found = [
@@ -112,12 +141,28 @@ class Stock:
         ]
         return torch.stack(found)
 
+    @staticmethod
+    def _check_masks(regions: Sequence[Region], picture: Pixels, what: str) -> None:
+        for one in regions:
+            if not one.mask.any():
+                raise PictureError(f"{what}: mask of {one.label}: nothing is painted; leave it out")
+            if one.mask.shape != picture.shape[:2] or one.mask.dtype != np.bool_:
+                raise PictureError(
+                    f"{what}: mask of {one.label}: want bool {list(picture.shape[:2])} as the "
+                    f"picture, got {one.mask.dtype} {list(one.mask.shape)}"
+                )
+
     def _known(self, number: int) -> object:
         """What is known of a picture."""
         if self.examples.labels is not None:
             return self.examples.labels[number]
         if self.examples.boxes is not None:
             return [(one.label, one.box) for one in self.examples.boxes[number]]
+        if self.examples.masks is not None:
+            return [
+                (one.label, hashlib.sha256(np.packbits(one.mask).tobytes()).hexdigest())
+                for one in self.examples.masks[number]
+            ]
         return None
 
     def _prepared(self, number: int, picture: Pixels) -> Tensor:

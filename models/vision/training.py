@@ -22,23 +22,31 @@ from models.calibration import Calibration
 from models.gradient import StoppedError
 from models.training import Interrupted, Progress
 from models.vision.box_scores import Boxes, box_scores
-from models.vision.bundle import VisionCard, digest
+from models.vision.bundle import Task, VisionCard, digest
 from models.vision.finder import overlaps
 from models.vision.fit import Fit, Objective
 from models.vision.inspection import Inspection, check_templates
+from models.vision.mask_scores import mask_scores
+from models.vision.masks import eight_bits, whole_of
+from models.vision.masks import look as look_at_pixels
 from models.vision.network import NETWORK, Classifier, load_backbone, start
-from models.vision.objectives import Centres, Classes
+from models.vision.objectives import Centres, Classes, Regions
 from models.vision.places import FINDER, LEAST, Pair, Seen, networks, patches
 from models.vision.places import anomaly_of as anomaly_of_places
+from models.vision.preprocess import resized
+from models.vision.segmenter import Segmenter
 from models.vision.settings import InspectionSettings, VisionFitSettings
 from models.vision.splits import grouped, held_out
-from models.vision.stock import Examples, Stock
+from models.vision.stock import Examples, Marked, Region, Stock
 from models.vision.whole import anomaly_of, prototypes_of, tensors_of
 
 # N pictures, C channels, K classes, F features, M places
 
+U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
+ANOMALY = "anomaly"  # what is not good is called where good pictures alone were learnt
+FALSELY_FOUND = 0.05  # of good pictures held out have a place that is called a defect, there
 LEAST_GOOD = 20  # good pictures held out: fewer say nothing about how strange others may be
 WRONGLY_FOUND = 3  # places of a picture where a finder is wrong, that a classifier learns as good
 ELSEWHERE = 0.1  # a place that overlaps all marked boxes by less is none of them
@@ -77,14 +85,15 @@ def train(
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Learn to tell the classes of pictures apart, or to find what is marked on them.
+    """Learn to tell the classes of pictures apart, to find what is marked on them, or what is odd.
 
     Args:
-        examples: What is learnt from: pictures with labels, or with boxes.
+        examples: What is learnt from: pictures with labels, with boxes, or with masks.
         settings: What the networks see, and how large they are.
         fit: How they are trained.
         good: The class of pictures with nothing wrong; with labels, None if there is no such class.
-        With boxes it is needed: it is what a picture or a place is called that has no defect.
+        With boxes or masks it is needed: it is what a picture or a place is called that has no
+        defect. Where all labels are good, defects are made up to learn from.
         backbone: A file of weights to start from, for the network that tells classes apart.
         progress: Told after every epoch.
         checkpoint: A folder that each epoch is saved to, and that training goes on from where it
@@ -97,7 +106,7 @@ def train(
         PictureError: A picture is none, or not like the others.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
-    labels, classes = _checked(examples, good)
+    task, labels, classes = _checked(examples, good)
     stock = Stock(examples, settings)
     groups = grouped(examples.pictures) if examples.groups is None else examples.groups
     real = np.flatnonzero(~examples.are_made).tolist()
@@ -107,6 +116,7 @@ def train(
     )
     _check_good(labels, out, good if examples.boxes is None else None)
     work = _Work(
+        task=task,
         stock=stock,
         settings=settings,
         fit=fit,
@@ -121,10 +131,15 @@ def train(
         checkpoint=checkpoint,
         should_stop=should_stop,
     )
-    learnt = work.whole() if examples.boxes is None else work.places()
+    learnt = {
+        "classes": work.whole,
+        "boxes": work.places,
+        "masks": work.pixels,
+        "good": work.pixels,
+    }[task]()
     best = learnt.fits[-1]
     card = VisionCard(
-        task="classes" if examples.boxes is None else "boxes",
+        task=task,
         settings=settings,
         seen=stock.seen,
         classes=classes,
@@ -154,20 +169,15 @@ def train(
     )
 
 
-def _checked(examples: Examples, good: str | None) -> tuple[Sequence[str], tuple[str, ...]]:
-    """A label for each picture, that splits go by, and the classes in order of their names."""
+def _checked(examples: Examples, good: str | None) -> tuple[Task, Sequence[str], tuple[str, ...]]:
+    """What is learnt, a label for each picture that splits go by, and the classes by name."""
     count = len(examples.pictures)
-    for what in ("labels", "boxes", "groups", "made"):
+    for what in ("labels", "boxes", "masks", "groups", "made"):
         given = getattr(examples, what)
         if given is not None and len(given) != count:
             raise ValueError(f"{what}: want {count}, one for each picture, got {len(given)}")
-    if (examples.labels is None) == (examples.boxes is None):
-        raise ValueError("examples: want labels or boxes, one of them")
     check_templates(examples.templates is not None, count, examples.templates)
-    if examples.labels is not None:
-        labels, names = examples.labels, set(examples.labels)
-    else:
-        labels, names = _labels_of_boxes(examples, good)
+    task, labels, names = _task(examples, good)
     real = {label for label, made in zip(labels, examples.are_made, strict=True) if not made}
     if unreal := sorted(set(labels) - real):
         raise ValueError(f"training: want real pictures of each class, {unreal[0]!r} has none")
@@ -180,7 +190,7 @@ def _checked(examples: Examples, good: str | None) -> tuple[Sequence[str], tuple
         raise ValueError(
             f"good: no picture is labelled {good!r}; classes: {', '.join(sorted(names))}"
         )
-    return labels, tuple(sorted(names))
+    return task, labels, tuple(sorted(names))
 
 
 def _check_good(labels: Sequence[str], out: Bool, good: str | None) -> None:
@@ -195,17 +205,35 @@ def _check_good(labels: Sequence[str], out: Bool, good: str | None) -> None:
         )
 
 
-def _labels_of_boxes(examples: Examples, good: str | None) -> tuple[list[str], set[str]]:
+def _task(examples: Examples, good: str | None) -> tuple[Task, Sequence[str], set[str]]:
+    """What is learnt, a label for each picture, and the classes."""
+    known = (examples.labels, examples.boxes, examples.masks)
+    if sum(one is not None for one in known) != 1:
+        raise ValueError("examples: want labels, boxes or masks, one of them")
+    if examples.boxes is not None:
+        return "boxes", *_labels_of_places(examples.boxes, good, "boxes")
+    if examples.masks is not None:
+        return "masks", *_labels_of_places(examples.masks, good, "masks")
+    assert examples.labels is not None  # noqa: S101 (as was asked before)
+    if good is None or set(examples.labels) != {good}:
+        return "classes", examples.labels, set(examples.labels)
+    if good == ANOMALY:
+        raise ValueError(f"good: {good!r} is what others will be called; name it otherwise")
+    return "good", examples.labels, {ANOMALY, good}
+
+
+def _labels_of_places(
+    places: Sequence[Sequence[Marked | Region]], good: str | None, task: Task
+) -> tuple[list[str], set[str]]:
     """Of each picture its rarest defect, or good; and the classes of places."""
-    assert examples.boxes is not None  # noqa: S101 (as was asked before)
     if good is None:
-        raise ValueError("good: want a name for what has no defect, where boxes are learnt")
-    counts = Counter(one.label for own in examples.boxes for one in own)
+        raise ValueError(f"good: want a name for what has no defect, where {task} are learnt")
+    counts = Counter(one.label for own in places for one in own)
     if good in counts:
         raise ValueError(f"good: {good!r} is marked as a defect on {counts[good]} places")
     labels = [
         min((one.label for one in own), key=lambda label: (counts[label], label), default=good)
-        for own in examples.boxes
+        for own in places
     ]
     return labels, {good, *counts} if counts else set()
 
@@ -214,6 +242,7 @@ def _labels_of_boxes(examples: Examples, good: str | None) -> tuple[list[str], s
 class _Work:
     """One training: its parts, and how they are told."""
 
+    task: Task
     stock: Stock
     settings: InspectionSettings
     fit: VisionFitSettings
@@ -320,7 +349,65 @@ class _Work:
             sure=scores.at,
         )
 
-    def _start(self, network: Classifier, generator: torch.Generator) -> None:
+    def pixels(self) -> _Learnt:
+        """What each pixel is of."""
+        assert self.good is not None  # noqa: S101 (masks want it)
+        device = resolve(self.fit.device)
+        good = self.classes.index(self.good)
+        settings = self.settings.mask
+        network = Segmenter(settings.network, self.stock.channels, len(self.classes))
+        generator = torch.Generator().manual_seed(self.fit.seed)
+        self._start(network, generator)
+        objective = Regions(
+            network,
+            self.stock,
+            self.fit,
+            painted={n: self._painted(n, good) for n in (*self.learning, *self.validating)},
+            good=good,
+            crop=settings.crop,
+            crops=settings.crops,
+            learning=self.learning,
+            validating=self.validating,
+            device=device,
+            sizes=settings.made_up if self.task == "good" else None,
+        )
+        fit = self._run(objective, generator, number=1, fits=1)
+        anomaly, maps = [], []
+        for number in self.validating:
+            _, (share,) = look_at_pixels(network, self.stock.batch([number]), device)
+            painted = objective.painted[number] != good
+            wrong = resized(1 - share[None, good], painted.shape)[0].numpy()
+            maps.append((eight_bits(wrong), painted))
+            if not painted.any():
+                anomaly.append(whole_of(share, good)[0])
+        metrics = {}
+        if self.task == "good":
+            highest = [heat.max() / np.iinfo(heat.dtype).max for heat, _ in maps]
+            sure = float(np.quantile(highest, 1 - FALSELY_FOUND))
+        else:
+            scores = mask_scores(maps, threshold=0.5)
+            sure = scores.dice_from
+            metrics = {
+                f"validation_{name}": getattr(scores, name)
+                for name in ("pixel_ap", "aupro", "dice")
+            }
+        return _Learnt(
+            tensors={
+                f"{NETWORK}{name}": x.cpu().contiguous() for name, x in network.state_dict().items()
+            },
+            calibration=Calibration.fit(np.array(anomaly), least=LEAST_GOOD, what="pictures"),
+            metrics=metrics,
+            fits=(fit,),
+            sure=sure,
+        )
+
+    def _painted(self, number: int, good: int) -> U8:
+        """The class of each pixel of a prepared picture [H, W]."""
+        if self.task == "masks":
+            return self.stock.painted(number, self.classes, good)
+        return np.full(self.stock.size, good, np.uint8)
+
+    def _start(self, network: Classifier | Segmenter, generator: torch.Generator) -> None:
         start(network, generator)
         if self.backbone is not None:
             load_backbone(network.backbone, self.backbone)

@@ -161,7 +161,7 @@ def test_boxes_without_a_name_for_good_or_with_it_as_a_defect_are_refused() -> N
         train(few, SETTINGS, BOX_FIT)
     with pytest.raises(ValueError, match="'lying' is marked as a defect on"):
         train(few, SETTINGS, BOX_FIT, good="lying")
-    with pytest.raises(ValueError, match="want labels or boxes, one of them"):
+    with pytest.raises(ValueError, match="want labels, boxes or masks, one of them"):
         train(replace(few, labels=["a"] * 8), SETTINGS, BOX_FIT, good="good")
 
 

@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models.vision.network import Backbone, Classifier, folded, load_backbone, start
+from models.vision.network import Backbone, Block, Classifier, folded, load_backbone, start
 from models.vision.settings import NetworkSettings
 
 SMALL = NetworkSettings(width=4, depth=(1, 2))
@@ -49,6 +49,35 @@ def test_the_logits_of_all_places_have_the_pictures_logits_as_their_mean() -> No
     assert features.shape == (2, 8)
     assert places.shape == (2, 3, 8, 6)
     assert torch.allclose(places.mean((2, 3)), made(shown), atol=1e-5)
+
+
+def test_the_map_of_a_class_is_grad_cam_of_the_last_stage_without_its_gradients() -> None:
+    """Selvaraju et al., ICCV 2017: the features, weighed by the mean gradient of the logit."""
+    made, shown = network(), torch.rand(2, 1, 24, 20)
+
+    places = made.backbone(shown)[-1].detach().requires_grad_()
+    logit = torch.nn.functional.linear(places.mean((2, 3)), made.head.weight, made.head.bias)[:, 1]
+    (gradient,) = torch.autograd.grad(logit.sum(), places)
+    grad_cam = (gradient.mean((2, 3), keepdim=True) * places).sum(1)
+    _, evidence = made.look(shown)
+
+    count = places.shape[2] * places.shape[3]
+    bias = made.head.bias[1]
+    assert torch.allclose(grad_cam * count, evidence[:, 1] - bias, atol=1e-4)
+
+
+def test_a_short_cut_of_eight_channels_learns_with_channels_last() -> None:
+    """A 1x1 convolution of stride 2 wrote past its memory there."""
+    block = Block(8, 16, stride=2, norm="batch").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = torch.rand(8, 8, 128, 128).contiguous(memory_format=torch.channels_last)
+    before = torch.nn.functional.conv2d(given, block.downsample[0].weight, stride=2)
+
+    for _ in range(6):
+        block(given.requires_grad_()).square().mean().backward()
+
+    assert torch.allclose(block.downsample[0](given[:, :, ::2, ::2]), before, atol=1e-5)
+    assert given.grad is not None
+    assert bool(given.grad.isfinite().all())
 
 
 def test_a_stage_halves_the_picture_and_doubles_the_channels() -> None:
