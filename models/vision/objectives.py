@@ -99,8 +99,8 @@ class Centres:
             self._lot([self.learning[n] for n in numbers], generator), self.fit.augment, generator
         )
         with _computed(self.fit, self.device):
-            said = self.network(_placed(lot.picture, self.device))
-        return self._loss(*said, lot)
+            centre, sides = self.network(_placed(lot.picture, self.device))
+        return self._loss(centre, sides, lot)
 
     def validate(self) -> float:
         """Of one part of each picture, always the same ones."""
@@ -109,8 +109,8 @@ class Centres:
         for first in range(0, len(self.validating), size):
             numbers = self.validating[first : first + size]
             lot = self._lot(numbers, generator)
-            said = self.network(_placed(lot.picture, self.device))
-            total += float(self._loss(*said, lot)) * len(numbers)
+            centre, sides = self.network(_placed(lot.picture, self.device))
+            total += float(self._loss(centre, sides, lot)) * len(numbers)
         return total / len(self.validating)
 
     def _lot(self, numbers: Sequence[int], generator: torch.Generator) -> Lot:
