@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from _detection import LayoutError, read_csv, say
@@ -34,7 +34,6 @@ from models.vision.training import Examples, train
 
 HELD_BACK = 0.2  # of --data, where there is no --test
 SPLIT_SEED = 0  # of what is held back: the same for every seed of training
-SPEED_PICTURES = 256  # inspected at once, to tell how fast
 SPEED_ROUNDS = 5
 QUICK_PICTURES = 20  # of each class, with --quick
 
@@ -48,6 +47,32 @@ class Task:
     fit: VisionFitSettings
     good: str | None = None
     floors: Mapping[str, float]  # metric -> what it should reach
+    speed_pictures: int = 256  # inspected at once, to tell how fast
+
+
+class Data(Protocol):
+    """Pictures with what is known of them."""
+
+    @property
+    def pictures(self) -> Sequence[Pixels]:
+        """As they came."""
+
+    @property
+    def templates(self) -> Sequence[Pixels] | None:
+        """A golden one for each, where they are compared."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """A class of each, that splits go by."""
+
+    def some(self, numbers: Sequence[int]) -> Self:
+        """Those with these numbers."""
+
+    def examples(self) -> Examples:
+        """As they are learnt from."""
+
+    def figures(self, inspection: Inspection, folder: Path | None) -> dict[str, float]:
+        """How good an inspection is on them; a report goes to the folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +82,7 @@ class Labelled:
     names: tuple[str, ...]
     pictures: tuple[Pixels, ...]
     labels: tuple[str, ...]
+    templates: None = None
 
     def some(self, numbers: Sequence[int]) -> "Labelled":
         """Those with these numbers."""
@@ -65,6 +91,27 @@ class Labelled:
             pictures=tuple(self.pictures[n] for n in numbers),
             labels=tuple(self.labels[n] for n in numbers),
         )
+
+    def examples(self) -> Examples:
+        """As they are learnt from."""
+        return Examples(pictures=self.pictures, labels=self.labels)
+
+    def figures(self, inspection: Inspection, folder: Path | None) -> dict[str, float]:
+        """How many classes are told right; a report goes to the folder."""
+        report = Report.of(
+            inspection.inspect(self.pictures), self.labels, good=inspection.card.good
+        )
+        if folder is not None:
+            report.write(folder, self.pictures)
+        found = report.numbers()
+        return {
+            **{name: value for name, value in found["whole"].items() if value is not None},
+            **{
+                f"recall_{name}": one["recall"]
+                for name, one in found["classes"].items()
+                if one["recall"] is not None
+            },
+        }
 
 
 def read_labelled(folder: Path) -> Labelled:
@@ -75,7 +122,7 @@ def read_labelled(folder: Path) -> Labelled:
     names = tuple(str(name) for name in columns["image"])
     try:
         with zipfile.ZipFile(folder / "images.zip") as archive:
-            pictures = tuple(_decoded(archive.read(name)) for name in names)
+            pictures = tuple(decoded(archive.read(name)) for name in names)
     except (OSError, KeyError, zipfile.BadZipFile, UnidentifiedImageError) as error:
         raise LayoutError(f"{folder / 'images.zip'}: {error}") from error
     return Labelled(
@@ -83,13 +130,18 @@ def read_labelled(folder: Path) -> Labelled:
     )
 
 
-def _decoded(content: bytes) -> Pixels:
-    picture = np.asarray(Image.open(io.BytesIO(content)))
+def decoded(content: bytes) -> Pixels:
+    """A picture [H, W, C] of what a file holds."""
+    opened = Image.open(io.BytesIO(content))
+    picture = np.asarray(opened.convert("L") if opened.mode == "1" else opened)
     return picture if picture.ndim == 3 else picture[..., None]
 
 
-def main(task: Task, about: str, read: Callable[[Path], Labelled] = read_labelled) -> None:
-    """What a benchmark of classes does."""
+D = TypeVar("D", bound=Data)
+
+
+def main(task: Task, about: str, read: Callable[[Path], Data] = read_labelled) -> None:
+    """What a benchmark of pictures does."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the train part")
     parser.add_argument("--test", type=Path, help="folder with pictures that nothing is chosen by")
@@ -125,7 +177,7 @@ def main(task: Task, about: str, read: Callable[[Path], Labelled] = read_labelle
     print(kept.table())
 
 
-def parts(data: Labelled, test: Labelled | None) -> tuple[Labelled, Labelled]:
+def parts(data: D, test: D | None) -> tuple[D, D]:
     """What is learnt from, and what is judged by."""
     if test is not None:
         return data, test
@@ -133,7 +185,7 @@ def parts(data: Labelled, test: Labelled | None) -> tuple[Labelled, Labelled]:
     return data.some(np.flatnonzero(~out).tolist()), data.some(np.flatnonzero(out).tolist())
 
 
-def _few(data: Labelled) -> Labelled:
+def _few(data: D) -> D:
     """Up to some pictures of each class."""
     labels = np.array(data.labels)
     numbers = [np.flatnonzero(labels == name)[:QUICK_PICTURES] for name in np.unique(labels)]
@@ -141,7 +193,7 @@ def _few(data: Labelled) -> Labelled:
 
 
 def _measured(
-    task: Task, seed: int, learning: Labelled, judged: Labelled, keep: Path | None
+    task: Task, seed: int, learning: Data, judged: Data, keep: Path | None
 ) -> dict[str, float]:
     """Train with one seed, and count."""
     folder = None if keep is None else keep / f"{task.name}-{seed}"
@@ -155,7 +207,7 @@ def _measured(
 
     before = time.process_time()
     trained = train(
-        Examples(pictures=learning.pictures, labels=learning.labels),
+        learning.examples(),
         task.settings,
         task.fit.model_copy(update={"seed": seed}),
         good=task.good,
@@ -164,29 +216,24 @@ def _measured(
     )
     cpu_s = time.process_time() - before
     inspection = trained.inspection
-    report = Report.of(inspection.inspect(judged.pictures), judged.labels, good=task.good)
     if folder is not None:
         inspection.save(folder / "bundle")
-        report.write(folder / "report", judged.pictures)
-    found = report.numbers()
     return {
-        **{name: value for name, value in found["whole"].items() if value is not None},
-        **{
-            f"recall_{name}": one["recall"]
-            for name, one in found["classes"].items()
-            if one["recall"] is not None
-        },
-        "pictures_per_s": _speed(inspection, judged.pictures),
+        **judged.figures(inspection, None if folder is None else folder / "report"),
+        "pictures_per_s": _speed(inspection, judged, task.speed_pictures),
         "best_epoch": trained.best_epoch[-1],
         "training_cpu_s": round(cpu_s, 1),
     }
 
 
-def _speed(inspection: Inspection, pictures: Sequence[Pixels]) -> float:
+def _speed(inspection: Inspection, judged: Data, count: int) -> float:
     """Decoded pictures a second of CPU time, all of inspect(), on one core."""
-    some = [pictures[n % len(pictures)] for n in range(SPEED_PICTURES)]
-    (times,) = race({"inspect": lambda: lambda: inspection.inspect(some)}, SPEED_ROUNDS)
-    return SPEED_PICTURES / times.best
+    some = judged.some([n % len(judged.labels) for n in range(count)])
+    (times,) = race(
+        {"inspect": lambda: lambda: inspection.inspect(some.pictures, some.templates)},
+        SPEED_ROUNDS,
+    )
+    return count / times.best
 
 
 class Kept:

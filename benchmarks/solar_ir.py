@@ -27,6 +27,7 @@ TASK = Task(
         dropout=0.2,
         balance=0.5,
         smoothing=0.05,
+        precision="bfloat16",
         augment=AugmentSettings(
             flip_horizontal=True,
             flip_vertical=True,

@@ -52,13 +52,14 @@ class Pyramid(nn.Module):
 class Finder(nn.Module):
     """Pictures to centres and boxes."""
 
-    def __init__(self, settings: NetworkSettings, channels: int) -> None:
+    def __init__(self, settings: NetworkSettings, channels: int, reduce: int = 1) -> None:
         super().__init__()
+        self.reduce = reduce
         self.backbone = Backbone(settings, channels)
         self.pyramid = Pyramid(settings)
         self.centre = nn.Conv2d(self.pyramid.width, 1, 1)
         self.sides = nn.Conv2d(self.pyramid.width, 4, 1)
-        self.stride = self.backbone.stride
+        self.stride = self.backbone.stride * reduce
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] to logits of centres [N, h, w] and distances to sides [N, 4, h, w] > 0.
@@ -70,7 +71,7 @@ class Finder(nn.Module):
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same after features [N, F]: the mean of the coarsest stage."""
-        stages = self.backbone(x)
+        stages = self.backbone(functional.avg_pool2d(x, self.reduce) if self.reduce > 1 else x)
         joined = self.pyramid(stages)
         centre = self.centre(joined)[:, 0] + RARE
         return stages[-1].mean((2, 3)), centre, self.sides(joined).clamp(max=REACH).exp()

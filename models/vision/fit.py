@@ -22,6 +22,7 @@ from models.gradient import StoppedError
 from models.training import Epoch, Progress
 from models.vision.settings import VisionFitSettings
 
+FIRST_STEPS = 10  # a running mean forgets the first weights, far off, within some times as many
 STATE, TENSORS = "checkpoint.json", "checkpoint.safetensors"
 
 
@@ -60,6 +61,8 @@ class Fit:
         self.best_loss = math.inf
         self.gradient_norm = 0.0  # before it was cut, the mean of the last pass
         self.best = self._weights()
+        self.steps = 0
+        self.mean = self._weights() if settings.average else {}  # of all steps, the last ones most
 
     @property
     def best_epoch(self) -> int:
@@ -124,9 +127,13 @@ class Fit:
             norms.append(norm)
         self.gradient_norm = sum(norms) / len(norms)
         training = total / count
+        now = self._weights()
+        self.network.load_state_dict(self.mean or now)
         self.network.eval()
         with torch.no_grad():
             validation = self.objective.validate()
+        judged = self._weights()
+        self.network.load_state_dict(now)
         if not math.isfinite(training) or not math.isfinite(validation):
             raise ValueError(
                 f"training: the loss is not finite after epoch {self.epoch + 1}. "
@@ -134,7 +141,7 @@ class Fit:
             )
         self.epoch += 1
         if validation < self.best_loss - self.settings.min_delta:
-            self.best_loss, self.stale, self.best = validation, 0, self._weights()
+            self.best_loss, self.stale, self.best = validation, 0, judged
         else:
             self.stale += 1
             self.cuts += self.stale % self.settings.schedule_epochs == 0
@@ -150,12 +157,25 @@ class Fit:
             self.network.parameters(), self.settings.gradient_norm or math.inf
         )
         self.optimizer.step()
+        self.steps += 1
+        self._average()
         return float(loss.detach()), float(norm)
+
+    def _average(self) -> None:
+        """Take this step's weights into the mean, where there is one."""
+        kept = min(self.settings.average, self.steps / (self.steps + FIRST_STEPS))
+        now = self.network.state_dict()
+        for name, mean in self.mean.items():
+            if mean.is_floating_point():
+                mean.lerp_(now[name].detach().cpu(), 1 - kept)
+            else:
+                mean.copy_(now[name])  # how many batches a norm has seen
 
     def _save(self, folder: Path) -> None:
         """Everything that the next pass depends on."""
         tensors = {f"now.{name}": x for name, x in self._weights().items()}
         tensors |= {f"best.{name}": x for name, x in self.best.items()}
+        tensors |= {f"mean.{name}": x for name, x in self.mean.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             for name, x in moments.items():
                 if x is not None:  # a momentum that is not used
@@ -164,6 +184,7 @@ class Fit:
         numbers = {
             "fingerprint": self.fingerprint,
             "epoch": self.epoch,
+            "steps": self.steps,
             "stale": self.stale,
             "cuts": self.cuts,
             "best_loss": self.best_loss,
@@ -191,6 +212,7 @@ class Fit:
             )
         self.network.load_state_dict(under("now.", tensors))
         self.best = under("best.", tensors)
+        self.mean = under("mean.", tensors)
         state = self.optimizer.state_dict()
         for name, x in under("optimizer.", tensors).items():
             index, key = name.split(".", 1)
@@ -198,7 +220,7 @@ class Fit:
         self.optimizer.load_state_dict(state)
         self.generator.set_state(tensors["generator"])
         self.epoch, self.stale, self.cuts = numbers["epoch"], numbers["stale"], numbers["cuts"]
-        self.best_loss = numbers["best_loss"]
+        self.best_loss, self.steps = numbers["best_loss"], numbers["steps"]
 
     def _draw(self, depth: int, rows: int, width: int) -> Tensor:
         """Uniform numbers for dropout, where the network is."""

@@ -54,7 +54,9 @@ class Classes:
         chosen = [self.learning[n] for n in numbers]
         lot = Lot(picture=self.batch(chosen), share=self.target[chosen])
         lot = varied(lot, self.fit.augment, generator)
-        return self._loss(self.network(_placed(lot.picture, self.device)), lot.share)
+        with _computed(self.fit, self.device):
+            logits = self.network(_placed(lot.picture, self.device))
+        return self._loss(logits.float(), lot.share)
 
     def validate(self) -> float:
         """In nats, of pictures as they are."""
@@ -102,8 +104,12 @@ class Centres:
 
     def loss(self, numbers: Sequence[int], generator: torch.Generator) -> Tensor:
         """Of parts as they are varied."""
-        lot = self._lot([self.learning[n] for n in numbers], generator)
-        return self._loss(varied(lot, self.fit.augment, generator))
+        lot = varied(
+            self._lot([self.learning[n] for n in numbers], generator), self.fit.augment, generator
+        )
+        with _computed(self.fit, self.device):
+            centre, sides = self.network(_placed(lot.picture, self.device))
+        return self._loss(centre, sides, lot)
 
     def validate(self) -> float:
         """Of one part of each picture, always the same ones."""
@@ -111,7 +117,9 @@ class Centres:
         generator = torch.Generator().manual_seed(0)
         for first in range(0, len(self.validating), size):
             numbers = self.validating[first : first + size]
-            total += float(self._loss(self._lot(numbers, generator))) * len(numbers)
+            lot = self._lot(numbers, generator)
+            centre, sides = self.network(_placed(lot.picture, self.device))
+            total += float(self._loss(centre, sides, lot)) * len(numbers)
         return total / len(self.validating)
 
     def _lot(self, numbers: Sequence[int], generator: torch.Generator) -> Lot:
@@ -136,11 +144,10 @@ class Centres:
             box_weight=torch.ones(count),
         )
 
-    def _loss(self, lot: Lot) -> Tensor:
+    def _loss(self, centre: Tensor, sides: Tensor, lot: Lot) -> Tensor:
         assert lot.box is not None  # noqa: S101 (as made above)
         assert lot.box_of is not None  # noqa: S101 (as made above)
         assert lot.box_weight is not None  # noqa: S101 (as made above)
-        centre, sides = self.network(_placed(lot.picture, self.device))
         wanted = target(
             lot.box,
             lot.box_of,
@@ -149,7 +156,12 @@ class Centres:
             size=(centre.shape[1], centre.shape[2]),
             stride=self.network.stride,
         )
-        return finding_loss(centre.cpu(), sides.cpu(), wanted)
+        return finding_loss(centre.float().cpu(), sides.float().cpu(), wanted)
+
+
+def _computed(fit: VisionFitSettings, device: str) -> torch.autocast:
+    """In which precision a training step computes."""
+    return torch.autocast(device, torch.bfloat16, enabled=fit.precision == "bfloat16")
 
 
 class Regions:
@@ -186,7 +198,9 @@ class Regions:
     def loss(self, numbers: Sequence[int], generator: torch.Generator) -> Tensor:
         """Of parts as they are varied."""
         lot = self._lot([self.learning[n] for n in numbers], generator)
-        return self._sums(self._made_up(varied(lot, self.fit.augment, generator), generator)).loss
+        lot = self._made_up(varied(lot, self.fit.augment, generator), generator)
+        with _computed(self.fit, self.device):
+            return self._sums(lot).loss
 
     def validate(self) -> float:
         """Of whole pictures, all places together; what is made up on them is always the same."""
@@ -217,7 +231,7 @@ class Regions:
 
     def _sums(self, lot: Lot) -> Sums:
         assert lot.mask is not None  # noqa: S101 (as made above)
-        logits = self.network(_placed(lot.picture, self.device)).cpu()
+        logits = self.network(_placed(lot.picture, self.device)).float().cpu()
         share = functional.adaptive_avg_pool2d(lot.mask, logits.shape[2:])
         return Sums.of(logits, share, good=self.good)
 

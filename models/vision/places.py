@@ -145,7 +145,7 @@ def networks(
 ) -> tuple[Finder, Classifier]:
     """What finds, and what tells classes of what was found; neither has learnt anything."""
     return (
-        Finder(settings.finder.network, channels),
+        Finder(settings.finder.network, channels, settings.finder.reduce),
         Classifier(settings.network, channels, classes),
     )
 

@@ -105,7 +105,7 @@ def prepared(picture: Pixels, settings: PreprocessSettings) -> Tensor:
     """What the network sees of a picture: float32 [C, h, w]. Raises PictureError."""
     x1, y1, x2, y2 = placement(checked(picture), settings).crop
     part = picture[y1:y2, x1:x2].astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
-    if settings.grey:
+    if settings.grey and part.shape[2] > 1:
         part = part.mean(2, keepdims=True)
     if settings.denoise == "median":
         part = ndimage.median_filter(part, (settings.denoise_size, settings.denoise_size, 1))

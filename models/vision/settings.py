@@ -103,6 +103,13 @@ class FinderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: NetworkSettings = NetworkSettings(width=8, depth=(1, 1, 1, 1), stem="half")
+    reduce: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="The finder sees the prepared picture smaller by this factor; what tells "
+        "classes apart sees it as it is.",
+    )
     crop: Side = Field(
         256, description="Pixels either way of the part of a prepared picture that a step learns."
     )
@@ -188,5 +195,19 @@ class VisionFitSettings(FitSettings):
     )
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="What training computes with. bfloat16: convolutions in half as many bits, "
+        "twice as fast where the processor has instructions for it (avx512_bf16, amx_bf16, GPUs "
+        "since 2020), and slower elsewhere. Weights are float32 in any case, and so is use.",
+    )
+    average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="How much of the running mean of all weights stays in a step; that mean is "
+        "what is judged and kept (Polyak and Juditsky, 1992). 0: the last weights are; 0.99: "
+        "those of about 100 steps.",
     )
     augment: AugmentSettings = AugmentSettings()

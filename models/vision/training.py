@@ -114,7 +114,7 @@ def train(
     out[real] = held_out(
         [labels[n] for n in real], [groups[n] for n in real], fit.validation_share, seed=fit.seed
     )
-    _check_good(labels, out, good if examples.boxes is None else None)
+    _check_good(labels, out, good if task != "boxes" else None)
     work = _Work(
         task=task,
         stock=stock,

@@ -7,12 +7,15 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.bars import FIT, SETTINGS, bars
+
+from models.vision.inspected import Defect, Inspected
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -40,7 +43,6 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.syspath_prepend(BENCHMARKS)
     pictures = importlib.import_module("_pictures")
     monkeypatch.setattr(pictures, "SPEED_ROUNDS", 1)
-    monkeypatch.setattr(pictures, "SPEED_PICTURES", 8)
 
     def started(*words: str | Path, epochs: int = 3) -> dict[str, Any]:
         task = pictures.Task(
@@ -49,6 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
             fit=FIT.model_copy(update={"epochs": epochs}),
             good="good",
             floors={"accuracy": 0.9},
+            speed_pictures=8,
         )
         kept = tmp_path / "kept.json"
         given = ["bars.py", *map(str, words), "--json", str(kept)]
@@ -108,10 +111,77 @@ def test_a_folder_of_another_layout_is_refused(run: Run, tmp_path: Path) -> None
         run("--data", data)
 
 
+def pairs(path: Path, count: int) -> Path:
+    """A folder of boards beside their templates, with a dot or a ring drawn onto each but one."""
+    draw = np.random.default_rng(0)
+    path.mkdir()
+    lines = ["image,x1,y1,x2,y2,label"]
+    with zipfile.ZipFile(path / "pairs.zip", "w") as archive:
+        for number in range(count):
+            template = draw.random((48, 48)) > 0.98
+            test = template.copy()
+            x, y = draw.integers(8, 32, 2)
+            if number:
+                test[y : y + 8, x : x + 8] = True
+                test[y + 3 : y + 5, x + 3 : x + 5] = bool(number % 2)
+                lines.append(f"{number:04},{x},{y},{x + 8},{y + 8},{['ring', 'dot'][number % 2]}")
+            for picture, name in ((test, "test"), (template, "temp")):
+                kept = io.BytesIO()
+                Image.fromarray(picture).save(kept, "png")
+                archive.writestr(f"{number:04}_{name}.png", kept.getvalue())
+    (path / "boxes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_boards_are_read_beside_their_templates_and_counted_as_the_public_scorers_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    deeppcb = importlib.import_module("deeppcb")
+    data = deeppcb.read_pairs(pairs(tmp_path / "data", 5))
+    found = [
+        Inspected(
+            label="dot",
+            probability=0.9,
+            probabilities={},
+            anomaly=0.0,
+            surprise=0.0,
+            heat=np.zeros((48, 48), np.uint8),
+            features=np.zeros(1, np.float32),
+            defects=tuple(Defect(label="dot", probability=0.9, box=one.box) for one in own),
+        )
+        for own in data.boxes
+    ]
+    inspection = SimpleNamespace(each=lambda *_, **__: iter(found))
+
+    figures = data.figures(inspection, tmp_path / "report")
+
+    assert data.names[1] == "0001"
+    assert data.labels == ("good", "dot", "ring", "dot", "ring")
+    assert data.pictures[1].shape == data.templates[1].shape == (48, 48, 1)
+    assert data.pictures[1].dtype == np.uint8
+    assert figures["ap50_dot"] == pytest.approx(5 / 6)  # of 2 dots, and 2 rings called so, in turn
+    assert figures["map50"] == pytest.approx(5 / 12)
+    assert figures["f1_33"] == 0.5
+    assert (tmp_path / "report" / "found.csv").read_text().count(",dot,0.9") == 4
+
+
+def test_a_folder_of_boards_without_their_boxes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    deeppcb = importlib.import_module("deeppcb")
+    data = pairs(tmp_path / "data", 2)
+    (data / "boxes.csv").write_text("image,label\n0001,dot\n", encoding="utf-8")
+
+    with pytest.raises(importlib.import_module("_detection").LayoutError, match="want columns"):
+        deeppcb.read_pairs(data)
+
+
 def test_each_set_names_settings_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
-    for name in ("solar_ir", "xsdd"):
+    for name in ("deeppcb", "solar_ir", "xsdd"):
         task = importlib.import_module(name).TASK
         assert task.name == name
         assert task.floors

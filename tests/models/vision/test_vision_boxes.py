@@ -306,3 +306,17 @@ def test_a_mixed_lot_wants_each_box_by_its_share() -> None:
     assert float(wanted.bump.max()) == pytest.approx(0.7)
     assert wanted.weight.sum() == pytest.approx(1.0)
     assert int(wanted.at.sum()) == 2
+
+
+def test_a_finder_that_sees_less_says_where_in_pixels_of_the_picture_as_prepared() -> None:
+    small = NetworkSettings(width=4, depth=(1,), stem="full")
+    coarse, fine = Finder(small, 1, 2), Finder(small, 1)
+    start(fine, torch.Generator().manual_seed(0))
+    coarse.load_state_dict(fine.state_dict())
+    picture = torch.rand(1, 1, 12, 8, generator=torch.Generator().manual_seed(1))
+    means = picture.reshape(1, 1, 6, 2, 4, 2).mean((3, 5))
+
+    centre, _ = coarse.eval()(picture)
+
+    assert torch.allclose(centre, fine.eval()(means)[0])
+    assert coarse.stride == 2 * fine.stride

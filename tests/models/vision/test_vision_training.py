@@ -1,16 +1,20 @@
 """From labelled pictures to an inspection: what is learnt, stopped, taken up again, refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support.bars import CLASSES, FIT, SETTINGS, bars
+from torch import Tensor
 
 from models.training import Epoch, Interrupted
+from models.vision.fit import Fit
 from models.vision.preprocess import PictureError
 from models.vision.report import Report
+from models.vision.settings import VisionFitSettings
 from models.vision.training import Examples, Trained, train
 
 SHORT = FIT.model_copy(update={"epochs": 3})
@@ -52,15 +56,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     assert one.weights_sha256 != other.weights_sha256
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
+    tmp_path: Path, average: float
+) -> None:
     told: list[Epoch] = []
     asked = iter(range(1000))
-    whole = train(FEW, SETTINGS, SHORT).inspection.card
+    short = SHORT.model_copy(update={"average": average})
+    whole = train(FEW, SETTINGS, short).inspection.card
     with pytest.raises(Interrupted, match="goes on from") as stopped:
         train(
             FEW,
             SETTINGS,
-            SHORT,
+            short,
             progress=told.append,
             checkpoint=tmp_path / "kept",
             should_stop=lambda: next(asked) > 4,  # in the second pass
@@ -68,10 +76,60 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path) ->
     assert stopped.value.checkpoint == tmp_path / "kept"
     assert [one.epoch for one in told] == [1]
 
-    again = train(FEW, SETTINGS, SHORT, progress=told.append, checkpoint=tmp_path / "kept")
+    again = train(FEW, SETTINGS, short, progress=told.append, checkpoint=tmp_path / "kept")
 
     assert [one.epoch for one in told] == [1, 2, 3]
     assert again.inspection.card.weights_sha256 == whole.weights_sha256
+
+
+class Thrown:
+    """A weight that each step throws about 1."""
+
+    count = 400
+
+    def __init__(self) -> None:
+        self.network = torch.nn.Linear(1, 1, bias=False)
+
+    def loss(self, numbers: Sequence[int], generator: torch.Generator) -> Tensor:
+        """How far the weight is from 1 and some more."""
+        thrown = 1 + torch.randn(len(numbers), generator=generator).mean()
+        return (self.network.weight - thrown).square().sum()
+
+    def validate(self) -> float:
+        """How far it is from 1."""
+        return float((self.network.weight - 1).square().sum())
+
+
+def test_where_steps_throw_weights_about_their_mean_is_nearer_to_what_is_sought() -> None:
+    far = {}
+    for average in (0.0, 0.98):
+        settings = VisionFitSettings(
+            epochs=1,
+            batch_size=2,
+            optimizer="sgd",
+            learning_rate=0.4,
+            schedule="constant",
+            warmup_epochs=0,
+            average=average,
+        )
+        draw = torch.Generator().manual_seed(0)
+        fit = Fit(Thrown(), settings, draw, fingerprint="")
+        fit.run(number=1, fits=1, progress=None, checkpoint=None, should_stop=lambda: False)
+        far[average] = fit.best_loss
+
+    assert far[0.98] < 0.02
+    assert far[0.0] > 5 * far[0.98]
+
+
+def test_training_in_fewer_bits_learns_as_well_and_keeps_float32() -> None:
+    fit = FIT.model_copy(update={"precision": "bfloat16"})
+    other = bars(30, seed=1)
+
+    found = train(bars(60), SETTINGS, fit, good="good").inspection
+
+    report = Report.of(found.inspect(other.pictures), other.labels, good="good")
+    assert report.scores.accuracy > 0.9
+    assert {x.dtype for x in found._tensors.values()} <= {torch.float32, torch.int64}
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
