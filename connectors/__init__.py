@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 SHARED = frozenset(
-    {"batch", "contract", "http", "labelled", "payloads", "points", "secrets", "stamps"}
+    {"batch", "contract", "hints", "http", "labelled", "payloads", "points", "secrets", "stamps"}
 )  # modules of this package that are no connector
 
 
