@@ -62,13 +62,15 @@ LINKED = only("picture", links=OVERLAY, custom__width=140)
 
 def cameras() -> Json:
     """What do cameras see, and does it agree with the sensors?"""
-    found = ("label", "probability", "surprise", "defects", "grade", "picture")
-    about = ("valid", "part", "recipe", "model_hash")
-    sizes = ("sized", "width_mm", "height_mm", "area_mm2")
+    found = ("label", "probability", "surprise", "defects", "grade", "rule", "picture")
+    about = ("valid", "reason", "part", "recipe", "model_hash")
+    sizes = ("sized", "width_mm", "height_mm", "length_mm", "area_mm2")
 
     def counted(where: str, *by: str) -> Json:
         """How many pictures fell into each interval."""
-        query = select('count("valid") AS "pictures"', "picture_result", where, each(*by))
+        query = select(
+            'count("valid") AS "pictures"', "picture_result", where, each(*by, empty="none")
+        )
         return lines(query, " ".join(f"$tag_{name}" for name in by))
 
     return dashboard(

@@ -32,9 +32,12 @@ SOURCES = f'"source" != \'\' AND "source" =~ /^$source$/ AND {SITE}'
 SINKS = f'"sink" != \'\' AND "sink" =~ /^$sink$/ AND {SITE}'
 
 
-def each(*tags: str) -> str:
-    """One value for each interval that Grafana can show, of each of these tags by itself."""
-    return f"GROUP BY {', '.join(['time($__interval)', *map(quoted, tags)])} fill(null)"
+def each(*tags: str, empty: str = "null") -> str:
+    """One value for each interval that Grafana can show, of each of these tags by itself.
+
+    ``empty``: what an interval without points has; a count has 0 there, unless it is "none".
+    """
+    return f"GROUP BY {', '.join(['time($__interval)', *map(quoted, tags)])} fill({empty})"
 
 
 def quoted(name: str) -> str:

@@ -218,8 +218,19 @@ NOTE = ("reason", "asset", "class", "point", "transition", "who")
 ALARM = (*NOTE, "value", "threshold", "shelved", "valid", "fault", "alarm_id", "picture")
 FATES = ("received", "stored", "duplicate", "late", "rejected", "waiting")
 DEFECT = (
-    *("asset", "camera", "label", "probability", "surprise", "defects", "grade", "picture"),
-    *("sized", "width_mm", "height_mm", "area_mm2", "valid", "part", "recipe", "model_hash"),
+    *("asset", "camera", "label", "probability", "surprise", "defects", "grade", "rule", "picture"),
+    *(
+        "sized",
+        "width_mm",
+        "height_mm",
+        "length_mm",
+        "area_mm2",
+        "valid",
+        "reason",
+        "part",
+        "recipe",
+        "model_hash",
+    ),
 )
 LINK = ("connected", "fresh", "gaps", "sampled", "sample_age_s")
 SINK = ("connected", "backlog", "backlog_bytes", "oldest_age_s", "dropped", "dead_letters")

@@ -23,7 +23,7 @@ from monitor.core.records import AlarmEvent, Scores
 from monitor.live import service
 from monitor.live.points import HEALTH_NS
 from monitor.live.standing import ServiceStanding
-from monitor.site import plant as rooms
+from monitor.site import cameras as rooms
 from monitor.state.names import Family, Names
 from monitor.state.picture_results import PictureResults
 

@@ -246,7 +246,8 @@ def test_a_good_class_that_no_picture_has_is_refused() -> None:
 
 
 def test_too_few_good_pictures_to_calibrate_by_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"at least 20 healthy pictures .* got 8. Give more"):
+    wanted = "want 20 pictures of class 'good' .* got 8 of 24. Give more"
+    with pytest.raises(ValueError, match=wanted):
         train(FEW, SETTINGS, SHORT.model_copy(update={"epochs": 2}), good="good")
 
 
