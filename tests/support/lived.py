@@ -134,6 +134,7 @@ def live(folder: Path) -> Lived:
     for asset in made.assets:
         spoil(made.folder / f"rig_{asset}.csv", asset)
     made.settings["kinds"]["pump"]["channels"]["load"]["stale_s"] = 3.0
+    made.settings["kinds"]["pump"]["fusion"] = {}
     made.settings["assets"]["m0"]["area"] = "hall.2"
     made.settings["state"] = {"channel_score_s": 5}
     for asset, source in (("m8", "soon"), ("m9", "other")):
