@@ -88,6 +88,7 @@ def kept(folder):
                 "alarm_id": event.id,
                 "reason": event.reason,
                 "fault": "" if event.diagnosis is None else event.diagnosis.fault,
+                "picture": event.picture,
                 "who": event.who,
             }
     return found
