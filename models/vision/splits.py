@@ -70,10 +70,11 @@ def held_out(
     for number in np.argsort(counts.sum(0), kind="stable"):
         own = np.flatnonzero(counts[:, number])
         if len(own) < 2:
+            count = int(counts[:, number].sum())
+            what = "is one picture" if count == 1 else f"is one picture and {count - 1} more like it"
             raise ValueError(
-                f"class {names[number]!r}: all its {counts[:, number].sum()} pictures are one "
-                "picture or near copies of it, and a part is to be held out. Give more pictures, "
-                "of other parts or places."
+                f"class {names[number]!r} {what}, and a part is to be held out. Give more "
+                "pictures, of other parts or places."
             )
         want = max(1, round(share * counts[:, number].sum()))
         for one in draw.permutation(own):

@@ -69,5 +69,5 @@ def test_a_group_with_the_last_of_one_class_is_not_taken_for_another() -> None:
 
 
 def test_a_class_of_one_picture_or_its_copies_is_refused() -> None:
-    with pytest.raises(ValueError, match="class 'b': all its 2 pictures are one picture"):
+    with pytest.raises(ValueError, match="class 'b' is one picture and 1 more like it"):
         held_out(["a", "a", "b", "b"], [0, 1, 2, 2], 0.5, seed=0)

@@ -142,8 +142,8 @@ def test_a_setting_that_is_wrong_is_shown_with_its_line(home: Path, tmp_path: Pa
 def test_pictures_that_make_no_inspection_are_refused(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(SMALL, encoding="utf-8")
     for pictures, says in (
-        ({"good/1": 1}, "want pictures of two classes or more, got 1 of good"),
-        ({"good/1": 1, "dent/1": 3}, "class 'dent': all its 1 pictures are one picture or near"),
+        ({"good/1": 1}, "class 'good' is one picture, and a part is to be held out"),
+        ({"good/1": 1, "dent/1": 3}, "class 'dent' is one picture, and a part is to be held out"),
         ({"good/1": 1, "dent/": 0}, "no picture of class dent. Put some into its folder"),
         ({}, "no picture in it or below it"),
     ):
