@@ -71,7 +71,9 @@ def held_out(
         own = np.flatnonzero(counts[:, number])
         if len(own) < 2:
             count = int(counts[:, number].sum())
-            what = "is one picture" if count == 1 else f"is one picture and {count - 1} more like it"
+            what = (
+                "is one picture" if count == 1 else f"is one picture and {count - 1} more like it"
+            )
             raise ValueError(
                 f"class {names[number]!r} {what}, and a part is to be held out. Give more "
                 "pictures, of other parts or places."
