@@ -70,6 +70,10 @@ def train(
     backbone: Annotated[
         Path | None, typer.Option(help="Weights to start from: .safetensors, or of torch.save.")
     ] = None,
+    boxes: Annotated[
+        bool,
+        typer.Option("--boxes", help="Learn boxes, faster, where the labels have masks, too."),
+    ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Other seeds, other weights. [0]")] = None,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +90,7 @@ def train(
 
     _one_thread()
     gathered = _gathered(folder, labels, groups=groups, templates=templates)
-    size = size_for(gathered.sizes, boxes=gathered.has_boxes)
+    size = size_for(gathered.sizes, places=gathered.task != "classes")
     chosen = learning_settings(settings, size=size)
     if seed is not None:
         chosen = chosen.model_copy(update={"fit": chosen.fit.model_copy(update={"seed": seed})})
@@ -99,6 +103,7 @@ def train(
                 gathered,
                 out,
                 chosen,
+                task="boxes" if boxes and gathered.task == "masks" else None,
                 good=good,
                 backbone=backbone,
                 progress=progress,
@@ -247,7 +252,7 @@ def _gathered(
     if found.unreadable:
         many = console.count(len(found.unreadable), "picture")
         console.say_warning(f"{many} left out: {'; '.join(found.unreadable[:FEW])}")
-    what = "marks" if found.has_boxes else "classes"
+    what = "classes" if found.task == "classes" else found.task
     counts = ", ".join(f"{name} {count}" for name, count in found.counts.items())
     console.say(
         f"{console.count(len(found.pictures), 'picture')}, labels by {found.labelled.form}; "

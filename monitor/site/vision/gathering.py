@@ -8,9 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
-from connectors.labelled import Files, Labelled, LabelsError, read
-from models.vision.stock import Examples, Marked
+import numpy as np
+
+from connectors.labelled import Files, Labelled, LabelsError, Mark, read
+from models.vision.bundle import Task
+from models.vision.stock import Examples, Marked, Region
 
 Told = Callable[[int, int], None]  # how many of how many
 
@@ -30,23 +34,31 @@ class Gathered:
     unreadable: tuple[str, ...]  # why, with their names
 
     @property
-    def has_boxes(self) -> bool:
-        """Whether places are marked, and not whole pictures."""
-        return self.labelled.marks is not None
+    def task(self) -> Task:
+        """What can be learnt from these labels: masks, where every mark has one."""
+        if self.labelled.marks is None:
+            return "classes"
+        known = [one.mask is not None for own in self.labelled.marks for one in own]
+        return "masks" if known and all(known) else "boxes"
 
     @property
     def marked(self) -> list[list[Marked]]:
-        """What is marked on each. Masks that labels have are not learnt yet."""
+        """What is marked on each."""
         marks = self.labelled.marks or ()
         return [[Marked(label=one.label, box=one.box) for one in own] for own in marks]
 
     @property
-    def examples(self) -> Examples:
-        """To be learnt from."""
+    def regions(self) -> "Regions":
+        """What is painted over on each, where the task is masks."""
+        return Regions(self.labelled.marks or (), self.pictures)
+
+    def examples(self, task: Task) -> Examples:
+        """To be learnt from, as this task."""
         return Examples(
             pictures=self.pictures,
             labels=self.labelled.labels,
-            boxes=self.marked if self.has_boxes else None,
+            boxes=self.marked if task == "boxes" else None,
+            masks=self.regions if task == "masks" else None,
             templates=self.templates,
             groups=self.groups,
         )
@@ -62,6 +74,39 @@ class Gathered:
         if self.labelled.marks is None:
             return dict(Counter(self.labelled.labels or ()).most_common())
         return dict(Counter(one.label for own in self.marked for one in own).most_common())
+
+
+class Regions(Sequence[Sequence[Region]]):
+    """The masks of pictures, whole, each made when it is asked for."""
+
+    def __init__(self, marks: Sequence[Sequence[Mark]], pictures: Files) -> None:
+        self._marks, self._pictures = marks, pictures
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return len(self._pictures)
+
+    @overload
+    def __getitem__(self, number: int) -> Sequence[Region]: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Sequence[Region]]: ...
+    def __getitem__(self, number: int | slice) -> Sequence[Region] | Sequence[Sequence[Region]]:
+        """What is painted over on a picture, or on some."""
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        if not self._marks[number]:
+            return []
+        shape = self._pictures[number].shape[:2]
+        return [_whole(mark, shape) for mark in self._marks[number]]
+
+
+def _whole(mark: Mark, shape: tuple[int, ...]) -> Region:
+    assert mark.mask is not None  # noqa: S101 - the task is masks
+    whole = np.zeros(shape, np.bool_)
+    x, y = round(mark.box[0]), round(mark.box[1])
+    height, width = mark.mask.shape
+    whole[y : y + height, x : x + width] = mark.mask
+    return Region(label=mark.label, mask=whole)
 
 
 def gather(
@@ -190,7 +235,7 @@ def _check_templates(files: Files, templates: Files) -> None:
 
 def check_classes(gathered: Gathered, classes: Sequence[str], good: str | None) -> None:
     """Raises LabelsError for labels that are no classes of an inspection."""
-    known = [name for name in classes if not gathered.has_boxes or name != good]
+    known = [name for name in classes if gathered.task == "classes" or name != good]
     if strange := [name for name in gathered.counts if name not in known]:
         raise LabelsError(
             f"{gathered.labelled.form}: {', '.join(map(repr, strange))}: no class of this "

@@ -5,7 +5,7 @@ afterwards NAME.report: what it makes of the pictures that were held out.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,30 @@ from connectors.labelled import Files, LabelsError
 from models.bundle import CARD
 from models.training import Progress
 from models.vision.box_report import LEAST, BoxReport
-from models.vision.bundle import VisionCard
+from models.vision.bundle import Task, VisionCard
 from models.vision.inspection import Inspection
 from models.vision.preprocess import PictureError
 from models.vision.report import Report
-from models.vision.training import train
+from models.vision.stock import Marked
+from models.vision.training import ANOMALY, train
 from monitor.site.problems import PlantError
 from monitor.site.vision.gathering import Gathered, Told, check_classes, silent
 from monitor.site.vision.settings import LearningSettings
 from monitor.state.locks import held
 
 GOOD = "good"  # what a picture without a mark is called, unless it is said
+KINDS: Mapping[Task, str] = {
+    "classes": "one class for each picture",
+    "good": "good pictures",
+    "boxes": "boxes",
+    "masks": "masks",
+}
+MEASURED_BY: Mapping[Task, tuple[Task, ...]] = {  # which labels say how good what was learnt is
+    "classes": ("classes",),
+    "good": ("classes", "boxes", "masks"),
+    "boxes": ("boxes", "masks"),
+    "masks": ("masks",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,7 @@ def learn(
     path: Path,
     settings: LearningSettings,
     *,
+    task: Task | None = None,
     good: str | None = None,
     backbone: Path | None = None,
     progress: Progress | None = None,
@@ -52,8 +66,9 @@ def learn(
 ) -> Learnt:
     """Train, save, and measure on what was held out; the same call goes on where it was stopped.
 
-    Raises PlantError where nothing can be made of these pictures or the folder is another's,
-    LockedError, and Interrupted where should_stop() says so.
+    ``task``: boxes, where labels have masks, too; else what the labels say. Raises PlantError where
+    nothing can be made of these pictures or the folder is another's, LockedError, and Interrupted
+    where should_stop() says so.
     """
     if path.exists() and not (path / CARD).is_file():
         raise PlantError(f"{path}: is there, and is no inspection. Give another name with --out.")
@@ -65,10 +80,10 @@ def learn(
     with held(path.with_name(path.name + ".lock"), by_another=words):
         try:
             trained = train(
-                gathered.examples,
+                gathered.examples(task or gathered.task),
                 settings.inspection,
                 settings.fit,
-                good=good if good is not None or not gathered.has_boxes else GOOD,
+                good=good if good is not None or gathered.task == "classes" else GOOD,
                 backbone=backbone,
                 progress=progress,
                 checkpoint=checkpoint,
@@ -103,13 +118,13 @@ def measured(
     Raises LabelsError where the labels are not of its classes, or of another kind than it learnt.
     """
     card = inspection.card
-    if (card.task != "classes") != gathered.has_boxes:
-        kinds = {False: "one class for each picture", True: "marks"}
+    if gathered.task not in MEASURED_BY[card.task]:
         raise LabelsError(
-            f"{gathered.labelled.form}: gives {kinds[gathered.has_boxes]}, and this inspection has "
-            f"learnt from {kinds[not gathered.has_boxes]}. Give labels of that kind."
+            f"{gathered.labelled.form}: gives {KINDS[gathered.task]}, and this inspection has "
+            f"learnt from {KINDS[card.task]}. Give labels of that kind."
         )
-    check_classes(gathered, card.classes, card.good)
+    if card.task != "good":
+        check_classes(gathered, card.classes, card.good)
     wanted = range(len(gathered.pictures)) if numbers is None else numbers
     pictures, templates = gathered.pictures.some(wanted), gathered.templates
     try:
@@ -119,21 +134,44 @@ def measured(
         each = inspection.each(
             pictures,
             None if templates is None else templates.some(wanted),
-            least=LEAST if gathered.has_boxes else None,
+            least=LEAST if card.task == "boxes" else None,
         )
         for one in each:
             found.append(one)
             told(len(found), len(pictures))
     except PictureError as error:
         raise LabelsError(str(error)) from error
-    if gathered.labelled.labels is not None:
-        return Report.of(found, [gathered.labelled.labels[n] for n in wanted], good=card.good)
-    marked = [gathered.marked[n] for n in wanted]
-    if not any(marked):
+    marked = [gathered.marked[n] for n in wanted] if gathered.task != "classes" else []
+    if card.task in ("boxes", "masks") and not any(marked):
         raise LabelsError(
             f"{gathered.labelled.form}: no picture has a mark: nothing can be measured."
         )
-    return BoxReport.of(found, marked, sure=card.sure or 0.5)
+    if card.task == "boxes":
+        return BoxReport.of(found, marked, sure=card.sure or 0.5)
+    regions = gathered.regions
+    return Report.of(
+        found,
+        [_label(gathered, n, card) for n in wanted],
+        good=card.good,
+        masks=[regions[n] for n in wanted] if gathered.task == "masks" else None,
+        sure=card.sure or 0.5,
+    )
+
+
+def _label(gathered: Gathered, number: int, card: VisionCard) -> str:
+    """What a picture is, in the inspection's words; by its largest mark, where it has marks."""
+    good = card.good or GOOD
+    if gathered.labelled.labels is not None:
+        label = gathered.labelled.labels[number]
+    else:
+        marks = gathered.marked[number]
+        label = max(marks, key=_area).label if marks else good
+    return ANOMALY if card.task == "good" and label != good else label
+
+
+def _area(mark: Marked) -> float:
+    x1, y1, x2, y2 = mark.box
+    return (x2 - x1) * (y2 - y1)
 
 
 def written(report: Report | BoxReport, folder: Path, pictures: Files) -> None:

@@ -28,7 +28,7 @@ DEFAULTS: Mapping[str, Any] = {
         },
     }
 }
-MOST_SIDE = {False: 256, True: 640}  # pixels as prepared, unless set: of classes, of boxes
+MOST_SIDE = {False: 256, True: 640}  # pixels as prepared, unless set: of classes, of places
 STEP = 8  # a side as prepared is a multiple of it, unless set
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
@@ -62,11 +62,11 @@ def acceptance_settings(path: Path) -> AcceptanceSettings:
     return _checked(path, AcceptanceSettings, {}, start="docs/severity.md shows one")
 
 
-def size_for(sizes: list[tuple[int, int]], *, boxes: bool) -> tuple[int, int]:
+def size_for(sizes: list[tuple[int, int]], *, places: bool) -> tuple[int, int]:
     """Height and width to bring pictures to: of the usual one of these, or less."""
     height, width = max(set(sizes), key=lambda size: (sizes.count(size), size))
-    factor = min(1.0, MOST_SIDE[boxes] / max(height, width))
-    most = MOST_SIDE[boxes]
+    factor = min(1.0, MOST_SIDE[places] / max(height, width))
+    most = MOST_SIDE[places]
     sides = (max(STEP, min(most, round(side * factor / STEP) * STEP)) for side in (height, width))
     return next(sides), next(sides)
 

@@ -348,7 +348,7 @@ def test_boxes_of_coco_are_learnt_beside_templates_measured_and_found(tmp_path: 
 
     said = watchkeeper("vision", "train", *given, *words)
     assert said.code == 0, said.err
-    assert "marks: bar 40" in said.err
+    assert "boxes: bar 40" in said.err
     assert "map 50: " in said.out
     card = Inspection.load(tmp_path / "model").card
     assert (card.task, card.good, card.seen.paired) == ("boxes", "good", True)
@@ -373,4 +373,79 @@ def test_boxes_of_coco_are_learnt_beside_templates_measured_and_found(tmp_path: 
     (tmp_path / "boards" / "labels.csv").write_text(table, encoding="utf-8")
     said = watchkeeper("vision", "evaluate", tmp_path / "model", *given)
     assert said.code == 2
-    assert "gives one class for each picture, and this inspection has learnt from marks" in said.err
+    assert "gives one class for each picture, and this inspection has learnt from boxes" in said.err
+
+
+PIXELS = """
+network: {width: 4, depth: [1, 1], stem: half}
+mask:
+  network: {width: 8, depth: [1, 1], stem: half}
+  crop: 32
+  made_up: [5, 16]
+finder:
+  network: {width: 4, depth: [1, 1], stem: half}
+  crop: 32
+  patch: 20
+fit:
+  epochs: 2
+  batch_size: 8
+  learning_rate: 0.02
+  validation_share: 0.35
+"""
+
+
+def plates(folder: Path, count: int, *, wrong: int) -> list[dict[str, object]]:
+    """Pictures of 40 x 48, the last of them with a dark patch; what COCO says of those."""
+    draw, annotations = np.random.default_rng(count), []
+    for number in range(count):
+        plate = draw.normal(128, 8, (40, 48))
+        if number >= count - wrong:
+            x, y, across, down = (int(one) for one in draw.integers(6, 14, 4))
+            plate[y : y + down, x : x + across] -= 90
+            corners = [x, y, x + across, y, x + across, y + down, x, y + down]
+            annotations.append({"image_id": number + 1, "segmentation": [corners]})
+        save(folder / f"{number:03d}.png", np.clip(plate, 0, 255).astype(np.uint8))
+    return annotations
+
+
+def test_masks_of_coco_are_learnt_as_masks_unless_boxes_are_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "plates"
+    annotations = plates(folder, 90, wrong=24)
+    coco(folder / "labels.json", {f"{n:03d}.png": (48, 40) for n in range(90)}, annotations)
+    (tmp_path / "settings.yaml").write_text(PIXELS, encoding="utf-8")
+    words = ("--settings", tmp_path / "settings.yaml", "--groups", "([0-9]+)")
+
+    said = watchkeeper("vision", "train", folder, "--out", tmp_path / "model", *words)
+    assert said.code == 0, said.err
+    assert "masks: pit 24" in said.err
+    assert "aupro: " in said.out
+    assert Inspection.load(tmp_path / "model").card.task == "masks"
+
+    out = ("--out", tmp_path / "evaluation", "--json")
+    said = watchkeeper("vision", "evaluate", tmp_path / "model", folder, *out)
+    assert said.code == 0, said.err
+    assert said.json["classes"]["pit"]["pictures"] == 24
+    assert 0 <= said.json["whole"]["pixel_ap"] <= 1
+
+    said = watchkeeper("vision", "train", folder, "--out", tmp_path / "other", "--boxes", *words)
+    assert said.code == 0, said.err
+    assert Inspection.load(tmp_path / "other").card.task == "boxes"
+    said = watchkeeper("vision", "evaluate", tmp_path / "other", folder, *out)
+    assert said.code == 0, said.err  # whoever knows masks knows boxes
+
+
+def test_good_pictures_alone_are_learnt_and_others_measured_by_any_label(tmp_path: Path) -> None:
+    plates(tmp_path / "pictures" / "good", 70, wrong=0)
+    (tmp_path / "settings.yaml").write_text(PIXELS, encoding="utf-8")
+
+    said = train(tmp_path, tmp_path / "model", "--groups", "([0-9]+)")
+    assert said.code == 0, said.err
+    assert Inspection.load(tmp_path / "model").card.task == "good"
+
+    plates(tmp_path / "aside" / "good", 6, wrong=0)
+    plates(tmp_path / "aside" / "pit", 5, wrong=5)
+    out = ("--out", tmp_path / "evaluation", "--json")
+    said = watchkeeper("vision", "evaluate", tmp_path / "model", tmp_path / "aside", *out)
+    assert said.code == 0, said.err
+    assert said.json["classes"]["anomaly"]["pictures"] == 5
+    assert said.json["classes"]["good"]["pictures"] == 6

@@ -81,7 +81,7 @@ def test_a_file_of_settings_need_only_hold_what_it_changes(tmp_path: Path) -> No
 
 
 def test_pictures_are_brought_to_the_usual_size_or_less() -> None:
-    assert size_for([(128, 128)] * 3 + [(130, 128)], boxes=False) == (128, 128)
-    assert size_for([(1000, 2000)], boxes=False) == (128, 256)
-    assert size_for([(1000, 2000)], boxes=True) == (320, 640)
-    assert size_for([(24, 3)], boxes=False) == (24, 8)
+    assert size_for([(128, 128)] * 3 + [(130, 128)], places=False) == (128, 128)
+    assert size_for([(1000, 2000)], places=False) == (128, 256)
+    assert size_for([(1000, 2000)], places=True) == (320, 640)
+    assert size_for([(24, 3)], places=False) == (24, 8)
