@@ -557,7 +557,7 @@ def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: f
         handles=_legend(picture),
         loc="lower left",
         bbox_to_anchor=(LEFT / ACROSS - 0.005, 0.08 / down),
-        ncols=10,
+        ncols=7,
         fontsize=9,
         frameon=False,
         labelcolor=MUTED,
