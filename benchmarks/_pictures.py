@@ -35,7 +35,7 @@ from models.vision.training import Examples, train
 HELD_BACK = 0.2  # of --data, where there is no --test
 SPLIT_SEED = 0  # of what is held back: the same for every seed of training
 SPEED_ROUNDS = 5
-QUICK_PICTURES = 20  # of each class, with --quick
+QUICK_PICTURES, QUICK_LEAST = 20, 80  # with --quick: of each class, and of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,8 @@ class Data(Protocol):
         """A golden one for each, where they are compared."""
 
     @property
-    def labels(self) -> Sequence[str]:
-        """A class of each, that splits go by."""
+    def shown(self) -> Sequence[tuple[str, ...]]:
+        """The classes on each."""
 
     def some(self, numbers: Sequence[int]) -> Self:
         """Those with these numbers."""
@@ -83,6 +83,11 @@ class Labelled:
     pictures: tuple[Pixels, ...]
     labels: tuple[str, ...]
     templates: None = None
+
+    @property
+    def shown(self) -> Sequence[tuple[str, ...]]:
+        """The class of each."""
+        return [(label,) for label in self.labels]
 
     def some(self, numbers: Sequence[int]) -> "Labelled":
         """Those with these numbers."""
@@ -158,7 +163,7 @@ def main(task: Task, about: str, read: Callable[[Path], Data] = read_labelled) -
         sys.exit(f"{parser.prog}: {error}")
     if given.quick:
         learning, judged = _few(learning), _few(judged)
-        fit = task.fit.model_copy(update={"epochs": 2, "warmup_epochs": 0})
+        fit = task.fit.model_copy(update={"epochs": 2, "warmup_epochs": 0, "validation_share": 0.3})
         task = replace(task, fit=fit)
     elif given.epochs:
         task = replace(task, fit=task.fit.model_copy(update={"epochs": given.epochs}))
@@ -167,7 +172,7 @@ def main(task: Task, about: str, read: Callable[[Path], Data] = read_labelled) -
         where,
         task,
         tested=given.test is not None,
-        pictures=(len(learning.labels), len(judged.labels)),
+        pictures=(len(learning.shown), len(judged.shown)),
     )
     for seed in given.seeds:
         kept.add(seed, _measured(task, seed, learning, judged, given.keep))
@@ -181,15 +186,17 @@ def parts(data: D, test: D | None) -> tuple[D, D]:
     """What is learnt from, and what is judged by."""
     if test is not None:
         return data, test
-    out = held_out(data.labels, grouped(data.pictures), HELD_BACK, seed=SPLIT_SEED)
+    out = held_out(data.shown, grouped(data.pictures), HELD_BACK, seed=SPLIT_SEED)
     return data.some(np.flatnonzero(~out).tolist()), data.some(np.flatnonzero(out).tolist())
 
 
 def _few(data: D) -> D:
-    """Up to some pictures of each class."""
-    labels = np.array(data.labels)
-    numbers = [np.flatnonzero(labels == name)[:QUICK_PICTURES] for name in np.unique(labels)]
-    return data.some(np.concatenate(numbers).tolist())
+    """Some pictures of each class."""
+    shown = data.shown
+    names = {name for own in shown for name in own}
+    of = {name: [n for n, own in enumerate(shown) if name in own] for name in names}
+    first = range(min(QUICK_LEAST, len(shown)))
+    return data.some(sorted({*first, *(n for own in of.values() for n in own[:QUICK_PICTURES])}))
 
 
 def _measured(
@@ -228,7 +235,7 @@ def _measured(
 
 def _speed(inspection: Inspection, judged: Data, count: int) -> float:
     """Decoded pictures a second of CPU time, all of inspect(), on one core."""
-    some = judged.some([n % len(judged.labels) for n in range(count)])
+    some = judged.some([n % len(judged.shown) for n in range(count)])
     (times,) = race(
         {"inspect": lambda: lambda: inspection.inspect(some.pictures, some.templates)},
         SPEED_ROUNDS,

@@ -285,8 +285,8 @@ def parts(data: list[Frame], test: list[Frame] | None) -> tuple[list[Frame], lis
     """What is learnt from, and what is judged by: other places."""
     if test is not None:
         return data, test
-    labels, own = [frame.label for frame in data], [frame.place for frame in data]
-    out = held_out(labels, own, HELD_BACK, seed=SPLIT_SEED)
+    shown, own = [(frame.label,) for frame in data], [frame.place for frame in data]
+    out = held_out(shown, own, HELD_BACK, seed=SPLIT_SEED)
     back = {frame.place for frame, one in zip(data, out, strict=True) if one}
     say(f"held back: {', '.join(sorted(back))}")
     return (

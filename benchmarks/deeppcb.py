@@ -7,7 +7,6 @@ y2, label) and pairs.zip (<image>_test.png, <image>_temp.png).
 
 import csv
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,13 +72,9 @@ class Pairs:
     boxes: tuple[tuple[Marked, ...], ...]
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Of each picture its rarest defect: what splits go by."""
-        counts = Counter(one.label for own in self.boxes for one in own)
-        return tuple(
-            min((one.label for one in own), key=lambda label: (counts[label], label), default=GOOD)
-            for own in self.boxes
-        )
+    def shown(self) -> Sequence[tuple[str, ...]]:
+        """The defects on each, or that it is good."""
+        return [tuple(sorted({one.label for one in own})) or (GOOD,) for own in self.boxes]
 
     def some(self, numbers: Sequence[int]) -> "Pairs":
         """Those with these numbers."""

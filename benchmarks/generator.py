@@ -140,7 +140,7 @@ def measured(
     fit = task.fit.model_copy(update={"seed": seed})
     pictures = brought(learning, task)
     groups = grouped(learning.pictures)
-    out = held_out(learning.labels, groups, fit.validation_share, seed=seed)
+    out = held_out(learning.shown, groups, fit.validation_share, seed=seed)
     labels = np.array(learning.labels)
     folder = None if keep is None else keep / f"{task.name}-{seed}"
     figures: dict[str, float] = {}

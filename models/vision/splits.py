@@ -4,7 +4,7 @@ A near copy that training has seen makes its twin look like something known. Gro
 the place or the part that pictures are of, or found: pictures whose thumbnails are nearly the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -53,17 +53,23 @@ def near_copies(thumbnails: Tensor, alike: float = ALIKE) -> I64:
 
 
 def held_out(
-    labels: Sequence[str], groups: Sequence[object] | I64, share: float, *, seed: int
+    classes: Sequence[Collection[str]],
+    groups: Sequence[object] | I64,
+    share: float,
+    *,
+    seed: int,
 ) -> Bool:
     """Which pictures [N] are held out: whole groups, drawn class by class until the share is met.
 
-    Rare classes choose first. Of each class something stays on either side, where it has two groups
-    or more. Raises ValueError for a class that has but one.
+    ``classes`` are those on each picture, one or several. Rare classes choose first. Of each class
+    something stays on either side, where it has two groups or more. Raises ValueError for a class
+    that has but one.
     """
-    label, group = np.unique(labels, return_inverse=True)[1], _numbers(groups)
-    names = sorted(set(labels))
-    counts = np.zeros((group.max() + 1, len(names)), np.int64)  # [G, K]
-    np.add.at(counts, (group, label), 1)
+    group = _numbers(groups)
+    names = sorted({name for own in classes for name in own})
+    counts = np.zeros((group.max() + 1, len(names)), np.int64)  # [G, K] pictures
+    for one, own in zip(group, classes, strict=True):
+        counts[one, [names.index(name) for name in set(own)]] += 1
     draw = np.random.default_rng(seed)
     out = np.zeros(len(counts), np.bool_)
     kept = np.zeros(len(counts), np.bool_)  # the last group of some class

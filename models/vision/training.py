@@ -8,7 +8,7 @@ pictures that this module has not seen at all.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from models.vision.whole import anomaly_of, prototypes_of, tensors_of
 
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
+Shown = Sequence[tuple[str, ...]]  # the classes on each picture
 
 ANOMALY = "anomaly"  # what is not good is called where good pictures alone were learnt
 FALSELY_FOUND = 0.05  # of good pictures held out have a place that is called a defect, there
@@ -106,15 +107,15 @@ def train(
         PictureError: A picture is none, or not like the others.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
-    task, labels, classes = _checked(examples, good)
+    task, shown, classes = _checked(examples, good)
     stock = Stock(examples, settings)
     groups = grouped(examples.pictures) if examples.groups is None else examples.groups
     real = np.flatnonzero(~examples.are_made).tolist()
-    out = np.zeros(len(labels), np.bool_)
+    out = np.zeros(len(shown), np.bool_)
     out[real] = held_out(
-        [labels[n] for n in real], [groups[n] for n in real], fit.validation_share, seed=fit.seed
+        [shown[n] for n in real], [groups[n] for n in real], fit.validation_share, seed=fit.seed
     )
-    _check_good(labels, out, good if task != "boxes" else None)
+    _check_good(shown, out, good if task != "boxes" else None)
     work = _Work(
         task=task,
         stock=stock,
@@ -122,7 +123,7 @@ def train(
         fit=fit,
         classes=classes,
         good=good,
-        labels=labels,
+        shown=shown,
         learning=np.flatnonzero(~out).tolist(),
         validating=np.flatnonzero(out).tolist(),
         backbone=backbone,
@@ -146,9 +147,9 @@ def train(
         good=good,
         sure=learnt.sure,
         calibration=learnt.calibration,
-        learnt=dict(Counter(labels[n] for n in work.learning)),
-        made=dict(Counter(labels[n] for n in np.flatnonzero(examples.are_made).tolist())),
-        held_out=dict(Counter(labels[n] for n in work.validating)),
+        learnt=_counted(shown[n] for n in work.learning),
+        made=_counted(shown[n] for n in np.flatnonzero(examples.are_made).tolist()),
+        held_out=_counted(shown[n] for n in work.validating),
         data_hash=stock.hash,
         training=fit.model_dump(mode="json"),
         seeds=(fit.seed,),
@@ -169,17 +170,18 @@ def train(
     )
 
 
-def _checked(examples: Examples, good: str | None) -> tuple[Task, Sequence[str], tuple[str, ...]]:
-    """What is learnt, a label for each picture that splits go by, and the classes by name."""
+def _checked(examples: Examples, good: str | None) -> tuple[Task, Shown, tuple[str, ...]]:
+    """What is learnt, the classes on each picture, and all of them by name."""
     count = len(examples.pictures)
     for what in ("labels", "boxes", "masks", "groups", "made"):
         given = getattr(examples, what)
         if given is not None and len(given) != count:
             raise ValueError(f"{what}: want {count}, one for each picture, got {len(given)}")
     check_templates(examples.templates is not None, count, examples.templates)
-    task, labels, names = _task(examples, good)
-    real = {label for label, made in zip(labels, examples.are_made, strict=True) if not made}
-    if unreal := sorted(set(labels) - real):
+    task, shown, names = _task(examples, good)
+    made = examples.are_made
+    real = {name for own, fake in zip(shown, made, strict=True) if not fake for name in own}
+    if unreal := sorted({name for own in shown for name in own} - real):
         raise ValueError(f"training: want real pictures of each class, {unreal[0]!r} has none")
     if len(names) < 2:
         raise ValueError(
@@ -190,52 +192,55 @@ def _checked(examples: Examples, good: str | None) -> tuple[Task, Sequence[str],
         raise ValueError(
             f"good: no picture is labelled {good!r}; classes: {', '.join(sorted(names))}"
         )
-    return task, labels, tuple(sorted(names))
+    return task, shown, tuple(sorted(names))
 
 
-def _check_good(labels: Sequence[str], out: Bool, good: str | None) -> None:
+def _check_good(shown: Shown, out: Bool, good: str | None) -> None:
     """Raises ValueError, before anything is learnt, where too few pictures calibrate."""
-    count = sum(good is None or labels[n] == good for n in np.flatnonzero(out).tolist())
+    count = sum(good is None or good in shown[n] for n in np.flatnonzero(out).tolist())
     if count < LEAST_GOOD:
         what = "pictures" if good is None else f"pictures of class {good!r}"
-        of = len(labels) if good is None else sum(one == good for one in labels)
+        of = len(shown) if good is None else sum(good in own for own in shown)
         raise ValueError(
             f"training: want {LEAST_GOOD} {what} or more held out, to know how unusual others "
             f"are; got {count} of {of}. Give more of them, or a larger validation_share."
         )
 
 
-def _task(examples: Examples, good: str | None) -> tuple[Task, Sequence[str], set[str]]:
-    """What is learnt, a label for each picture, and the classes."""
+def _counted(shown: Iterable[Collection[str]]) -> dict[str, int]:
+    """Pictures that show each class."""
+    return dict(Counter(name for own in shown for name in own))
+
+
+def _task(examples: Examples, good: str | None) -> tuple[Task, Shown, set[str]]:
+    """What is learnt, the classes on each picture, and all of them."""
     known = (examples.labels, examples.boxes, examples.masks)
     if sum(one is not None for one in known) != 1:
         raise ValueError("examples: want labels, boxes or masks, one of them")
     if examples.boxes is not None:
-        return "boxes", *_labels_of_places(examples.boxes, good, "boxes")
+        return "boxes", *_on_places(examples.boxes, good, "boxes")
     if examples.masks is not None:
-        return "masks", *_labels_of_places(examples.masks, good, "masks")
+        return "masks", *_on_places(examples.masks, good, "masks")
     assert examples.labels is not None  # noqa: S101 (as was asked before)
+    shown = [(label,) for label in examples.labels]
     if good is None or set(examples.labels) != {good}:
-        return "classes", examples.labels, set(examples.labels)
+        return "classes", shown, set(examples.labels)
     if good == ANOMALY:
         raise ValueError(f"good: {good!r} is what others will be called; name it otherwise")
-    return "good", examples.labels, {ANOMALY, good}
+    return "good", shown, {ANOMALY, good}
 
 
-def _labels_of_places(
+def _on_places(
     places: Sequence[Sequence[Marked | Region]], good: str | None, task: Task
-) -> tuple[list[str], set[str]]:
-    """Of each picture its rarest defect, or good; and the classes of places."""
+) -> tuple[Shown, set[str]]:
+    """Of each picture its defects, or good; and the classes of places."""
     if good is None:
         raise ValueError(f"good: want a name for what has no defect, where {task} are learnt")
     counts = Counter(one.label for own in places for one in own)
     if good in counts:
         raise ValueError(f"good: {good!r} is marked as a defect on {counts[good]} places")
-    labels = [
-        min((one.label for one in own), key=lambda label: (counts[label], label), default=good)
-        for own in places
-    ]
-    return labels, {good, *counts} if counts else set()
+    shown = [tuple(dict.fromkeys(one.label for one in own)) or (good,) for own in places]
+    return shown, {good, *counts} if counts else set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +253,7 @@ class _Work:
     fit: VisionFitSettings
     classes: tuple[str, ...]
     good: str | None
-    labels: Sequence[str]
+    shown: Shown
     learning: list[int]
     validating: list[int]
     backbone: Path | None
@@ -262,10 +267,11 @@ class _Work:
         generator = torch.Generator().manual_seed(self.fit.seed)
         network = Classifier(self.settings.network, self.stock.channels, len(self.classes))
         self._start(network, generator)
+        labels = [label for (label,) in self.shown]
         objective = Classes(
             network,
             self.stock.batch,
-            [self.classes.index(label) for label in self.labels],
+            [self.classes.index(label) for label in labels],
             self.fit,
             learning=self.learning,
             validating=self.validating,
@@ -273,12 +279,12 @@ class _Work:
         )
         fit = self._run(objective, generator, number=1, fits=1)
         good = self.good
-        known = [n for n in self.learning if good is None or self.labels[n] == good]
+        known = [n for n in self.learning if good is None or labels[n] == good]
         prototypes = torch.from_numpy(prototypes_of(objective.look(known)[1].numpy()))
         logits, features = objective.look(self.validating)
         number = None if good is None else self.classes.index(good)
         anomaly = anomaly_of(number, features, logits, prototypes).numpy()
-        counts = [good is None or self.labels[n] == good for n in self.validating]
+        counts = [good is None or labels[n] == good for n in self.validating]
         right = logits.argmax(1) == objective.target[self.validating].argmax(1)
         return _Learnt(
             tensors=tensors_of(network, prototypes),

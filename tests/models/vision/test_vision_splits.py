@@ -1,5 +1,7 @@
 """Who is held out: whole groups, a share of each class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,10 @@ def test_copies_with_other_light_and_noise_are_one_group_and_other_pictures_are_
     assert found[6] == found[7] == found[2]
 
 
+def one_each(labels: Sequence[str]) -> list[tuple[str]]:
+    return [(label,) for label in labels]
+
+
 def test_two_flat_pictures_are_not_taken_for_copies() -> None:
     flat = [np.full((48, 48, 1), level, np.uint8) for level in (10, 200)]
 
@@ -34,7 +40,7 @@ def test_a_share_of_each_class_is_held_out_and_no_group_is_on_both_sides() -> No
     groups = draw.integers(0, 80, 400)
     labels = [("much", "less", "rare")[n % 7 % 3] for n in groups]  # a group is of one class
 
-    out = held_out(labels, groups.tolist(), 0.25, seed=3)
+    out = held_out(one_each(labels), groups.tolist(), 0.25, seed=3)
 
     assert not set(groups[out]) & set(groups[~out])
     for name in set(labels):
@@ -45,7 +51,7 @@ def test_a_share_of_each_class_is_held_out_and_no_group_is_on_both_sides() -> No
 def test_the_same_seed_draws_the_same_and_another_seed_others() -> None:
     labels = ["a", "b"] * 50
 
-    one, again, other = (held_out(labels, range(100), 0.2, seed=s) for s in (1, 1, 2))
+    one, again, other = (held_out(one_each(labels), range(100), 0.2, seed=s) for s in (1, 1, 2))
 
     assert one.tolist() == again.tolist()
     assert one.tolist() != other.tolist()
@@ -54,7 +60,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_others() -> None:
 def test_of_two_pictures_of_a_class_one_is_learnt_from() -> None:
     labels = ["a"] * 20 + ["b"] * 2
 
-    out = held_out(labels, range(22), 0.5, seed=0)
+    out = held_out(one_each(labels), range(22), 0.5, seed=0)
 
     assert out[20:].sum() == 1
 
@@ -64,10 +70,24 @@ def test_a_group_with_the_last_of_one_class_is_not_taken_for_another() -> None:
     groups = [0, 0, 1, *range(2, 12)]
 
     for seed in range(10):
-        out = held_out(labels, groups, 0.9, seed=seed)
+        out = held_out(one_each(labels), groups, 0.9, seed=seed)
         assert {labels[n] for n in np.flatnonzero(~out)} == {"rare", "much"}
+
+
+def test_pictures_that_show_several_classes_are_drawn_for_each_of_them() -> None:
+    draw = np.random.default_rng(1)
+    often = {"open": 0.9, "short": 0.7, "spur": 0.3}
+    shown = [tuple(name for name in often if draw.random() < often[name]) for _ in range(300)]
+    shown = [own or ("good",) for own in shown]
+
+    out = held_out(shown, range(300), 0.2, seed=0)
+
+    assert 0.18 < out.mean() < 0.3
+    for name in [*often, "good"]:
+        own = np.array([name in one for one in shown])
+        assert 0.18 < out[own].mean() < 0.35
 
 
 def test_a_class_of_one_picture_or_its_copies_is_refused() -> None:
     with pytest.raises(ValueError, match="class 'b' is one picture and 1 more like it"):
-        held_out(["a", "a", "b", "b"], [0, 1, 2, 2], 0.5, seed=0)
+        held_out(one_each("aabb"), [0, 1, 2, 2], 0.5, seed=0)
