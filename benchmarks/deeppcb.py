@@ -40,7 +40,7 @@ TASK = Task(
         preprocess=PreprocessSettings(height=640, width=640, grey=True),
         network=NetworkSettings(width=16, depth=(1, 1, 1)),
         finder=FinderSettings(
-            network=NetworkSettings(width=16, depth=(1, 1, 1)),
+            network=NetworkSettings(width=16, depth=(1, 1, 1, 1)),
             reduce=2,
             crop=320,
             crops=2,
@@ -48,7 +48,7 @@ TASK = Task(
         ),
     ),
     fit=VisionFitSettings(
-        epochs=30,
+        epochs=50,
         batch_size=16,
         validation_share=0.1,
         smoothing=0.05,
