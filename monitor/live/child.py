@@ -124,31 +124,31 @@ def main(line: int, parent: int) -> None:
     for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a terminal's are sent to both
         signal.signal(ours, signal.SIG_IGN)
     faulthandler.enable()
-    with socket.socket(fileno=line) as opened, opened.makefile("rwb") as both:
-        serve(both)
+    with os.fdopen(line, "rb") as asked, os.fdopen(os.dup(line), "wb") as answers:
+        serve(asked, answers)
 
 
-def serve(line: BinaryIO) -> None:
-    """Take cameras, then picture after picture, until the line is closed."""
+def serve(asked: BinaryIO, answers: BinaryIO) -> None:
+    """Take cameras, then picture after picture, until nobody asks any more."""
     try:
-        cameras: Mapping[int, CameraSetup] = pickle.load(line)  # noqa: S301 - from our parent
+        cameras: Mapping[int, CameraSetup] = pickle.load(asked)  # noqa: S301 - from our parent
     except EOFError:
         return
     except Exception as error:
-        _answer(line, f"{type(error).__name__}: {error}")
+        _answer(answers, f"{type(error).__name__}: {error}")
         raise
-    _answer(line, "")
+    _answer(answers, "")
     while True:
         try:
-            one, content = pickle.load(line)  # noqa: S301 - as above
+            one, content = pickle.load(asked)  # noqa: S301 - as above
         except EOFError:
             return
-        _answer(line, look(one, content, cameras[one.camera]))
+        _answer(answers, look(one, content, cameras[one.camera]))
 
 
-def _answer(line: BinaryIO, what: object) -> None:
-    pickle.dump(what, line)
-    line.flush()
+def _answer(answers: BinaryIO, what: object) -> None:
+    pickle.dump(what, answers)
+    answers.flush()
 
 
 if __name__ == "__main__":

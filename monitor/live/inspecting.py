@@ -25,7 +25,7 @@ from monitor.live.child import Child, EndedError
 from monitor.live.clock import Clock
 from monitor.live.grading import CameraSetup, Seen, result
 from monitor.live.latency import percentiles
-from monitor.live.seeing import UNREADABLE, Told
+from monitor.live.seeing import Told
 from monitor.live.standing import InspectionStanding
 from monitor.state.database import DatabaseReader, Transaction
 from monitor.state.errors import CorruptError, StorageError
@@ -42,7 +42,8 @@ STOP_S = 5.0  # how long the picture at hand may take once it is to stop
 LATENCIES = 1024  # the last so many pictures: enough for a 99th percentile
 
 # Why a picture that was accepted is not inspected after all; more in seeing.py
-UNKNOWN, KILLS = "unknown_camera", "inspection_kills"
+UNREADABLE, UNKNOWN = "picture_unreadable", "unknown_camera"
+KILLS = "inspection_kills"
 MOST_TRIES = 2  # whatever ends the process meanwhile
 NOT_SHOWN = "overlay"  # no reason to reject it
 
@@ -133,9 +134,8 @@ class Inspecting:
         """What the journal is to be told of a picture; None: told to stop before that was known."""
         cameras = self._cameras()
         camera = cameras.get(one.camera)
-        if camera is None or camera.inspector is None:
-            seen = Seen(rejected="" if camera is not None else UNKNOWN)
-            return result(one, seen, camera)
+        if camera is None:
+            return result(one, Seen(rejected=UNKNOWN), camera)
         try:
             content = self._read(one)
         except CorruptError as error:
@@ -181,9 +181,7 @@ class Inspecting:
                 return None
             try:
                 self._child = Child()
-                self._child.prepare(
-                    {n: one for n, one in cameras.items() if one.inspector is not None}
-                )
+                self._child.prepare(cameras)
                 self._known = cameras
             except EndedError as error:
                 if self._stopping.is_set():

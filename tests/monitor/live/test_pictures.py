@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import bars, plants, watching
 from support.cameras import PLAN, with_camera
-from support.pictures import noise, png
+from support.pictures import jpeg, noise, png
 from support.plants import until
 from support.watching import (
     DIES,
@@ -87,6 +87,7 @@ async def test_a_scratched_part_raises_an_alarm_that_good_ones_end(made):
     assert made.messages()
 
 
+@pytest.mark.timeout(120)
 async def test_a_model_that_was_trained_and_saved_inspects_what_a_camera_shows(made, monkeypatch):
     examples = bars.bars(20)
     short = bars.FIT.model_copy(update={"epochs": 1})
@@ -97,7 +98,7 @@ async def test_a_model_that_was_trained_and_saved_inspects_what_a_camera_shows(m
         put(made.folder / "pictures" / "top", number, png(picture))
     put(made.folder / "pictures" / "top", 9, png(noise(9, 60, 24, 1)))
     async with plants.serving(made) as running:
-        await until(lambda: counts(running).get("stored") == 3)
+        await until(lambda: counts(running).get("stored") == 3, limit_s=90)  # it loads torch
         await until(lambda: counts(running)["rejected"])
         assert counts(running)["rejected"] == {"picture_unlike_learnt": 1}
         results = [one for one in PictureResults(running.database).read() if not one.rejected]
@@ -113,14 +114,15 @@ async def test_what_cannot_be_a_picture_is_refused_by_a_reason_and_counted(made)
     folder = made.folder / "pictures" / "top"
     put(folder, 1, painted(1)[:-9])
     put(folder, 2, b"no picture")
-    put(folder, 3, painted(3))
+    put(folder, 3, jpeg(noise(3, 60, 60, 1))[:-200])  # which only a decoder sees
+    put(folder, 4, painted(4))
     async with plants.serving(made) as running:
         await until(lambda: counts(running).get("stored"))
         assert counts(running)["rejected"] == {
-            "picture_cut_off": 1,
+            "picture_cut_off": 2,
             "picture_no_jpeg_or_png": 1,
         }
-        assert counts(running)["received"] == accounted(counts(running)) == 3
+        assert counts(running)["received"] == accounted(counts(running)) == 4
 
 
 def doing(monkeypatch, first):
