@@ -1,7 +1,7 @@
 """What came to batches: pictures that can be inspected, and why the others cannot.
 
-Whatever way a picture came by, it passes here. It is decoded once to see that it can be; its pixels
-are not kept.
+Whatever way a picture came by, it passes here. It is not decoded: that is for whoever inspects it,
+apart from the service, as decoders can crash.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ import numpy as np
 
 from connectors.batch import Notice, NoticeKind, Pictures
 from connectors.camera.settings import ReadingSettings
-from connectors.payloads.image import PictureError, decode
+from connectors.payloads.image import PictureError, check
 from connectors.stamps import believable
 
 
@@ -38,14 +38,14 @@ class Gate:
         self._source, self._settings = source, settings
 
     def batches(self, shots: Sequence[Shot], position: str) -> list[Pictures | Notice]:
-        """All of them, the last with the position. Decodes: to be called in a thread."""
+        """All of them, the last with the position. Reads them: to be called in a thread."""
         sound: list[Shot] = []
         reasons: Counter[str] = Counter()
         examples: dict[str, str] = {}
         for shot in shots:
             try:
                 if not shot.refused:
-                    decode(shot.content, self._settings.bounds)
+                    check(shot.content, self._settings.bounds)
                     sound.append(shot)
                     continue
                 reason, words = shot.refused, "it was not read"

@@ -9,6 +9,8 @@ Reasons are the few words of ``Reason`` and never repeat the content.
 
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -84,6 +86,23 @@ def decode(content: bytes, bounds: Bounds) -> Pixels:
     The pixels as they are stored: no orientation tag is followed, no colour profile applied.
     Raises PictureError.
     """
+    form = _form(content, bounds)
+    with _meant(form, bounds):
+        return _pixels(content, form, bounds)
+
+
+def check(content: bytes, bounds: Bounds) -> None:
+    """All that can be said of a picture without decoding it. Raises PictureError.
+
+    Only its head is read, in Python: a picture that makes a decoder crash does no harm here.
+    """
+    form = _form(content, bounds)
+    with _meant(form, bounds):
+        _check_head(_open(content, form), content, form, bounds)
+
+
+def _form(content: bytes, bounds: Bounds) -> Form:
+    """What it is written in. Raises PictureError for what is too large, cut off or not sealed."""
     if not content:
         raise PictureError(Reason.EMPTY, "the picture has no bytes")
     if len(content) > bounds.bytes:
@@ -95,12 +114,18 @@ def decode(content: bytes, bounds: Bounds) -> Pixels:
         raise PictureError(Reason.UNKNOWN_FORM, "it begins as no JPEG and no PNG does")
     if form is Form.PNG:
         _check_chunks(content)
+    return form
+
+
+@contextmanager
+def _meant(form: Form, bounds: Bounds) -> Iterator[None]:
+    """Whatever Pillow raises, raised as PictureError."""
     try:
-        return _pixels(content, form, bounds)
+        yield
     except PictureError:
         raise
     except Exception as error:
-        if "bomb" in str(error):  # Pillow's own bound: before ours could be looked at
+        if "bomb" in str(error):  # its own bound: before ours could be looked at
             raise _too_many(None, bounds) from error
         if "truncated" in str(error):
             raise PictureError(Reason.CUT_OFF, f"the {form} ends too early") from error
@@ -133,14 +158,26 @@ def encode(pixels: U8, form: Form = Form.PNG, *, most: int | None = None) -> byt
 def _pixels(content: bytes, form: Form, bounds: Bounds) -> Pixels:
     """Decode. Raises PictureError, and whatever Pillow does."""
     image = _open(content, form)
+    _check_head(image, content, form, bounds)
+    if _is_deep(content, form):
+        return _sixteen_bits(content, image)
+    found = np.asarray(image.convert(_MODES[image.mode]), np.uint8)
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _check_head(image: "ImageFile", content: bytes, form: Form, bounds: Bounds) -> None:
+    """How large and of which colours it says it is. Raises PictureError."""
     if image.width * image.height > bounds.pixels:
         raise _too_many(image.size, bounds)
-    if form is Form.PNG and content[_DEPTH] == 16:
-        return _sixteen_bits(content, image)
-    if (mode := _MODES.get(image.mode)) is None:
+    if _is_deep(content, form):
+        if content[_COLOUR] not in (_GREY, _RGB, _RGBA):
+            raise PictureError(Reason.COLOURS, "16 bits of grey with alpha, want grey or RGB")
+    elif image.mode not in _MODES:
         raise PictureError(Reason.COLOURS, f"its colours are {image.mode}, want grey or RGB")
-    found = np.asarray(image.convert(mode), np.uint8)
-    return found.reshape(*found.shape[:2], -1)
+
+
+def _is_deep(content: bytes, form: Form) -> bool:
+    return form is Form.PNG and content[_DEPTH] == 16
 
 
 def _sixteen_bits(content: bytes, image: "ImageFile") -> Pixels:
@@ -149,11 +186,8 @@ def _sixteen_bits(content: bytes, image: "ImageFile") -> Pixels:
     Which one is said by the raw mode of its tile: the upper as the file is meant (big-endian), the
     lower where it is read the other way round. So such a picture is decoded twice.
     """
-    colour = content[_COLOUR]
-    if colour == _GREY:
+    if content[_COLOUR] == _GREY:
         return np.asarray(image, np.uint16)[..., None]
-    if colour not in (_RGB, _RGBA):
-        raise PictureError(Reason.COLOURS, "16 bits of grey with alpha, want grey or RGB")
     lower = _open(content, Form.PNG)
     lower.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in lower.tile]
     high, low = (np.asarray(one, np.uint16)[..., :3] for one in (image, lower))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import theilslopes
 
 from models.vision.acceptance import MeasureSettings
 
@@ -113,6 +112,8 @@ def _distance(cover: F64, *, gap: bool) -> Measured:
         want = "a gap between two things" if gap else "two edges"
         return Measured(None, f"{want} in {len(found)} of {len(rows)} lines only")
     row, first, second = np.array(found).T
+    from scipy.stats import theilslopes  # noqa: PLC0415 - slow, and seldom needed
+
     slope = theilslopes((first + second) / 2, row).slope
     return Measured(float(np.median(second - first) / np.hypot(1.0, slope)))
 

@@ -62,12 +62,17 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
     for name, source in found["sources"].items():
         _say_active(name, source, zone)
     _say_week(found, config)
-    latency = found["score_latency_ms"]
-    if latency["p50"] is not None:
-        say(f"latency  sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
+    _say_latency("sample to score", found["score_latency_ms"])
+    if (running := found.get("running")) is not None:
+        _say_latency("picture to result", running["inspection"]["latency_ms"])
     _say_sinks(found, live["sinks"])
     if "digest" in found:
         say(f"digest   {found['digest']}")
+
+
+def _say_latency(way: str, latency: dict[str, Any]) -> None:
+    if latency["p50"] is not None:
+        say(f"latency  {way} {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
 
 
 def _say_active(name: str, one: dict[str, Any], zone: str) -> None:
@@ -95,6 +100,9 @@ def _say_service(found: dict[str, Any], zone: str) -> None:
         say("         ", ("reload failed", "bold red"), f": {error}; in force since {in_force}")
     for reason in running["not_ready"]:
         say("         ", ("not ready", "bold yellow"), f": {reason}")
+    if trouble := running["inspection"]["trouble"]:
+        said = f": the process that inspects them {trouble}"
+        say("         ", ("pictures wait", "bold yellow"), said)
 
 
 def _connection(source: dict[str, Any], live: dict[str, Any] | None) -> tuple[str, str]:

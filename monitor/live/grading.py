@@ -27,6 +27,7 @@ class CameraSetup:
     name: str
     inspector: Inspector | None  # None: they are kept, and nobody looks at them
     mm_per_pixel: float | None
+    timeout_s: float = 60.0  # for one picture
     recipe: str | None  # of pictures that come without one
     acceptance: AcceptanceSettings | None = None  # None: nothing is graded
     templates: Templates | None = None  # None: it compares with none

@@ -1,46 +1,50 @@
-"""The inspection of pictures: a thread of its own, so that a slow network holds up nobody.
+"""The inspection of pictures: in a thread that waits for a process, so that it holds up nobody.
 
-It takes what waits in the store, in the order in which it came, and journals one PictureResult
-each. What was inspected and its result are one transaction: killed at any moment, it goes on with
-the pictures that have none. The queue is the store itself, so in memory there are only the few
-pictures at hand; how much may wait there is the intake's to look after.
+It takes what waits in the store, in the order in which it came, lets another process look at one
+picture after the other (child.py), and journals one PictureResult each. What was inspected and its
+result are one transaction: killed at any moment, it goes on with the pictures that have none. The
+queue is the store itself, so in memory there are only the few pictures at hand; how much may wait
+there is the intake's to look after.
+
+A picture during which that process ends, or does not answer in time, is tried once more with a new
+one, and then set aside. Where it ends again and again, a new one waits longer each time.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from itertools import groupby
+from dataclasses import replace
 from typing import Any
 
-from connectors.payloads.image import MOST_MEGAPIXELS, Bounds, PictureError, Pixels, decode
-from models.vision.contract import UnlikeError
-from models.vision.inspected import Inspected
-from models.vision.overlay import jpeg, overlay
 from monitor.core.records import PictureResult, Record
+from monitor.live.backoff import Backoff
+from monitor.live.child import Child, EndedError
 from monitor.live.clock import Clock
-from monitor.live.grading import CameraSetup, Seen, judged, recipe_of, result, shows
-from monitor.live.templates import TemplateError
+from monitor.live.grading import CameraSetup, Seen, result
+from monitor.live.latency import percentiles
+from monitor.live.seeing import Told
+from monitor.live.standing import InspectionStanding
 from monitor.state.database import DatabaseReader, Transaction
 from monitor.state.errors import CorruptError, StorageError
 from monitor.state.journal import Journal, encode
-from monitor.state.looking import Looking
 from monitor.state.pictures import PictureStore, Waiting
 from monitor.state.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 8  # pictures at most that are unpacked and inspected together
-PIXELS_AT_ONCE = 20_000_000  # the same, by their size: one that is larger comes alone
+AT_ONCE = 8  # pictures at most whose results are journaled together
+GROUP_S = 0.1  # how long the first of them waits for the others
 POLL_S = 0.5  # how long to wait for news before looking anyway
-# What is in the store was within bounds when it came; they may have been wider then.
-_ANY = Bounds(bytes=1 << 30, pixels=MOST_MEGAPIXELS * 1_000_000)
+STOP_S = 5.0  # how long the picture at hand may take once it is to stop
+LATENCIES = 1024  # the last so many pictures: enough for a 99th percentile
 
-# Why a picture that was accepted is not inspected after all
+# Why a picture that was accepted is not inspected after all; more in seeing.py
 UNREADABLE, UNKNOWN = "picture_unreadable", "unknown_camera"
-UNLIKE, NO_TEMPLATE = "picture_unlike_learnt", "no_template"
-FAILED, KILLS = "inspection_failed", "inspection_kills"
-MOST_DEATHS = 2  # of the process, each time with the same picture under inspection: set aside
+KILLS = "inspection_kills"
+MOST_TRIES = 2  # whatever ends the process meanwhile
 NOT_SHOWN = "overlay"  # no reason to reject it
 
 
@@ -59,9 +63,14 @@ class Inspecting:
         """``cameras`` tells those in force; ``journaled`` is called when there are results."""
         self.failed: BaseException | None = None
         self._store, self._journal = PictureStore(database), Journal(database)
-        self._looking = Looking(database.folder)
         self._writer, self._cameras = writer, cameras
         self._clock, self._journaled = clock, journaled
+        self._child: Child | None = None
+        self._known: Mapping[int, CameraSetup] = {}  # the cameras that it was prepared for
+        self._backoff, self._pause_s = Backoff(), 0.0
+        self.standing = InspectionStanding()  # never changed, but replaced: for whoever watches
+        self._ready: list[tuple[Waiting, PictureResult]] = []  # to be journaled
+        self._latency_ms: deque[float] = deque(maxlen=LATENCIES)
         self._news, self._stopping = threading.Event(), threading.Event()
         self._said: set[tuple[int, str]] = set()  # camera and reason: logged once a run
         self._waits = False  # for the disk: said once
@@ -76,11 +85,15 @@ class Inspecting:
         self._news.set()
 
     def stop(self) -> None:
-        """Finish the pictures at hand, and leave the rest waiting. May be called twice."""
+        """Finish the picture at hand, soon, and leave the rest waiting. May be called twice."""
         self._stopping.set()
         self._news.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        left_s = STOP_S
+        while self._thread.is_alive():
+            self._thread.join(left_s)
+            if (child := self._child) is not None:
+                child.kill()
+            left_s = POLL_S
 
     def _run(self) -> None:
         try:
@@ -92,6 +105,9 @@ class Inspecting:
             self.failed = error
             if not isinstance(error, StorageError):  # told to stop while it waited for the disk
                 logger.exception("The inspection of pictures has failed.")
+        finally:
+            if self._child is not None:
+                self._child.close()
 
     def _some(self) -> bool:
         """Inspect the next pictures; False: none waits."""
@@ -100,167 +116,138 @@ class Inspecting:
         except StorageError as error:
             self._say_waiting(error)
             return False
-        for number, some in groupby(waiting, key=lambda one: one.camera):
-            self._inspect(self._cameras().get(number), list(some))
+        since = time.monotonic()
+        for one in waiting:
+            if (told := self._inspected(one)) is None:  # told to stop
+                break
+            self._ready.append((one, told))
+            if time.monotonic() - since > GROUP_S:
+                self._journal_all()
+                since = time.monotonic()
             if self._stopping.is_set():
                 break
+        if self._ready:
+            self._journal_all()
         return bool(waiting)
 
-    def _inspect(self, camera: CameraSetup | None, waiting: Sequence[Waiting]) -> None:
-        """Inspect pictures of one camera, and journal what came of it."""
-        if camera is None or camera.inspector is None:
-            seen = Seen(rejected="" if camera is not None else UNKNOWN)
-            self._journal_all([result(one, seen, camera) for one in waiting], waiting)
-            return
-        for some in self._portions(waiting):
-            hashes = [one.hash for one in some]
-            if self._looking.deaths(hashes[0]) < MOST_DEATHS:
-                with self._looking.at(hashes):
-                    results = [one for few in self._unpacked(some) for one in self._of(camera, few)]
-            else:
-                results = [result(some[0], self._set_aside(some[0]), camera)]
-            self._journal_all(results, some)
-            self._looking.done(hashes)
-
-    def _portions(self, waiting: Sequence[Waiting]) -> Iterator[list[Waiting]]:
-        """Together, but those by themselves with which the process has died: who was it?"""
-        suspect = [one for one in waiting if self._looking.deaths(one.hash)]
-        if others := [one for one in waiting if one not in suspect]:
-            yield others
-        yield from ([one] for one in suspect)
-
-    def _set_aside(self, one: Waiting) -> Seen:
+    def _inspected(self, one: Waiting) -> PictureResult | None:
+        """What the journal is to be told of a picture; None: told to stop before that was known."""
+        cameras = self._cameras()
+        camera = cameras.get(one.camera)
+        if camera is None:
+            return result(one, Seen(rejected=UNKNOWN), camera)
+        try:
+            content = self._read(one)
+        except CorruptError as error:
+            self._say(one, UNREADABLE, str(error))
+            return result(one, Seen(rejected=UNREADABLE), camera)
+        for number in range(MOST_TRIES):
+            if (child := self._prepared(cameras)) is None:
+                return None
+            try:
+                return self._taken(one, child.look(one, content, within_s=camera.timeout_s))
+            except EndedError as error:
+                if self._stopping.is_set():
+                    return None
+                self._ended(f"{error}, at a picture of camera {camera.name}, try {number + 1}")
         words = (
-            f"the process has ended {MOST_DEATHS} times while it was inspected. It is set aside, "
-            f"in {self._store.folder / one.file}"
+            f"the process that inspects has ended {MOST_TRIES} times while it was inspected. It is "
+            f"set aside, in {self._store.folder / one.file}"
         )
         self._say(one, KILLS, words)
-        return Seen(rejected=KILLS)
+        return result(one, Seen(rejected=KILLS), camera)
 
-    def _of(
-        self, camera: CameraSetup, some: Sequence[tuple[Waiting, Pixels | None]]
-    ) -> Iterator[PictureResult]:
-        for (one, pixels), seen in zip(some, self._looked_at(camera, some), strict=True):
-            told = result(one, seen, camera)
-            if pixels is not None and seen.inspected is not None and shows(camera, told):
-                self._lay_over(one, pixels, seen.inspected)
-            yield told
-
-    def _unpacked(
-        self, waiting: Sequence[Waiting]
-    ) -> Iterator[list[tuple[Waiting, Pixels | None]]]:
-        """The pixels of each, so many at once as may be; None: they do not read."""
-        some: list[tuple[Waiting, Pixels | None]] = []
-        size = 0
-        for one in waiting:
-            pixels = self._pixels(one)
-            count = 0 if pixels is None else pixels.shape[0] * pixels.shape[1]
-            if some and size + count > PIXELS_AT_ONCE:
-                yield some
-                some, size = [], 0
-            some.append((one, pixels))
-            size += count
-        yield some
-
-    def _pixels(self, one: Waiting) -> Pixels | None:
+    def _read(self, one: Waiting) -> bytes:
+        """The file of a picture. Raises CorruptError, StorageError: told to stop."""
         while True:
             try:
-                return decode(self._store.read(one.file), _ANY)
-            except (CorruptError, PictureError) as error:
-                self._say(one, UNREADABLE, str(error))
-                return None
+                return self._store.read(one.file)
+            except CorruptError:
+                raise
             except StorageError as error:  # the disk does not give it now
                 self._say_waiting(error)
                 if self._stopping.wait(POLL_S):
                     raise
 
-    def _looked_at(
-        self, camera: CameraSetup, some: Sequence[tuple[Waiting, Pixels | None]]
-    ) -> list[Seen]:
-        """What is seen on each, and its grade. Where that fails, each is tried by itself."""
-        found: dict[int, Seen] = {}
-        there: list[tuple[Waiting, Pixels]] = []
-        templates: list[Pixels] = []
-        for one, pixels in some:
-            if pixels is None:
-                found[one.number] = Seen(rejected=UNREADABLE)
-            elif camera.templates is None:
-                there.append((one, pixels))
-            elif (template := self._template(camera, one)) is None:
-                found[one.number] = Seen(rejected=NO_TEMPLATE)
-            else:
-                there.append((one, pixels))
-                templates.append(template)
-        found |= self._seen(camera, there, templates if camera.templates is not None else None)
-        return [found[one.number] for one, _ in some]
+    def _prepared(self, cameras: Mapping[int, CameraSetup]) -> Child | None:
+        """A process that knows these cameras; None: told to stop before there was one."""
+        if self._child is not None and self._known is not cameras:  # reloaded
+            self._child.close()
+            self._child = None
+        if self._child is not None and not self._child.alive:
+            self._ended("has ended while it had nothing to do")
+        while self._child is None:
+            if self._stopping.wait(self._pause_s):
+                return None
+            try:
+                self._child = Child()
+                self._child.prepare(cameras)
+                self._known = cameras
+            except EndedError as error:
+                if self._stopping.is_set():
+                    return None
+                self._ended(str(error))
+        return self._child
 
-    def _template(self, camera: CameraSetup, one: Waiting) -> Pixels | None:
-        """How the part on a picture should look; None, and said, where nobody knows."""
-        assert camera.templates is not None  # noqa: S101 - looked at by whoever calls
-        recipe = recipe_of(one, camera)
-        try:
-            if (template := camera.templates.of(recipe)) is not None:
-                return template
-            why = f"no template of {f'recipe {recipe!r}' if recipe else 'a part without a recipe'}"
-        except TemplateError as error:
-            why = str(error)
-        self._say(one, NO_TEMPLATE, why)
-        return None
+    def _ended(self, how: str) -> None:
+        """The process is gone: what it has done counts, and the next one waits a little."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+        self._pause_s = self._backoff.next_s()
+        self.standing = replace(self.standing, trouble=how, restarts=self.standing.restarts + 1)
+        logger.error(
+            "The process that inspects pictures %s. A new one is started in %.1f s.",
+            *(how, self._pause_s),
+        )
+        if self._ready:
+            self._journal_all()
 
-    def _seen(
-        self,
-        camera: CameraSetup,
-        there: Sequence[tuple[Waiting, Pixels]],
-        templates: list[Pixels] | None,
-    ) -> dict[int, Seen]:
-        """By the number of each picture. ``templates``: one each; None: the network wants none."""
-        if not there:
-            return {}
-        assert camera.inspector is not None  # noqa: S101 - looked at by whoever calls
-        try:
-            seen = camera.inspector.inspect([pixels for _, pixels in there], templates)
-            return {
-                one.number: judged(camera, what, pixels)
-                for (one, pixels), what in zip(there, seen, strict=True)
-            }
-        except Exception as error:
-            if len(there) > 1:
-                alone = (
-                    self._seen(camera, [there[n]], None if templates is None else [templates[n]])
-                    for n in range(len(there))
-                )
-                return {number: one for each in alone for number, one in each.items()}
-            logger.debug("Inspection failed.", exc_info=True)
-            reason = UNLIKE if isinstance(error, UnlikeError) else FAILED
-            self._say(there[0][0], reason, f"{type(error).__name__}: {error}")
-            return {there[0][0].number: Seen(rejected=reason)}
+    def _taken(self, one: Waiting, told: Told) -> PictureResult:
+        """Its answer, with all that is to be said and kept."""
+        if self.standing.trouble:
+            logger.info("Pictures are inspected again.")
+            self.standing = replace(self.standing, trouble="")
+        self._backoff.reset()
+        self._pause_s = 0.0
+        if told.why:
+            self._say(one, told.result.rejected, told.why)
+        not_shown = told.not_shown
+        if told.overlay is not None:
+            try:
+                self._store.keep_overlay(one.file, told.overlay)
+            except StorageError as error:
+                not_shown = str(error)
+        if not_shown and (one.camera, NOT_SHOWN) not in self._said:
+            self._said.add((one.camera, NOT_SHOWN))
+            logger.warning(
+                "Source %s: what was found on a picture of camera %d cannot be shown: %s. "
+                "This is not said again.",
+                *(one.source, one.camera, not_shown),
+            )
+        return told.result
 
-    def _lay_over(self, one: Waiting, pixels: Pixels, found: Inspected) -> None:
-        """Keep what was found drawn on its picture; without it the result counts all the same."""
-        try:
-            self._store.keep_overlay(one.file, jpeg(overlay(pixels, found)))
-        except Exception as error:
-            logger.debug("Drawing failed.", exc_info=True)
-            if (one.camera, NOT_SHOWN) not in self._said:
-                self._said.add((one.camera, NOT_SHOWN))
-                logger.warning(
-                    "Source %s: what was found on a picture of camera %d cannot be shown: %s. "
-                    "This is not said again.",
-                    *(one.source, one.camera, f"{type(error).__name__}: {error}"),
-                )
-
-    def _journal_all(self, results: Sequence[PictureResult], waiting: Sequence[Waiting]) -> None:
-        """Journal results, each with the end of its waiting."""
+    def _journal_all(self) -> None:
+        """Journal what is ready, each result with the end of its waiting."""
+        ready, self._ready = self._ready, []
         now = self._clock.now()
-        rows = [encode(Record(now, result)) for result in results]
+        rows = [(one.number, encode(Record(now, told))) for one, told in ready]
 
         def work(tx: Transaction) -> None:
-            for one, row in zip(waiting, rows, strict=True):
-                if self._store.finish(tx, one.number):
+            for number, row in rows:
+                if self._store.finish(tx, number):
                     self._journal.append(tx, row)
 
-        size = sum(len(row.body) for row in rows)
+        size = sum(len(row.body) for _, row in rows)
         self._finish(lambda: self._writer.submit(work, size=size, wait_s=None))
+        now = self._clock.now()
+        seconds = [(now - one.received) / 1e9 for one, _ in ready]
+        self._latency_ms.extend(1000 * one for one in seconds)
+        self.standing = replace(
+            self.standing,
+            latency=self.standing.latency.plus(seconds),
+            latency_ms=percentiles(self._latency_ms),
+        )
         self._journaled()
 
     def _finish(self, submit: Callable[[], Future[Any]]) -> None:

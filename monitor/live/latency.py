@@ -1,6 +1,6 @@
-"""How long it takes from receipt to a stored result, as a histogram that only grows."""
+"""How long it takes from receipt to a result: a histogram that only grows, and what was of late."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,3 +28,15 @@ class Latency:
             counts=tuple(a + b for a, b in zip(self.counts, more, strict=True)),
             total_s=self.total_s + sum(seconds),
         )
+
+
+NO_PERCENTILES: Mapping[str, float | None] = {"p50": None, "p99": None}
+
+
+def percentiles(values: Iterable[float]) -> Mapping[str, float | None]:
+    """The 50th and the 99th; None where there are no values."""
+    kept = sorted(values)
+    if not kept:
+        return NO_PERCENTILES
+    last = len(kept) - 1
+    return {"p50": kept[int(0.50 * last)], "p99": kept[int(0.99 * last)]}

@@ -46,7 +46,7 @@ class _Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family once; a name that a source chose gives way to ours."""
         taken = set()
-        ours = (_service, _samples, _gaps, _frames, _sources, _sinks)
+        ours = (_service, _samples, _gaps, _frames, _pictures, _sources, _sinks)
         for families in (*(make(self._standing) for make in ours), _peers(self._standing)):
             for family in families:
                 if family.name not in taken:
@@ -162,6 +162,25 @@ def _frames(standing: ServiceStanding) -> Iterator[Metric]:
         "end_to_end_latency_seconds",
         "From a frame's instant to its stored score; of a recording, how old it is.",
         standing.end_to_end,
+    )
+
+
+def _pictures(standing: ServiceStanding) -> Iterator[Metric]:
+    inspection = standing.inspection
+    yield _gauge(
+        "inspection_working",
+        "Whether pictures are inspected, or there was no cause to doubt it.",
+        not inspection.trouble,
+    )
+    restarts = CounterMetricFamily(
+        PREFIX + "inspection_restarts", "Times the process that inspects pictures has ended."
+    )
+    restarts.add_metric((), inspection.restarts)
+    yield restarts
+    yield _histogram(
+        "inspection_latency_seconds",
+        "From a picture's receipt to its result in the journal.",
+        inspection.latency,
     )
 
 

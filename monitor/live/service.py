@@ -372,6 +372,7 @@ class Service:
             gpu=self.setup.gpu,
             writer_errors=self._writer.counters().failed,
             latency_ms=shown.get("score_latency_ms", {"p50": None, "p99": None}),
+            inspection=self.inspecting.standing,
             alarms_open={str(name): n for name, n in self._store.alarms_open().items()},
             budget=spent(self._store, self.setup.alarm_budget),
             data_age_s={kind: (now - end) / 1e9 for kind, end in self.setup.data_ends.items()},

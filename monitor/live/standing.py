@@ -4,12 +4,12 @@ What `status`, /readyz, /metrics and the points of `pipeline_health` say, they a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from monitor.core.conservation import Conservation
 from monitor.live.budget import Spent
-from monitor.live.latency import Latency
+from monitor.live.latency import NO_PERCENTILES, Latency
 
 PeerStatus = Mapping[str, int | float | str]
 
@@ -82,6 +82,18 @@ class SinkStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InspectionStanding:
+    """How the inspection of pictures stands."""
+
+    trouble: str = ""  # why none is inspected just now; "": they are, or none has come
+    restarts: int = 0  # of the process that inspects, since the start
+    latency: Latency = field(default_factory=Latency)  # from a picture's receipt to its result
+    latency_ms: Mapping[str, float | None] = field(  # p50 and p99 of the last thousand
+        default_factory=lambda: NO_PERCENTILES
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadStanding:
     """What came of the last configuration that was given: with the start, or while it runs."""
 
@@ -108,6 +120,7 @@ class ServiceStanding:
     latency: Latency  # from receipt to the stored result
     end_to_end: Latency  # from a frame's instant to its stored score
     latency_ms: Mapping[str, float | None]  # p50 and p99 of the last thousands
+    inspection: InspectionStanding
     alarms_open: Mapping[str, int]  # by class
     budget: Spent
     gpu: bool  # some model works on one

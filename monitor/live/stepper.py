@@ -27,7 +27,7 @@ from monitor.core.pipeline import Pipeline
 from monitor.core.records import Cause, Epoch, Record, Results
 from monitor.live.clock import Clock
 from monitor.live.following import Following
-from monitor.live.latency import Latency
+from monitor.live.latency import Latency, percentiles
 from monitor.live.messages import message
 from monitor.live.points import PointMaker
 from monitor.live.tidying import Job, Retention, Tidying
@@ -379,14 +379,12 @@ class Stepper:
 
     def status(self) -> dict[str, Any]:
         """The counters as they stand, as JSON values."""
-        kept = sorted(self._latency_ms)
-        at = (lambda share: kept[int(share * (len(kept) - 1))]) if kept else (lambda _: None)
         return {
             **self._works.pipeline.status(),
             "record": self._at,
             "troubles": dict(self._troubles()),
             "updated_ns": self._clock.now(),
-            "score_latency_ms": {"p50": at(0.50), "p99": at(0.99)},
+            "score_latency_ms": percentiles(self._latency_ms),
         }
 
 

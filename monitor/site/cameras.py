@@ -55,6 +55,7 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
         name=name,
         inspector=None if camera.model is None else loaded[camera.model],
         mm_per_pixel=camera.mm_per_pixel,
+        timeout_s=camera.inspect_timeout_s,
         recipe=camera.recipe,
         acceptance=camera.acceptance,
         templates=templates,

@@ -171,6 +171,12 @@ class CameraSettings(Settings):
         description="The folder of the model that inspects them; left out: they are only kept.",
         examples=["models/surface"],
     )
+    inspect_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="How long the inspection of one picture may take. Then it is tried once more, "
+        "and set aside.",
+    )
     mm_per_pixel: float | None = Field(
         None, gt=0, description="The scale, by which defects have sizes."
     )

@@ -42,6 +42,7 @@ class Waiting:
     part: str | None
     recipe: str | None
     file: str  # below the folder of pictures
+    received: int  # wall time, ns since 1970 UTC
 
     @property
     def hash(self) -> str:
@@ -117,11 +118,11 @@ class PictureStore:
     def waiting(self, limit: int) -> list[Waiting]:
         """The first ``limit`` pictures that have no result yet, as they came."""
         rows = self._database.query(
-            "SELECT number, camera, time, source, part, recipe, file FROM picture WHERE waiting"
-            " ORDER BY number LIMIT ?",
+            "SELECT number, camera, time, source, part, recipe, file, received FROM picture"
+            " WHERE waiting ORDER BY number LIMIT ?",
             (limit,),
         )
-        columns = ("number", "camera", "time", "source", "part", "recipe", "file")
+        columns = ("number", "camera", "time", "source", "part", "recipe", "file", "received")
         return [Waiting(**dict(zip(columns, row, strict=True))) for row in rows]
 
     def waiting_bytes(self) -> int:

@@ -9,6 +9,7 @@ from dashboards.parts import (
     GREY,
     ORANGE,
     RED,
+    SERVICE,
     SERVICE_URL,
     SOURCES,
     YES_NO,
@@ -140,6 +141,26 @@ def cameras() -> Json:
                     )
                 ],
                 unit="short",
+                interval="20s",
+                min=0,
+            ),
+            graph(
+                "From receipt to result",
+                "Half of the last thousand pictures took less than p50 from their receipt to their "
+                "result, 99 of 100 less than p99; each start of the process that inspects takes "
+                "some seconds.",
+                [
+                    lines(
+                        select(
+                            'max("inspection_p50_ms") AS "p50", max("inspection_p99_ms") AS "p99"',
+                            "pipeline_health",
+                            f'"inspection_p99_ms" > 0 AND {SERVICE}',
+                            each(),
+                        ),
+                        "$col",
+                    )
+                ],
+                unit="ms",
                 interval="20s",
                 min=0,
             ),

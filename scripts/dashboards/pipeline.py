@@ -132,11 +132,12 @@ def pipeline() -> Json:
             ),
             timeline(
                 "Ready, connected, fresh",
-                "Whether the service was ready, and each source and sink connected, at the worst "
-                "of each interval; fresh means heard within its time, and no colour that nothing "
-                "was written: the service or this database was away.",
+                "Whether the service was ready and inspected what pictures came, and each source "
+                "and sink connected, at the worst of each interval; fresh means heard within its "
+                "time, and no colour that nothing was written: the service or this database was "
+                "away.",
                 [
-                    health('min("ready") AS "ready"', SERVICE, "service $col"),
+                    health(tally("ready", "inspecting", how="min"), SERVICE, "service $col"),
                     health(
                         tally("connected", "fresh", how="min"),
                         SOURCES,

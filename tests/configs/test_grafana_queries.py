@@ -329,12 +329,19 @@ EXPECTED: dict[str, Expected] = {
         "has_picture", age=highest("picture_age_s"), weight=lowest("picture_weight")
     ),
     "cameras: Alarms raised": alarms(went("raised", pick=of_assets), *NOTE),
+    "cameras: From receipt to result A": health(
+        flagged("inspection_p99_ms", of_service),
+        p50=highest("inspection_p50_ms"),
+        p99=highest("inspection_p99_ms"),
+    ),
     "pipeline: Now A": newest("pipeline_health", of_service, columns=taken(*SERVICE)),
     "pipeline: What became of each sample A": newest(
         "pipeline_health", of_source, "source", columns=taken(*FATES, *LINK, missing=missing)
     ),
     "pipeline: Sinks A": newest("pipeline_health", of_sink, "sink", columns=taken(*SINK)),
-    "pipeline: Ready, connected, fresh A": health(of_service, ready=lowest("ready")),
+    "pipeline: Ready, connected, fresh A": health(
+        of_service, ready=lowest("ready"), inspecting=lowest("inspecting")
+    ),
     "pipeline: Ready, connected, fresh B": health(
         of_source, "source", connected=lowest("connected"), fresh=lowest("fresh")
     ),

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from PIL import ImageFile
 from support.brokers import keep_session, mosquitto, publish
 from support.pictures import noise, png
 from support.recordings import rejected
@@ -75,6 +76,12 @@ def test_what_cannot_be_taken_is_counted_by_its_reason(given, reason):
     assert decoder.rejected == 1
     assert batches[-1].position == "1/2/3"
     assert sum(len(one) for one in batches if isinstance(one, Pictures)) == 1
+
+
+def test_no_picture_is_decoded_where_it_is_taken(monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("a decoder may crash"))
+    _, (found,) = decoded(message(1))
+    assert found.content == (content(1),)
 
 
 def test_a_last_value_with_a_time_is_taken():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.pictures import chunk, jpeg, noise, png
 
-from connectors.payloads.image import Bounds, Form, PictureError, Reason, decode, form_of
+from connectors.payloads.image import Bounds, Form, PictureError, Reason, check, decode, form_of
 
 BOUNDS = Bounds(bytes=100_000, pixels=10_000)
 GREY_JPEG, RGB_JPEG = jpeg(noise(1, 20, 30, 1)), jpeg(noise(2, 20, 30, 3))
@@ -91,6 +91,14 @@ def test_what_it_is_written_in_is_told_by_its_first_bytes():
 )
 def test_what_cannot_be_taken_is_refused_by_a_reason(content, why):
     assert reason(content) is why
+    with pytest.raises(PictureError) as error:
+        check(content, BOUNDS)
+    assert error.value.reason is why
+
+
+@pytest.mark.parametrize("content", SOUND.values(), ids=SOUND)
+def test_the_head_of_what_can_be_taken_is_sound(content):
+    check(content, BOUNDS)
 
 
 @pytest.mark.parametrize("side", [200, 9_000, 12_000, 20_000, 2_000_000_000])

@@ -7,6 +7,7 @@ from monitor.live.budget import Spent
 from monitor.live.latency import Latency
 from monitor.live.standing import (
     Desired,
+    InspectionStanding,
     ReloadStanding,
     ServiceStanding,
     SinkStanding,
@@ -74,6 +75,9 @@ def standing(**changed: object) -> ServiceStanding:
         gpu=False,
         writer_errors=0,
         latency_ms={"p50": 20.0, "p99": 3000.0},
+        inspection=InspectionStanding(
+            latency=Latency().plus([0.2]), latency_ms={"p50": 200.0, "p99": 200.0}
+        ),
         alarms_open={"process": 1, "limit": 0},
         budget=Spent(
             per_asset_30_days=1.0,

@@ -1,16 +1,22 @@
 """Pictures that a test paints, a network that sees them, and a watcher of both to be killed.
 
 ``python watching.py FOLDER POINT`` takes the pictures of FOLDER/top in and inspects them, without
-the step, and kills itself at POINT: "row", before a picture's row is written; "look", when it looks
-at a bright one; "result", before its result is; "" never: it ends once all are inspected.
+the step, and kills itself at POINT: "row", before a picture's row is written; "result", before its
+result is; "hang", while the other process hangs in it, whose number FOLDER/pid tells. Networks
+travel to another process, so they and what they do are all of this module.
 """
 
 import asyncio
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from support.pictures import noise, png
@@ -40,9 +46,9 @@ class StandIn:
 
     hash = "5" * 64
 
-    def __init__(self, seen: Callable[[int], None] = lambda _: None) -> None:
-        """``seen`` is called with how many pictures are to be inspected, before they are."""
-        self.seen = seen
+    def __init__(self, first: "Doing | None" = None) -> None:
+        """``first`` is called with each picture before it is inspected."""
+        self._first = first
 
     @classmethod
     def load(cls, _folder: str) -> "StandIn":
@@ -50,13 +56,16 @@ class StandIn:
 
     def inspect(self, pictures: Sequence[np.ndarray], templates: object = None) -> list[Inspected]:
         assert templates is None
-        self.seen(len(pictures))
-        return [self._one(picture) for picture in pictures]
+        for picture in pictures:
+            if self._first is not None:
+                self._first(picture)
+        return [self.one(picture) for picture in pictures]
 
-    def _one(self, picture: np.ndarray) -> Inspected:
+    def one(self, picture: np.ndarray) -> Inspected:
+        """What it sees on a picture."""
         if picture.shape[2] == 3:
             raise ValueError("want grey pictures")
-        strange = bool(picture.mean() > (GOOD + STRANGE) / 2)
+        strange = is_strange(picture)
         scratch = Defect(
             label="scratch", probability=0.9, box=(1.0, 2.0, 5.0, 4.0), mask=np.ones((2, 4), bool)
         )
@@ -70,6 +79,94 @@ class StandIn:
             defects=(scratch,) if strange else (),
             features=np.zeros(2, np.float32),
         )
+
+
+Doing = Callable[[np.ndarray], None]
+
+
+def is_strange(picture: np.ndarray) -> bool:
+    """Whether it is a bright one."""
+    return bool(picture.mean() > (GOOD + STRANGE) / 2)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Notes who looks at a picture, line by line, and waits until it is let go."""
+
+    notes: Path
+
+    def __call__(self, _picture: np.ndarray) -> None:
+        """As above."""
+        with self.notes.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        while not self.notes.with_suffix(".go").exists():
+            time.sleep(0.01)
+
+    def let_go(self) -> None:
+        """Wait no more."""
+        self.notes.with_suffix(".go").touch()
+
+    @property
+    def seen(self) -> list[int]:
+        """Which processes have looked, for each picture one."""
+        return [int(one) for one in self.notes.read_text().split()] if self.notes.exists() else []
+
+
+@dataclass(frozen=True)
+class AtStrange:
+    """Does this at each bright picture."""
+
+    do: Callable[[], object]
+
+    def __call__(self, picture: np.ndarray) -> None:
+        """As above."""
+        if is_strange(picture):
+            self.do()
+
+
+DIES = AtStrange(partial(signal.raise_signal, signal.SIGKILL))
+HANGS = AtStrange(partial(time.sleep, 1000))
+
+
+@dataclass(frozen=True)
+class Raises:
+    """Something to do: raise this."""
+
+    error: type[Exception]
+
+    def __call__(self) -> None:
+        """As above."""
+        raise self.error
+
+
+class Paired(StandIn):
+    """Compares with templates; notes the brightness of both."""
+
+    notes: ClassVar[str] = "pairs"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    @classmethod
+    def load(cls, folder: str) -> "Paired":
+        """As above."""
+        return cls(Path(folder))
+
+    def inspect(self, pictures: Sequence[np.ndarray], templates: object = None) -> list[Inspected]:
+        """As above."""
+        assert isinstance(templates, Sequence)
+        with (self._folder / self.notes).open("a") as file:
+            for one, its in zip(pictures, templates, strict=True):
+                file.write(f"{int(one.mean())} {int(its.mean())}\n")
+        return super().inspect(pictures)
+
+
+class Unreadable(StandIn):
+    """Cannot be loaded where it is to work."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Raises(ImportError), ()
 
 
 def painted(number: int, brightness: int = GOOD) -> bytes:
@@ -87,18 +184,20 @@ def put(folder: Path, number: int, content: bytes, *, part: str = "p") -> None:
     partial.rename(folder / f"{part}{number}.png")
 
 
-async def take_in(folder: Path, count: int, *, inspector: StandIn | None = None) -> None:
+async def take_in(folder: Path, count: int, inspector: StandIn | None = None) -> None:
     """Take in what lies in FOLDER/top, until so many pictures are inspected."""
     how = FolderSettings(path=str(folder), poll_s=0.02)
     settings = ReadingSettings(type="camera", folder=how)
     with Database(folder / "data") as database, Writer(database) as writer:
-        setup = CameraSetup(
-            name="top", inspector=inspector or StandIn(), mm_per_pixel=None, recipe=None
-        )
+        cameras = {
+            0: CameraSetup(
+                name="top", inspector=inspector or StandIn(), mm_per_pixel=None, recipe=None
+            )
+        }
         inspecting = Inspecting(
             database,
             writer,
-            cameras=lambda: {0: setup},
+            cameras=lambda: cameras,
             clock=SystemClock(),
             journaled=lambda: None,
         )
@@ -110,10 +209,10 @@ async def take_in(folder: Path, count: int, *, inspector: StandIn | None = None)
             committed=lambda: None,
             pictures=picture_desk(database, taken=inspecting.wake),
         )
-        cameras = [TagRef(id=0, address="top")]
+        tags = [TagRef(id=0, address="top")]
         watched = Assignment(
             name="eyes",
-            make=lambda: Source("eyes", settings, cameras),
+            make=lambda: Source("eyes", settings, tags),
             tags={0: "top"},
             expected_s=60.0,
         )
@@ -139,26 +238,26 @@ def _die(*_: object, **__: object) -> None:
     os._exit(9)
 
 
-def _dies_of_bright(look: Callable[..., Inspected]) -> Callable[..., Inspected]:
-    def one(inspector: StandIn, picture: np.ndarray) -> Inspected:
-        if picture.mean() > (GOOD + STRANGE) / 2:
-            _die()
-        return look(inspector, picture)
-
-    return one
+def _die_when_held(notes: Path) -> None:
+    while not Held(notes).seen:
+        time.sleep(0.01)
+    _die()
 
 
 def main(folder: Path, point: str) -> None:
     """See above."""
     if point == "row":
         PictureStore.take = _die  # type: ignore[method-assign]
+    if point == "hang":
+        threading.Thread(target=_die_when_held, args=(folder / "pid",)).start()
     if point == "result":
         Inspecting._journal_all = _die  # type: ignore[method-assign]
-    if point == "look":
-        StandIn._one = _dies_of_bright(StandIn._one)  # type: ignore[method-assign]
     threading.excepthook = _die
-    asyncio.run(take_in(folder, len(list((folder / "top").iterdir()))))
+    first = Held(folder / "pid") if point == "hang" else None
+    asyncio.run(take_in(folder, len(list((folder / "top").iterdir())), StandIn(first)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    from support import watching  # its networks go to a process that knows them by this name
+
+    watching.main(Path(sys.argv[1]), sys.argv[2])

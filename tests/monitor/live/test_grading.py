@@ -1,5 +1,7 @@
 """Parts are graded by their camera's table, and compared with the template of their recipe."""
 
+import base64
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,8 @@ from support import plants
 from support.cameras import with_camera
 from support.pictures import png
 from support.plants import until
-from support.watching import STRANGE, StandIn, painted, put
+from support.receivers import receiving
+from support.watching import STRANGE, Paired, StandIn, painted, put
 
 from models.vision.acceptance import AcceptanceSettings, Grade, RuleSettings
 from models.vision.inspected import Defect
@@ -45,7 +48,7 @@ def plain(shade):
     return png(np.full((8, 8, 1), shade, np.uint8))
 
 
-async def test_the_rule_that_decides_is_in_the_result_and_in_the_alarm(made):
+async def test_the_rule_that_decides_is_in_the_result_the_alarm_and_its_webhook(made):
     made.settings["cameras"]["top"]["acceptance"] = {
         "classes": {
             "scratch": [
@@ -54,14 +57,18 @@ async def test_the_rule_that_decides_is_in_the_result_and_in_the_alarm(made):
             ]
         }
     }
-    made.save()
+    secret = made.folder / "secret"
+    secret.write_text(f"whsec_{base64.b64encode(bytes(24)).decode()}")
     put(pictures(made), 1, painted(1))
     put(pictures(made), 2, painted(2, STRANGE))
-    async with plants.serving(made) as running:
-        await until(lambda: counts(running).get("stored") == 2)
-        await until(lambda: pictured(running) == {"top reject", "top surprise"})
-        bad, good = PictureResults(running.database).read()
-        (alarm,) = [one for one in running.store.alarms() if one.point == "top reject"]
+    with receiving() as receiver:
+        hook = {"type": "webhook", "url": receiver.url, "secret_file": str(secret)}
+        made.settings["sinks"]["hook"] = hook
+        async with plants.serving(made.save()) as running:
+            await until(lambda: counts(running).get("stored") == 2)
+            await until(lambda: pictured(running) == {"top reject", "top surprise"})
+            bad, good = PictureResults(running.database).read()
+            (alarm,) = [one for one in running.store.alarms() if one.point == "top reject"]
     assert (good.grade, good.rule) == (Grade.ACCEPT, "")
     assert (bad.grade, bad.rule) == (Grade.REJECT, "scratch: length_mm")
     assert "over 1.5" in bad.reason
@@ -69,6 +76,11 @@ async def test_the_rule_that_decides_is_in_the_result_and_in_the_alarm(made):
     assert (defect.grade, defect.area_mm2) == (Grade.REJECT, 2.0)
     assert defect.length_mm == pytest.approx(2.06, abs=0.01)  # 4 pixels long, 2 wide
     assert "part p2 is graded reject by scratch: length_mm: 2.062, over 1.5" in alarm.reason
+    sent = [json.loads(one.body)["data"] for one in receiver.got]
+    (told,) = [one for one in sent if one["point"] == "top reject"]
+    assert (told["class"], told["transition"], told["asset"]) == ("picture", "raised", "m0")
+    assert told["reason"] == alarm.reason
+    assert told["picture"] == f"/pictures/{bad.hash}/overlay"
 
 
 async def test_without_a_scale_a_part_is_not_accepted_by_rules_in_mm(made):
@@ -117,10 +129,17 @@ def test_a_part_is_as_bad_as_its_worst_defect_and_accepted_only_where_all_was_ju
     camera = CameraSetup(
         name="top", inspector=StandIn(), mm_per_pixel=scale, recipe="lid", acceptance=table
     )
-    seen = StandIn()._one(np.zeros((16, 16, 1), np.uint8))
+    seen = StandIn().one(np.zeros((16, 16, 1), np.uint8))
     seen = replace(seen, defects=tuple(defects))
     waits = Waiting(
-        number=1, camera=0, time=5, source="eyes", part="p", recipe=None, file="ab/abc.png"
+        number=1,
+        camera=0,
+        time=5,
+        source="eyes",
+        part="p",
+        recipe=None,
+        file="ab/abc.png",
+        received=6,
     )
     found = result(waits, judged(camera, seen, np.zeros((16, 16, 1), np.uint8)), camera)
     grades = {one.grade for one in found.defects}
@@ -137,14 +156,6 @@ def test_a_part_is_as_bad_as_its_worst_defect_and_accepted_only_where_all_was_ju
 
 
 async def test_each_picture_is_compared_with_the_template_of_its_recipe(made, monkeypatch):
-    pairs = []
-
-    class Paired(StandIn):
-        def inspect(self, pictures, templates=None):
-            shown = zip(pictures, templates, strict=True)
-            pairs.extend((int(one.mean()), int(its.mean())) for one, its in shown)
-            return super().inspect(pictures)
-
     monkeypatch.setattr(rooms, "Inspection", Paired)
     (made.folder / "templates").mkdir()
     for recipe, shade in (("cover", 10), ("lid", 20)):
@@ -161,7 +172,8 @@ async def test_each_picture_is_compared_with_the_template_of_its_recipe(made, mo
         await until(lambda: counts(running)["rejected"])
         found = counts(running)
         results = PictureResults(running.database).read()
-    assert sorted(pairs) == [(41, 10), (42, 20), (44, 20)]
+    pairs = (made.folder / "surface" / Paired.notes).read_text().splitlines()
+    assert pairs == ["41 10", "42 20", "44 20"]
     assert found["rejected"] == {"no_template": 1}
     assert found["received"] == found["stored"] + 1 == 4
     assert [one.recipe for one in results if one.rejected] == ["hood"]

@@ -5,7 +5,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.standings import NOW, SECOND, sink, source, standing
 
 from monitor.live.metrics import exposition
-from monitor.live.standing import Desired, ReloadStanding, SourceState
+from monitor.live.standing import Desired, InspectionStanding, ReloadStanding, SourceState
 
 
 def read(page):
@@ -65,6 +65,15 @@ def test_the_way_from_a_frames_instant_to_its_score_is_a_histogram_too():
     found = read(exposition(standing()))
     assert found["end_to_end_latency_seconds_bucket", (("le", "0.25"),)] == 0
     assert found["end_to_end_latency_seconds_bucket", (("le", "0.5"),)] == 1
+
+
+def test_how_long_pictures_take_and_whether_they_are_inspected_is_told():
+    found = read(exposition(standing()))
+    assert found["inspection_latency_seconds_bucket", (("le", "0.1"),)] == 0
+    assert found["inspection_latency_seconds_bucket", (("le", "0.25"),)] == 1
+    assert (found["inspection_working", ()], found["inspection_restarts_total", ()]) == (1, 0)
+    found = read(exposition(standing(inspection=InspectionStanding(trouble="died", restarts=3))))
+    assert (found["inspection_working", ()], found["inspection_restarts_total", ()]) == (0, 3)
 
 
 def test_what_the_program_works_on_and_what_failed_is_told():
