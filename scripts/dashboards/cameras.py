@@ -206,9 +206,8 @@ def cameras() -> Json:
             graph(
                 "One judgement",
                 "The highest surprise of sensors and pictures together in each interval, beside "
-                "what each side said, what both agreed on, and the threshold. A combined alarm is "
-                "raised where agreed reaches it: each side must say at least half of it, and a "
-                "side with less than half of the evidence more.",
+                "what each side said, what both agreed on, and the threshold: a combined alarm "
+                "wants agreed at the threshold, so half of it from each side.",
                 [
                     lines(
                         select(
