@@ -314,18 +314,21 @@ class Alarms:
     def _step_combined(self, frames: Frames, fused: Fused) -> list[AlarmEvent]:
         """What one side says alone has its own class: both must say it, and either may end it.
 
-        So a row with one side alone counts where it is calm: then both cannot agree.
+        So a row with one side alone counts where it is calm: then both cannot agree. That a picture
+        fades is no sign of health: a row that is calm for its age alone says nothing.
         """
         if self._combined is None:
             return []
         both, events = fused.judgements, []
         agreed = both.agreed
-        calm = agreed < self._together * self._kind.alarm.clear_ratio
+        clear = self._together * self._kind.alarm.clear_ratio
+        faint = agreed < clear
+        calm = faint & (2 * np.fmin(both.sensor, both.picture) < clear)
         for crossing in self._combined.step(
             asset=frames.asset[fused.row],
             tick=both.tick,
             surprise=agreed,
-            counts=(both.spoke == Spoke.BOTH) | calm,
+            counts=((both.spoke == Spoke.BOTH) & ~faint) | calm,
             fresh=frames.fresh[fused.row],
         ):
             n = crossing.change.row

@@ -349,7 +349,7 @@ def test_a_combined_alarm_survives_a_restart(bundles):
 
 
 def told(sensor, picture, *, weight=0.5, threshold=5.0, **alarm):
-    """When a combined alarm is raised and returns: (second, transition); None is a silent side."""
+    """What becomes of a combined alarm, one row a second; None is a silent side."""
     of = kind(fusion=FusionSettings(), alarm=AlarmSettings(**alarm))
     alarms = Alarms(of, ["a0"], site="plant", threshold=threshold)
     count = len(sensor)
@@ -358,7 +358,7 @@ def told(sensor, picture, *, weight=0.5, threshold=5.0, **alarm):
         for side in (sensor, picture)
     )
     heard, shown = ~np.isnan(one), ~np.isnan(other)
-    shares = np.where(shown, np.float32(weight), 0).astype(np.float32)
+    shares = np.where(shown, np.asarray(weight, np.float32), 0).astype(np.float32)
     tick = START + np.arange(count) * SECOND
     judged = Judgements(
         kind="k",
@@ -426,6 +426,14 @@ def test_either_side_ends_it_and_only_after_the_off_delay():
         for sides in (([4, *calm], [4] * 4), ([4] * 4, [4, *calm])):
             assert times(told(*sides, off_delay_s=2)) == [(0, "raised"), (3, "returned")]
     assert times(told([4, 0.5, 4, 0.5, 4], [4] * 5, off_delay_s=2)) == [(0, "raised")]
+
+
+def test_a_picture_that_fades_does_not_end_it_and_a_calm_one_does():
+    fading = [0.5, 0.2, 0.01, 0.001]
+    assert times(told([4] * 4, [4] * 4, weight=fading)) == [(0, "raised")]
+    assert times(told([4, None, None, None], [4] * 4, weight=fading)) == [(0, "raised")]
+    found = told([4] * 4, [4, 4, 0.5, 0.5], weight=fading, off_delay_s=1)
+    assert times(found) == [(0, "raised"), (3, "returned")]
 
 
 def test_just_under_half_the_threshold_it_does_not_flutter():
