@@ -9,7 +9,8 @@ sides on a few labelled moments of its own: what is judged was never seen by eit
     python benchmarks/fusion.py [--quick] [--json FILE]
 
 Beside it: equal weights; other rules; how often healthy sides that depend on each other reach a
-surprise, against how often they should; and what becomes of a picture as it ages.
+surprise, against how often they should; what becomes of a picture as it ages; and what an alarm
+finds, and says again, that wants the combined surprise, or what both sides say.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
 from models.calibration import Calibration
-from models.fusion import CAP, balance, combine, fade, share
+from models.fusion import CAP, agreed, balance, combine, fade, share
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -47,6 +48,16 @@ LIFE = 100  # ticks that a fault is there, on average; three times as many until
 LIVED = 200_000  # ticks
 EVERY = (25, 100, 400)  # ticks from one picture to the next
 HALF_LIVES = (0.25, 0.5, 1.0)  # times LIFE ln 2, after which half of the faults are over
+THRESHOLD = 4.0  # of the sensors' own alarm, the picture's, and that of both
+REMARKABLE = 1.0  # a side of less than this surprise says nothing
+SHIFTS = (  # of sensors and pictures, in their standard deviations, and what that is
+    (2.5, 2.5, "both a little"),
+    (3.2, 3.2, "both more"),
+    (5.0, 5.0, "both very"),
+    (5.0, 0.0, "sensors alone"),
+    (0.0, 5.0, "pictures alone"),
+    (5.0, 2.5, "one very, one a little"),
+)
 
 Rule = Callable[[F32, F32, F64], NDArray[np.floating]]
 
@@ -207,6 +218,44 @@ def ages(*, ticks: int) -> list[dict[str, Any]]:
     return found
 
 
+def alarms(*, count: int) -> list[dict[str, Any]]:
+    """How often in moments of a fault each side's own alarm, and that of both, would be raised.
+
+    By each rule: raised; of that the share with no own alarm, which says something new; and the
+    share in which one side is unremarkable, which says again what the other's own alarm says.
+    """
+    found = []
+    for left, right, name in SHIFTS:
+        chance = np.random.default_rng(13)
+        normal = chance.standard_normal((2, count)) + np.array([[left], [right]])
+        sensor, picture = (-log_ndtr(-normal) / np.log(10)).astype(np.float32)
+        half = np.full(count, 0.5)
+        own = np.maximum(sensor, picture) >= THRESHOLD
+        again = np.minimum(sensor, picture) < REMARKABLE
+        row = {"fault": name, "own": float(own.mean())}
+        for rule, said in (("before", combine), ("after", agreed)):
+            raised = said(sensor, picture, half) >= THRESHOLD
+            row[rule] = float(raised.mean())
+            row[f"{rule}, new"] = float((raised & ~own).mean())
+            row[f"{rule}, again"] = float((raised & again).mean())
+        found.append(row)
+    return found
+
+
+def false_agreement(*, count: int) -> list[dict[str, Any]]:
+    """How often healthy sides both say a surprise, by how often the surprise says: 1 is right."""
+    found = []
+    for together in CORRELATIONS:
+        chance = np.random.default_rng([17, round(100 * (1 + together))])
+        normal = chance.standard_normal((2, count))
+        normal[1] = together * normal[0] + np.sqrt(1 - together**2) * normal[1]
+        sensor, picture = (-log_ndtr(-normal) / np.log(10)).astype(np.float32)
+        said = agreed(sensor, picture, np.full(count, 0.5))
+        rates = [float(np.mean(said >= level) * 10**level) for level in (*LEVELS, THRESHOLD)]
+        found.append({"correlation": together, "agreed": rates})
+    return found
+
+
 def _normal(at: float) -> float:
     return float(np.exp(log_ndtr(at)))
 
@@ -235,6 +284,15 @@ def _shown(found: Mapping[str, Any]) -> None:
     ]
     print("\nfalse alarms, of what they should be, at a surprise of 1, 2 and 3")
     print(table(["correlation", "weight", *list(RULES)[:3]], rows))
+    print("\nhealthy sides that both say a surprise of 1, 2, 3 and 4, of what it says")
+    rows = [
+        [f"{cell['correlation']:g}", *(f"{one:.2f}" for one in cell["agreed"])]
+        for cell in found["false_agreement"]
+    ]
+    print(table(["correlation", "1", "2", "3", "4"], rows))
+    names = list(found["alarms"][0])[1:]
+    rows = [[cell["fault"], *(f"{cell[name]:.4f}" for name in names)] for cell in found["alarms"]]
+    print(f"\nalarms at {THRESHOLD:g}, share of moments\n" + table(["fault", *names], rows))
     names = list(found["ages"][0])[2:]
     rows = [
         [
@@ -257,6 +315,8 @@ def measure(*, quick: bool) -> dict[str, Any]:
         "fitful": grid("fitful", **size),
         "false_alarms": false_alarms(count=DRAWN // 10 if quick else DRAWN),
         "ages": ages(ticks=LIVED // 10 if quick else LIVED),
+        "alarms": alarms(count=DRAWN // 10 if quick else DRAWN),
+        "false_agreement": false_agreement(count=DRAWN // 10 if quick else DRAWN),
     }
 
 

@@ -1,4 +1,4 @@
-"""Sensors and pictures as one surprise: the arithmetic; lag and absence are monitor/core/fusion.py.
+"""Sensors and pictures as one: the arithmetic; lag and absence are monitor/core/fusion.py.
 
 Each side brings a surprise, -log10 of a healthy tail probability p, by its own calibration. They
 are joined by the Cauchy combination (Liu and Xie, J. Am. Stat. Assoc. 115, 2020, eq. 1): with
@@ -9,11 +9,13 @@ out is a tail probability again, and the same threshold raises no more false ala
 Its known weakness is a side with p near 1, whose cot falls without end and takes back what the
 other side says: p counts as ``CAP`` at most. Measured by benchmarks/fusion.py; why this rule, and
 why not the harmonic mean, is docs/decisions/0065-one-judgement.md.
+
+It asks whether either side is strange. Whether both are, for which an alarm is raised, is another
+question: ``agreed``, and docs/decisions/0078-what-both-sides-say.md.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 # N rows
 
@@ -43,6 +45,26 @@ def combine(sensor: F32, picture: F32, picture_weight: NDArray[np.floating]) -> 
         np.isnan(picture), sensor, np.where(np.isnan(sensor), picture, joined)
     ).astype(np.float32)
     return fused
+
+
+def agreed(sensor: F32, picture: F32, picture_weight: NDArray[np.floating]) -> F32:
+    """The surprise [N] that both sides, each [N], are as strange as the calmer of them.
+
+    The partial conjunction of two of two (Benjamini and Heller, Biometrics 64, 2008): the larger p,
+    whose tail probability is its square where healthy sides are independent (Wilkinson, Psychol.
+    Bull. 48, 1951), and itself at most whatever they do. So it is twice the surprise of the calmer
+    side. Each p counts by its side's share of the evidence (Genovese, Roeder and Wasserman,
+    Biometrika 93, 2006): as it is at half, ten times as large at a twentieth.
+
+    An absent side, NaN, leaves what the other allows: the most that both could say. NaN where both
+    are absent.
+    """
+    shown = picture_weight > 0
+    weight = np.where(shown, picture_weight, 0.5).astype(np.float64)
+    left = sensor + np.log10(2 * (1 - weight))
+    right = np.where(shown, picture, np.nan) + np.log10(2 * weight)
+    both: F32 = np.maximum(2 * np.fmin(left, right), 0.0).astype(np.float32)
+    return both
 
 
 def _cot(surprise: F64) -> F64:
@@ -75,6 +97,8 @@ def balance(*, sensor_auroc: float, picture_auroc: float) -> float:
     Signal Detection Theory, 1966, chapter 3), as its share. A side that is no better than chance
     has the least weight; two of them are equal. Raises ValueError for what is no AUROC.
     """
+    from scipy.special import ndtri  # noqa: PLC0415 - alone here, and records import this file
+
     for name, auroc in (("sensor_auroc", sensor_auroc), ("picture_auroc", picture_auroc)):
         if not 0 <= auroc <= 1:
             raise ValueError(f"{name}: got {auroc:g}, want an AUROC, 0 to 1")

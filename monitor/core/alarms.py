@@ -1,7 +1,7 @@
 """Alarms: from scores and values to the transitions that a person acts on.
 
-Last stop of the step. Four classes: `process` (a surprise over its threshold), `combined` (the same
-of sensors and pictures together, where both speak), `limit` (a value beyond a plain limit, which
+Last stop of the step. Four classes: `process` (a surprise over its threshold), `combined` (what
+sensors and pictures both say), `limit` (a value beyond a plain limit, which
 needs no model) and `instrument` (a sensor that is not to be believed, in the words of NAMUR NE
 107); what is wrong with a whole source is for links.py. What is active
 stays so while the machine is off or nothing is valid; only evidence of a healthy machine makes it
@@ -312,19 +312,27 @@ class Alarms:
         return events
 
     def _step_combined(self, frames: Frames, fused: Fused) -> list[AlarmEvent]:
-        """Only rows in which both sides speak count: what one side says alone has its own class."""
+        """What one side says alone has its own class: both must say it, and either may end it.
+
+        So a row with one side alone counts where it is calm: then both cannot agree. That a picture
+        fades is no sign of health: a row that is calm for its age alone says nothing.
+        """
         if self._combined is None:
             return []
         both, events = fused.judgements, []
+        agreed = both.agreed
+        clear = self._together * self._kind.alarm.clear_ratio
+        faint = agreed < clear
+        calm = faint & (2 * np.fmin(both.sensor, both.picture) < clear)
         for crossing in self._combined.step(
             asset=frames.asset[fused.row],
             tick=both.tick,
-            surprise=both.surprise,
-            counts=both.spoke == Spoke.BOTH,
+            surprise=agreed,
+            counts=((both.spoke == Spoke.BOTH) & ~faint) | calm,
             fresh=frames.fresh[fused.row],
         ):
             n = crossing.change.row
-            surprise = float(both.surprise[n])
+            surprise = float(agreed[n])
             crossed = self._crossed(surprise, crossing, self._together)
             events.append(
                 self._event(
@@ -332,9 +340,10 @@ class Alarms:
                     frames,
                     alarm_class=AlarmClass.COMBINED,
                     point="combined",
-                    reason=f"combined surprise {crossed}; {both.words(n)}",
+                    reason=f"surprise of both {crossed}; {both.words(n)}",
                     value=surprise,
                     threshold=self._together,
+                    picture=fused.picture[n],
                 )
             )
         return events
@@ -519,6 +528,7 @@ class Alarms:
         threshold: float,
         blame: Mapping[str, float] = MappingProxyType({}),
         diagnosis: Named | None = None,
+        picture: str = "",
     ) -> AlarmEvent:
         asset = self._assets[frames.asset[change.row]]
         return AlarmEvent(
@@ -535,6 +545,7 @@ class Alarms:
             blame=blame,
             active=change.active,
             diagnosis=diagnosis,
+            picture=picture,
         )
 
     def snapshot(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ it could be: a judgement stands at the frame in which it is made, row for row be
 
 An absent side is no evidence, and said to be absent: sensors that were not scored then, or pictures
 that never came or have faded. The pictures of one tick count as one: the worst of n, its p times n
-(Bonferroni), which depends on neither their order nor on each other.
+(Bonferroni), which depends on neither their order nor on each other. It is the one that is named.
 
 What is held is bounded: the sensors' surprises of the last lag and wait_s, and the pictures of
 ``MOST_PENDING`` ticks whose frames have not closed. A picture that comes later than wait_s is
@@ -46,6 +46,7 @@ class _Seen:
     time: int  # ns, when the newest part was made
     worst: float  # surprise
     count: int
+    hash: str = ""  # of the worst; "": an earlier version wrote it
 
     @property
     def surprise(self) -> float:
@@ -62,15 +63,15 @@ class _Line:
     seen: list[_Seen] = field(default_factory=list)  # in order of tick; the first is in force
     judged: int = NEVER  # ns, the last moment that was judged
 
-    def put(self, tick: int, time: int, surprise: float) -> None:
+    def put(self, tick: int, time: int, surprise: float, name: str) -> None:
         """A picture more, in its place."""
         at = bisect_left(self.seen, tick, key=lambda one: one.tick)
         if at < len(self.seen) and self.seen[at].tick == tick:
             one = self.seen[at]
-            one.time, one.worst = max(one.time, time), max(one.worst, surprise)
-            one.count += 1
+            one.time, one.count = max(one.time, time), one.count + 1
+            one.worst, one.hash = max((one.worst, one.hash), (surprise, name))
         else:
-            self.seen.insert(at, _Seen(tick, time, surprise, 1))
+            self.seen.insert(at, _Seen(tick, time, surprise, 1, name))
 
     def at(self, moment: int) -> _Seen | None:
         """The newest picture up to a moment; those before it are let go."""
@@ -113,11 +114,11 @@ class Fusion:
         self.late = 0  # pictures whose judgement was made without them
         self.forgotten = 0  # ticks with pictures that were too many to wait for their frames
 
-    def picture(self, asset: int, time: int, surprise: float) -> None:
+    def picture(self, asset: int, time: int, surprise: float, name: str = "") -> None:
         """A picture of what an asset (its row) made at ``time``, ns since 1970 UTC.
 
-        That is when it was taken, less the lag of its camera. Nothing where the asset has no
-        camera. Raises ValueError for a surprise that is none.
+        That is when it was taken, less the lag of its camera. ``name``: its hash. Nothing where the
+        asset has no camera. Raises ValueError for a surprise that is none.
         """
         if not (math.isfinite(surprise) and surprise >= 0):
             raise ValueError(f"picture of asset {asset}: got surprise {surprise}, want 0 or more")
@@ -125,7 +126,7 @@ class Fusion:
             return
         tick = self._up(time)  # the frame at T covers (T - tick, T]
         self.late += tick <= line.judged
-        line.put(tick, time, surprise)
+        line.put(tick, time, surprise, name)
         if len(line.seen) > MOST_PENDING:
             line.seen.pop(0)
             self.forgotten += 1
@@ -138,6 +139,7 @@ class Fusion:
         rows = np.flatnonzero(self._has_A[asset])
         sensor, picture = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
         age_s = np.full(len(rows), np.nan)
+        names = [""] * len(rows)
         for n, row in enumerate(rows.tolist()):  # each costs the same, whatever came before
             line, now = self._lines[int(asset[row])], int(tick[row])
             if counts[row] and math.isfinite(surprise[row]):
@@ -146,6 +148,7 @@ class Fusion:
             sensor[n] = line.said(line.judged)
             if (seen := line.at(line.judged)) is not None:
                 picture[n], age_s[n] = seen.surprise, (line.judged - seen.time) / SECOND
+                names[n] = seen.hash
         left = fade(np.where(np.isnan(age_s), np.inf, age_s), self._settings.half_life_s)
         gone = left == 0
         picture[gone], age_s[gone] = np.nan, np.nan
@@ -163,7 +166,7 @@ class Fusion:
             weight=weight.astype(np.float32),
             spoke=(heard * Spoke.SENSORS + shown * Spoke.PICTURES).astype(np.uint8),
         )
-        return Fused(rows, judgements)
+        return Fused(rows, judgements, np.where(gone, "", names).tolist())
 
     def _up(self, time: int) -> int:
         """Up to a whole tick."""
@@ -203,3 +206,4 @@ class Fused:
 
     row: Index  # [N]
     judgements: Judgements
+    picture: Sequence[str]  # [N] hash of the picture that was part of it, hex; "": none was

@@ -100,10 +100,10 @@ class KindPipeline:
         )
         return scores, events, gaps, None if fused is None else fused.judgements
 
-    def picture(self, asset: str, time: int, surprise: float) -> None:
-        """A picture of what an asset made at ``time``, ns since 1970 UTC."""
+    def picture(self, asset: str, time: int, surprise: float, name: str) -> None:
+        """A picture of what an asset made at ``time``, ns since 1970 UTC; ``name``: its hash."""
         if self.fusion is not None and (row := self._rows.get(asset)) is not None:
-            self.fusion.picture(row, time, surprise)
+            self.fusion.picture(row, time, surprise, name)
 
     def units(self, source: str, tags: Sequence[int], *, changed: bool) -> None:
         """The unit of some tags of a source (none named: of all) changed, or is right again."""

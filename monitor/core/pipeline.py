@@ -441,7 +441,7 @@ class Pipeline:
         if camera is None or result.rejected or surprise is None or not 0 <= surprise < math.inf:
             return
         for kind in self._kinds.values():
-            kind.picture(camera.asset, result.time - camera.lag, surprise)
+            kind.picture(camera.asset, result.time - camera.lag, surprise, result.hash)
 
     def _begin(self, epoch: Epoch, *, received: int) -> list[AlarmEvent]:
         """What follows from another configuration; assets that it does not touch are not."""

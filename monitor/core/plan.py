@@ -247,8 +247,8 @@ class FusionSettings(Settings):
     )
     threshold: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto",
-        description="Combined surprise to alarm at; auto: that of the sensors' own alarms. Delays "
-        "and ratios are those of `alarm`.",
+        description="Surprise of both sides to alarm at, each must say half of it; auto: that of "
+        "the sensors' own alarms. Delays and ratios are those of `alarm`.",
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.batch import Notice, Samples, Waveforms
+from models.fusion import agreed
 from models.naming import Named
 from models.vision.acceptance import Grade
 from monitor.core.missing import SourceGap
@@ -226,12 +227,22 @@ class Judgements:
         """Count of rows."""
         return len(self.tick)
 
+    @property
+    def agreed(self) -> NDArray[np.float32]:
+        """What both sides say [N], -log10; with one side the most that both could; NaN: neither."""
+        return agreed(self.sensor, self.picture, self.weight)
+
     def words(self, row: int) -> str:
-        """The evidence of both sides, of a row in which both spoke."""
-        return (
-            f"sensors {self.sensor[row]:.1f}, picture {self.picture[row]:.1f}, "
-            f"{self.age[row]:.3g} s old, {self.weight[row]:.0%} of the evidence"
-        )
+        """The evidence of both sides."""
+        said = [f"sensors {self.sensor[row]:.1f}"]
+        if not self.spoke[row] & Spoke.SENSORS:
+            said = ["sensors silent"]
+        if self.spoke[row] & Spoke.PICTURES:
+            said += [f"picture {self.picture[row]:.1f}", f"{self.age[row]:.3g} s old"]
+            said += [f"{self.weight[row]:.0%} of the evidence"]
+        else:
+            said += ["no picture"]
+        return ", ".join(said)
 
     @staticmethod
     def join(blocks: Sequence["Judgements"]) -> "Judgements":

@@ -126,6 +126,7 @@ class PointMaker:
         spoke = judged.spoke
         columns = {
             "surprise": _finite(judged.surprise),
+            "agreed": _finite(np.where(spoke == Spoke.BOTH, judged.agreed, np.nan)),
             "threshold": np.full(len(judged), self._together[judged.kind]),
             "sensor": _finite(judged.sensor),
             "picture": _finite(judged.picture),

@@ -227,22 +227,23 @@ def cameras() -> Json:
             graph(
                 "One judgement",
                 "The highest surprise of sensors and pictures together in each interval, beside "
-                "what each side said and the threshold; only what both say raises a combined "
-                "alarm.",
+                "what each side said, what both agreed on, and the threshold: a combined alarm "
+                "wants agreed at the threshold, so half of it from each side.",
                 [
                     lines(
                         select(
                             tally(name, how="max"),
                             "asset_judgement",
-                            f'"{flag}" = 1 AND {ASSETS}',
+                            " AND ".join([*(f'"{flag}" = 1' for flag in flags), ASSETS]),
                             each("asset"),
                         ),
                         "$tag_asset $col",
                     )
-                    for name, flag in (
+                    for name, *flags in (
                         ("surprise", "valid"),
                         ("sensor", "has_sensor"),
                         ("picture", "has_picture"),
+                        ("agreed", "has_sensor", "has_picture"),
                         ("threshold", "valid"),
                     )
                 ],

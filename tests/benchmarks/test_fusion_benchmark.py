@@ -46,3 +46,18 @@ def test_a_picture_that_fades_takes_nothing_from_the_sensors_and_gives_where_it_
 def test_equal_scores_count_half(script: ModuleType) -> None:
     assert script.auroc(np.array([1.0, 1, 1, 1]), np.array([True, False, True, False])) == 0.5
     assert script.auroc(np.array([1.0, 2, 3, 4]), np.array([False, False, True, True])) == 1.0
+
+
+def test_an_alarm_of_both_finds_what_neither_side_alarms_at_and_says_nothing_again(
+    script: ModuleType,
+) -> None:
+    found = {cell["fault"]: cell for cell in script.alarms(count=100_000)}
+    assert found["both a little"]["after, new"] > 0.2
+    for cell in found.values():
+        assert cell["before, new"] < 1e-4  # it never goes beyond the stronger side
+        assert cell["after, again"] == 0
+    for one in ("sensors alone", "pictures alone"):
+        assert found[one]["before, again"] > 0.7
+        assert found[one]["after"] < 0.012
+    (apart,) = [one for one in script.false_agreement(count=200_000) if one["correlation"] == 0]
+    assert apart["agreed"][:2] == pytest.approx([1, 1], rel=0.1)

@@ -169,8 +169,11 @@ def pictures(pick: Pick, *by: str) -> Expected:
     return series("picture_result", pick, *by, pictures=lambda points: float(len(points)))
 
 
-def judged_by(flag: str, **columns: Callable[[Sequence[Fields]], float]) -> Expected:
-    return series("asset_judgement", flagged(flag, every), "asset", **columns)
+def judged_by(*flags: str, **columns: Callable[[Sequence[Fields]], float]) -> Expected:
+    pick = every
+    for flag in flags:
+        pick = flagged(flag, pick)
+    return series("asset_judgement", pick, "asset", **columns)
 
 
 def defects(lived: Lived, _step: int) -> list[Row]:
@@ -310,12 +313,13 @@ EXPECTED: dict[str, Expected] = {
     "cameras: Grades A": pictures(flagged("valid", every), "grade"),
     "cameras: Last defects A": defects,
     **{
-        f"cameras: One judgement {letter}": judged_by(flag, **{name: highest(name)})
-        for letter, name, flag in (
+        f"cameras: One judgement {letter}": judged_by(*flags, **{name: highest(name)})
+        for letter, name, *flags in (
             ("A", "surprise", "valid"),
             ("B", "sensor", "has_sensor"),
             ("C", "picture", "has_picture"),
-            ("D", "threshold", "valid"),
+            ("D", "agreed", "has_sensor", "has_picture"),
+            ("E", "threshold", "valid"),
         )
     },
     "cameras: Who spoke A": series(

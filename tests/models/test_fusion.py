@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.fusion import CAP, GONE, balance, combine, fade, share
+from models.fusion import CAP, GONE, agreed, balance, combine, fade, share
 
 # surprises as calibrations give them
 SURPRISE = st.floats(0, 400, width=32)
@@ -118,3 +118,36 @@ def test_weights_follow_from_how_well_each_side_tells_faults():
     assert balance(sensor_auroc=1.0, picture_auroc=1.0) == 0.5
     with pytest.raises(ValueError, match=r"picture_auroc: got 1.2, want an AUROC"):
         balance(sensor_auroc=0.5, picture_auroc=1.2)
+
+
+def both(sensor, picture, weight=0.5):
+    column = [np.array([given], np.float32) for given in (sensor, picture)]
+    return float(agreed(*column, np.array([weight]))[0])
+
+
+@given(SURPRISE, SURPRISE, WEIGHT)
+def test_what_both_say_is_twice_the_calmer_side_by_its_share(sensor, picture, weight):
+    parts = sensor + np.log10(2 * (1 - weight)), picture + np.log10(2 * weight)
+    assert both(sensor, picture, weight) == pytest.approx(max(2 * min(parts), 0), abs=1e-3)
+    assert both(sensor, picture) == pytest.approx(2 * min(sensor, picture), abs=1e-4)
+
+
+def test_one_side_alone_never_agrees_with_itself_however_strange():
+    for strange in (6.0, 300.0):
+        assert both(strange, 0.2) == both(0.2, strange) == pytest.approx(0.4)
+
+
+def test_an_absent_side_leaves_what_the_other_allows():
+    assert both(np.nan, 3.0) == pytest.approx(6.0)
+    assert both(3.0, np.nan) == both(3.0, 9.0, 0.0) == pytest.approx(6.0)
+    assert np.isnan(both(np.nan, np.nan))
+
+
+def test_healthy_sides_agree_as_rarely_as_the_surprise_says():
+    chance = np.random.default_rng(3)
+    sides = -np.log10(chance.random((2, 1_000_000))).astype(np.float32)
+    for weight, most in ((0.5, 1.0), (0.2, 0.64)):  # 4 w (1 - w)
+        found = agreed(*sides, np.full(1_000_000, weight))
+        for level in (2.0, 3.0):
+            assert np.mean(found >= level) == pytest.approx(most * 10**-level, rel=0.15)
+    assert np.mean(agreed(sides[0], sides[0], np.full(1_000_000, 0.5)) >= 4) <= 1.05e-2  # the same

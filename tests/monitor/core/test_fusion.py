@@ -13,11 +13,22 @@ from support.building import NOW, SECOND, START, kind, plan, rich_kind, samples
 
 from connectors.batch import Notice, NoticeKind
 from models.fusion import combine
+from monitor.core.alarms import Alarms
 from monitor.core.digest import digest
-from monitor.core.fusion import MOST_PENDING, Fusion
+from monitor.core.fusion import MOST_PENDING, Fused, Fusion
+from monitor.core.holding import Frames
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import AlarmSettings, Camera, FusionSettings
-from monitor.core.records import AlarmClass, PictureResult, Record, Results, Spoke, Transition
+from monitor.core.records import (
+    AlarmClass,
+    Judgements,
+    PictureResult,
+    Record,
+    Results,
+    Scores,
+    Spoke,
+    Transition,
+)
 
 NAN = np.nan
 
@@ -45,8 +56,8 @@ def frames(of, seconds, surprise, *, row=0, counts=True):
     ).judgements
 
 
-def picture(of, second, surprise, *, row=0):
-    of.picture(row, START + round(second * 1000) * 1_000_000, surprise)
+def picture(of, second, surprise, *, row=0, name=""):
+    of.picture(row, START + round(second * 1000) * 1_000_000, surprise, name)
 
 
 def test_a_picture_meets_what_the_sensors_said_when_its_part_was_made():
@@ -96,6 +107,21 @@ def test_the_pictures_of_one_tick_count_as_one_whose_p_is_the_worst_times_their_
         assert found.age[2:].tolist() == [0.0, 1.0]
     picture(of, 10.1, 0.2)
     assert frames(of, [12], 1.0).picture.tolist() == [np.float32(0.2)]
+
+
+def test_the_picture_that_is_named_is_the_worst_of_its_tick_and_none_once_it_has_faded():
+    of = fusion(0, wait_s=0, half_life_s=1)
+    for order in itertools.permutations([(3.0, "b"), (3.0, "c"), (1.0, "a")]):
+        of = fusion(0, wait_s=0, half_life_s=1)
+        for surprise, name in order:
+            picture(of, 2, surprise, name=name)
+        other = fusion(0, wait_s=0, half_life_s=1)
+        other.restore(json.loads(json.dumps(of.snapshot())), np.array([0]), np.array([0]))
+        ticks = START + np.arange(1, 15) * SECOND
+        found = other.frames(
+            np.zeros(14, np.intp), ticks, np.ones(14, np.float32), np.ones(14, bool)
+        )
+        assert list(found.picture) == ["", *["c"] * 11, "", ""]
 
 
 def test_a_picture_that_is_late_is_counted_and_counts_from_then_on():
@@ -201,6 +227,7 @@ def inspected(second, surprise, **changed):
         "model": "b0",
         "surprise": surprise,
         "source": "eyes",
+        "hash": f"hash of {second}",
     }
     return Record(NOW, PictureResult(**(given_result | changed)))
 
@@ -212,14 +239,17 @@ def machine(of, bundle, *, lag):
     return Pipeline(site, {"k": bundle})
 
 
-def run(pipeline, *, pictures=(), cut=7, seconds=80, again=None):
-    """Two healthy machines; their first is shown these pictures: (second, surprise).
+def run(pipeline, *, pictures=(), cut=7, seconds=80, again=None, strange=()):
+    """Two machines; their first is shown these pictures: (second, surprise).
+
+    They are healthy, but for these seconds in which the first is ``strange``.
 
     ``again`` makes a pipeline that goes on from a snapshot after each batch.
     """
     chance, found = np.random.default_rng(5), []
     waiting = sorted(pictures)
     values = 50 + chance.normal(size=(seconds, 8))
+    values[list(strange), :3] += 30
     for at in range(1, seconds, cut):
         part = range(at, min(at + cut, seconds))
         while waiting and waiting[0][0] < part[-1]:
@@ -269,16 +299,26 @@ def combined(results):
     return [one for one in results.alarms if one.alarm_class is AlarmClass.COMBINED]
 
 
-def test_bad_pictures_of_a_calm_machine_raise_a_combined_alarm_that_says_what_each_side_said(
-    bundles,
-):
+STRANGE = range(15, 26)  # seconds in which the sensors of a0 are strange, too
+
+
+def test_bad_pictures_of_a_calm_machine_raise_their_own_alarm_and_no_combined_one(bundles):
     results = run(machine(fused_kind(), bundles["gru"], lag=LAG), pictures=BAD_PARTS)
+    assert AlarmClass.PICTURE in {one.alarm_class for one in results.alarms}
+    assert np.nanmax(results.judgements[0].surprise) > 5  # together they are over the threshold
+    assert combined(results) == []
+
+
+def test_what_both_say_raises_a_combined_alarm_that_names_each_side_and_the_picture(bundles):
+    pipeline = machine(fused_kind(), bundles["gru"], lag=LAG)
+    results = run(pipeline, pictures=BAD_PARTS, strange=STRANGE)
     raised, returned = combined(results)
     assert (raised.asset, raised.point, raised.transition) == ("a0", "combined", "raised")
     assert raised.threshold == 3.0
     assert (raised.tick - START) // SECOND == 24  # made at 18, taken at 20, waited 3, on for 1
-    assert raised.reason.startswith("combined surprise 5.")
+    assert raised.reason.startswith(f"surprise of both {raised.value:.1f} at or over 3.0 for 1 s")
     assert ", picture 6.0, 0 s old, 50% of the evidence" in raised.reason
+    assert raised.picture == "hash of 19.0"  # the newest that was evidence
     assert returned.transition is Transition.RETURNED
     judged = results.judgements[0]
     assert set(judged.asset.tolist()) == {0}
@@ -287,25 +327,129 @@ def test_bad_pictures_of_a_calm_machine_raise_a_combined_alarm_that_says_what_ea
 
 @pytest.mark.parametrize("cut", [1, 3, 26])
 def test_combined_alarms_do_not_depend_on_batches_or_restarts(bundles, cut):
-    wanted = run(machine(fused_kind(), bundles["gru"], lag=LAG), pictures=BAD_PARTS)
+    bad = {"pictures": BAD_PARTS, "strange": STRANGE}
+    wanted = run(machine(fused_kind(), bundles["gru"], lag=LAG), **bad)
     again = partial(machine, fused_kind(), bundles["gru"], lag=LAG)
     for restarted in (None, again):
-        found = run(again(), pictures=BAD_PARTS, cut=cut, again=restarted)
+        found = run(again(), **bad, cut=cut, again=restarted)
         assert combined(found) == combined(wanted) != []
 
 
-def test_a_combined_alarm_stands_while_one_side_is_silent_and_survives_a_restart(bundles):
-    of = fused_kind(half_life_s=1)
-    pipeline = machine(of, bundles["gru"], lag=LAG)
-    results = run(pipeline, pictures=[(20.0, 6.0), (21.0, 6.0), (22.0, 200.0)], seconds=70)
-    (raised,) = combined(results)  # the last picture fades, and is no sign of health
-    later = machine(of, bundles["gru"], lag=LAG)
+def test_a_combined_alarm_survives_a_restart(bundles):
+    pipeline = machine(fused_kind(), bundles["gru"], lag=LAG)
+    results = run(pipeline, pictures=BAD_PARTS, strange=range(16, 27), seconds=27)
+    (raised,) = combined(results)
+    later = machine(fused_kind(), bundles["gru"], lag=LAG)
     later.restore(pipeline.snapshot())
     kept = later._kinds["k"].alarms
     stands = [one for one in kept.board.active("a0") if one.id == raised.id]
     assert len(stands) == 1
     assert kept.settle(stands) == []
     assert kept.settle([replace(stands[0], point="other")]) != []
+
+
+def told(sensor, picture, *, weight=0.5, threshold=5.0, **alarm):
+    """What becomes of a combined alarm, one row a second; None is a silent side."""
+    of = kind(fusion=FusionSettings(), alarm=AlarmSettings(**alarm))
+    alarms = Alarms(of, ["a0"], site="plant", threshold=threshold)
+    count = len(sensor)
+    one, other = (
+        np.array([NAN if said is None else said for said in side], np.float32)
+        for side in (sensor, picture)
+    )
+    heard, shown = ~np.isnan(one), ~np.isnan(other)
+    shares = np.where(shown, np.asarray(weight, np.float32), 0).astype(np.float32)
+    tick = START + np.arange(count) * SECOND
+    judged = Judgements(
+        kind="k",
+        asset=np.zeros(count, np.int32),
+        tick=tick,
+        surprise=combine(one, other, shares),
+        sensor=one,
+        picture=other,
+        age=np.where(shown, 0, NAN).astype(np.float32),
+        weight=shares,
+        spoke=(heard * Spoke.SENSORS + shown * Spoke.PICTURES).astype(np.uint8),
+    )
+    row = np.arange(count)
+    fused = Fused(row, judged, [f"p{n}" if shown[n] else "" for n in row])
+    given_frames = Frames(
+        asset=np.zeros(count, np.intp),
+        tick=tick,
+        value=np.ones((count, 2)),
+        age=np.zeros((count, 2), np.float32),
+        valid=np.ones((count, 2), bool),
+        forced=np.zeros((count, 2), bool),
+        quality=np.zeros((count, 2), np.uint8),
+        fresh=row == 0,
+    )
+    calm = Scores(
+        kind="k",
+        channels=tuple(of.channels),
+        asset=judged.asset,
+        tick=tick,
+        raw=np.zeros(count, np.float32),
+        surprise=np.zeros(count, np.float32),
+        blame=np.full((count, 2), 0.5, np.float32),
+        coverage=np.ones(count, np.float32),
+        state=np.zeros(count, np.uint8),
+        value=np.ones((count, 2), np.float32),
+        expected=np.ones((count, 2), np.float32),
+        spread=np.ones((count, 2), np.float32),
+    )
+    return alarms.step(given_frames, calm, fused=fused)
+
+
+def times(events):
+    return [((event.tick - START) // SECOND, str(event.transition)) for event in events]
+
+
+def test_two_sides_that_are_both_a_little_strange_raise_it_where_neither_alone_would():
+    found = told([1, 2.6, 2.6, 2.6], [2.6, 1, 2.5, 2.6])  # at 5 each alone; half of it each
+    assert times(found) == [(2, "raised")]
+    assert "surprise of both 5.0 at or over 5.0; sensors 2.6, picture 2.5" in found[0].reason
+    assert found[0].picture == "p2"
+
+
+def test_one_side_alone_raises_nothing_however_strange():
+    assert told([9, 9, 9], [0.1, 2.4, None]) == []
+    assert told([0.1, 2.4, None], [9, 9, 9]) == []
+
+
+def test_a_picture_that_has_faded_must_say_more():
+    assert told([3], [3], weight=0.1) == []  # its p counts five times
+    assert times(told([3], [3], weight=0.4)) == [(0, "raised")]
+
+
+def test_either_side_ends_it_and_only_after_the_off_delay():
+    for calm in ([0.5] * 3, [1.9] * 3):
+        for sides in (([4, *calm], [4] * 4), ([4] * 4, [4, *calm])):
+            assert times(told(*sides, off_delay_s=2)) == [(0, "raised"), (3, "returned")]
+    assert times(told([4, 0.5, 4, 0.5, 4], [4] * 5, off_delay_s=2)) == [(0, "raised")]
+
+
+def test_a_picture_that_fades_does_not_end_it_and_a_calm_one_does():
+    fading = [0.5, 0.2, 0.01, 0.001]
+    assert times(told([4] * 4, [4] * 4, weight=fading)) == [(0, "raised")]
+    assert times(told([4, None, None, None], [4] * 4, weight=fading)) == [(0, "raised")]
+    found = told([4] * 4, [4, 4, 0.5, 0.5], weight=fading, off_delay_s=1)
+    assert times(found) == [(0, "raised"), (3, "returned")]
+
+
+def test_just_under_half_the_threshold_it_does_not_flutter():
+    assert times(told([2.6, 2.4, 2.6, 2.2, 2.6], [4] * 5)) == [(0, "raised")]
+
+
+def test_a_side_that_falls_silent_leaves_it_standing_until_the_other_is_calm():
+    assert times(told([4, 4, 4, 4], [4, None, None, None])) == [(0, "raised")]
+    assert times(told([4, None, None], [4, None, None])) == [(0, "raised")]
+    found = told([4, 4, 0.5], [4, None, None])
+    assert times(found) == [(0, "raised"), (2, "returned")]
+    assert "; sensors 0.5, no picture" in found[1].reason
+    assert found[1].picture == ""
+    found = told([4, None, None], [4, 4, 0.5])
+    assert times(found) == [(0, "raised"), (2, "returned")]
+    assert "; sensors silent, picture 0.5" in found[1].reason
 
 
 @pytest.mark.parametrize(

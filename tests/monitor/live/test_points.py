@@ -351,6 +351,7 @@ def test_a_side_that_is_absent_from_a_judgement_is_said_to_be():
         assert (fields["has_sensor"], fields["sensor"]) == (heard, 2.0 * heard)
         assert (fields["has_picture"], fields["picture"]) == (shown, 3.0 * shown)
         assert (fields["valid"], fields["surprise"]) == ((1, 2.5) if spoke else (0, 0))
+        assert fields["agreed"] == (4.0 if spoke is Spoke.BOTH else 0)  # twice the calmer side
 
 
 def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
