@@ -67,7 +67,7 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
     progression = None
     if camera.progression is not None and camera.model is not None:
         progression = _progression(name, camera.progression)
-        _foretells(name, camera, progression, loaded[camera.model])
+        _foretells(name, camera, progression, loaded[camera.model].hash, card)
     return CameraSetup(
         name=name,
         inspector=None if camera.model is None else loaded[camera.model],
@@ -106,17 +106,21 @@ def _progression(name: str, path: str) -> Progression:
 
 
 def _foretells(
-    name: str, camera: CameraSettings, model: Progression, inspection: Inspection
+    name: str,
+    camera: CameraSettings,
+    model: Progression,
+    inspection: str,
+    card: VisionCard | None,
 ) -> None:
     """Raises PlantError for a model of progression that cannot work with the camera's own."""
     wrong = []
-    if model.card.inspection != inspection.hash:
+    if model.card.inspection != inspection:
         wrong.append(
             f"it has learnt from features of inspection {model.card.inspection[:12] or 'none'}, "
-            f"and {camera.model} is {inspection.hash[:12]}: want the same one, or "
+            f"and {camera.model} is {inspection[:12]}: want the same one, or "
             f"`watchkeeper vision progression` anew"
         )
-    elif inspection.card.task not in MASKED:
+    elif card is not None and card.task not in MASKED:
         wrong.append(f"its inspection gives no masks, so no area is known ({camera.model})")
     if model.card.area_unit != "px":
         wrong.append(f"want one that has learnt areas in px, got {model.card.area_unit}")
