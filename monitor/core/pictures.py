@@ -200,8 +200,8 @@ class Cameras:
 def _grows(camera: Camera, result: PictureResult) -> tuple[bool, bool]:
     """Whether what is wrong is foretold to be too large and is not yet; whether it is not either.
 
-    The middle of what is foretold counts. Its lower end passes the limit when it is too late, its
-    upper end on most pictures of a place that grows slowly.
+    The middle of what is foretold counts: the lower end of its interval often passes the limit no
+    sooner than the area does, and the upper end where nothing comes of it.
     """
     limit, outlook = camera.warn_area, result.outlook
     if limit is None or outlook is None:

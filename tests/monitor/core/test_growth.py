@@ -72,6 +72,15 @@ def test_a_warning_comes_before_the_reject():
     assert told(step, GROWING) == [("top growth", "raised", 4), ("top reject", "raised", 7)]
 
 
+@pytest.mark.parametrize(("limit", "raised"), [(1220.0, 1), (1230.0, 0)])
+def test_the_middle_of_what_is_foretold_counts(limit, raised):
+    step = Pipeline(plan(limit=limit), {}, {"top": progression(longer=15.0)})
+    results = step.step(Record(RECEIVED, picture(1, length=20.0)))
+    (outlook,) = [one.outlook for one in results.pictures]
+    assert outlook.low < 1220 < outlook.area < 1230 < outlook.high
+    assert len(results.alarms) == raised
+
+
 def test_a_warning_names_what_is_foretold_and_its_limit():
     step = Pipeline(plan(), {}, {"top": progression(longer=15.0)})
     events = [e for one in GROWING[:5] for e in step.step(Record(RECEIVED, one)).alarms]
