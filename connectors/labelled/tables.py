@@ -7,6 +7,7 @@ that others may ask for: who belongs together, which template.
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.labelled.pictures import (
@@ -25,7 +26,8 @@ CORNERS = ("x1", "y1", "x2", "y2")
 
 def read(folder: Path, file: Path) -> Labelled:
     """Pictures of a folder with what a table says of them. Raises LabelsError."""
-    rows, names = _rows(file)
+    boxed = f", and {', '.join(CORNERS)} where boxes are marked"
+    rows, names = lines_of(file, (IMAGE, LABEL), also=boxed)
     boxes = set(CORNERS) <= set(names)
     lines: dict[str, list[tuple[int, dict[str, str]]]] = {}
     for line, row in rows:
@@ -69,7 +71,13 @@ def read(folder: Path, file: Path) -> Labelled:
     )
 
 
-def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+def lines_of(
+    file: Path, wanted: Sequence[str], *, also: str = ""
+) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """The lines of a table by their numbers, and its columns, of which it must have some.
+
+    ``also`` says what else it may have. Raises LabelsError.
+    """
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.DictReader(opened, strict=True)
@@ -81,10 +89,12 @@ def _rows(file: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise LabelsError(f"{file}: cannot be read as a table: {error}.") from error
-    if missing := [name for name in (IMAGE, LABEL) if name not in names]:
+    except OSError as error:
+        raise LabelsError(f"{file}: {error.strerror or error}.") from error
+    if missing := [name for name in wanted if name not in names]:
         raise LabelsError(
             f"{file}:1: no column {' and '.join(missing)}; got {several(names) or 'none'}. Want "
-            f"{IMAGE} and {LABEL}, and {', '.join(CORNERS)} where boxes are marked."
+            f"{', '.join(wanted[:-1])} and {wanted[-1]}{also}."
         )
     if not rows:
         raise LabelsError(f"{file}: no lines below its head; want one for each picture.")

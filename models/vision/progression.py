@@ -14,10 +14,12 @@ on that row alone. How it learns stands in ``sequences.py``.
 An area is thought of as its square root, a length: lengths of pits grow evenly, areas do not.
 """
 
-from collections.abc import Sequence
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,12 +31,13 @@ from torch.nn import functional
 from models.bundle import BundleError
 from models.contract import State, under
 from models.recurrent import REGISTERS, whole
-from models.vision.bundle import ModelCard, read_as, write
+from models.vision.bundle import ModelCard, card_bytes, read_as, write
 
 # N places, F features, K members, H hidden, A steps ahead, T pictures of a place
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+Unit = Literal["pictures", "s", "h", "d"]  # that positions are counted in
 
 SQUEEZED = 4  # numbers that all features are made into: places are few
 FARTHEST = 4.0  # deviations from the mean beyond which a feature counts as no stranger
@@ -80,12 +83,19 @@ class Measured(BaseModel):
         """By which share the error is less than that of "it stays as it is"."""
         return 1 - self.error / self.persistence if self.persistence else 0.0
 
+    @property
+    def better(self) -> bool:
+        """Whether the error is less than that of both simple ways."""
+        return self.error < min(self.persistence, self.linear)
+
 
 class ProgressionCard(ModelCard):
     """All about a model of progression but its weights."""
 
     kind: Literal["progression"] = "progression"
     settings: ProgressionSettings
+    inspection: str = ""  # hash of the inspection whose features were learnt from; "": no one's
+    position_unit: Unit = "pictures"
     area_unit: str
     scale: float = Field(gt=0)  # a length of 1, in the root of that unit
     mean: tuple[float, ...]  # [F] of each feature
@@ -140,6 +150,11 @@ class Progression:
 
     card: ProgressionCard
     members: tuple[Course, ...]
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 of the card, and through it of everything."""
+        return hashlib.sha256(card_bytes(self.card)).hexdigest()
 
     def initial(self, places: int) -> State:
         """The state of places that no picture was seen of; row n belongs to place n alone."""
@@ -228,6 +243,16 @@ class Progression:
     def _area(self, length: F32) -> F32:
         found: F32 = np.square(np.maximum(length, 0) * np.float32(self.card.scale))
         return found
+
+
+def kept(state: State) -> dict[str, NDArray[Any]]:
+    """A state as arrays, copies."""
+    return {name: tensor.numpy().copy() for name, tensor in state.items()}
+
+
+def again(arrays: Mapping[str, NDArray[Any]]) -> State:
+    """The state that ``kept`` gave."""
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
 def tensors_of(members: Sequence[Course]) -> dict[str, Tensor]:

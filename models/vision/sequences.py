@@ -34,6 +34,7 @@ from models.vision.progression import (
     Progression,
     ProgressionCard,
     ProgressionSettings,
+    Unit,
     course,
     tensors_of,
 )
@@ -117,10 +118,13 @@ def fit(
     settings: ProgressionSettings | None = None,
     *,
     area_unit: str,
+    inspection: str = "",
+    position_unit: Unit = "pictures",
     progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> Learnt:
     """Learn from places; the same places and settings give the same bits.
 
+    ``inspection`` is the hash of the inspection that gave the features: others mean something else.
     Raises ValueError for fewer than three places, and where no area grew that could be learnt from.
     """
     settings = settings or ProgressionSettings()
@@ -139,6 +143,8 @@ def fit(
     deviation = features.std(axis=0)
     untrained = ProgressionCard(
         settings=settings,
+        inspection=inspection,
+        position_unit=position_unit,
         area_unit=area_unit,
         scale=float(np.sqrt(areas[areas > 0].mean())),
         mean=tuple(features.mean(axis=0).tolist()),

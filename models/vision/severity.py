@@ -87,6 +87,14 @@ def size_of(defect: Defect, mm_per_pixel: float | None) -> Size:
     )
 
 
+def area_px(inspected: Inspected) -> float | None:
+    """Of all defects of a picture together, pixels; None: one has no mask."""
+    masks = [one.mask for one in inspected.defects if one.mask is not None]
+    return (
+        float(sum(mask.sum() for mask in masks)) if len(masks) == len(inspected.defects) else None
+    )
+
+
 def longest(mask: BOOL) -> float:
     """The largest Feret diameter of a mask [h, w], in pixels; 0 where it is empty.
 

@@ -1,7 +1,7 @@
 """`watchkeeper vision`: inspections of pictures, trained, measured, and used on a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -9,8 +9,10 @@ from monitor.cli import console
 
 if TYPE_CHECKING:
     from models.vision.box_report import BoxReport
+    from models.vision.progression import ProgressionSettings, Unit
     from models.vision.report import Report
     from monitor.site.vision.gathering import Gathered
+    from monitor.site.vision.growing import Grown
     from monitor.site.vision.learning import Learnt
 
 app = typer.Typer(
@@ -185,10 +187,7 @@ def inspect(
     from monitor.site.vision.report import DefectReport  # noqa: PLC0415 - as above
     from monitor.site.vision.settings import acceptance_settings  # noqa: PLC0415 - as above
 
-    if mm_per_pixel is not None and not 0 < mm_per_pixel < float("inf"):
-        raise console.StopError(
-            f"--mm-per-pixel: got {mm_per_pixel:g}, want mm above 0.", code=console.Exit.USAGE
-        )
+    _check_scale(mm_per_pixel)
     _one_thread()
     inspection = Inspection.load(bundle, device=_device(device))
     what = asked(
@@ -225,6 +224,92 @@ def inspect(
         )
 
 
+@app.command("progression")
+def progression(
+    bundle: Bundle,
+    folder: Folder,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder for the model of progression.")],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table (.csv) with a line a picture: image, place, position, and area_px or "
+            "area_mm2 where people have measured it; left out: the one in FOLDER."
+        ),
+    ] = None,
+    unit: Annotated[
+        str,
+        typer.Option(
+            help="What positions count: pictures, s, h or d (days). In the service each picture "
+            "of a camera counts as one, or its time is looked at."
+        ),
+    ] = "pictures",
+    spacing: Annotated[float, typer.Option(help="One step, in that unit.")] = 1.0,
+    ahead: Annotated[int, typer.Option(help="How many steps on areas are foretold.")] = 5,
+    within: Annotated[int, typer.Option(help="In how many steps something may begin.")] = 10,
+    mm_per_pixel: Annotated[
+        float | None, typer.Option(help="How large a pixel is, where areas are in mm2.")
+    ] = None,
+    templates: Templates = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds, other weights.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Learn how places get worse, from successive pictures of each.
+
+    The pictures are inspected first; without an area in the table it is that of the inspection's
+    masks. Says how large its error is on places that it had not learnt from, beside that of "it
+    stays as it is" and of a line through the last areas. The service uses it as
+    `cameras.NAME.progression`, with the same inspection.
+    """
+    from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
+    from monitor.site.vision.growing import grow  # noqa: PLC0415 - as above
+
+    settings = _progression_settings(spacing, ahead, within, seed)
+    if unit not in ("pictures", "s", "h", "d"):
+        message = f"--unit: got {unit!r}, want pictures, s, h or d."
+        raise console.StopError(message, code=console.Exit.USAGE)
+    _check_scale(mm_per_pixel)
+    _one_thread()
+    inspection = Inspection.load(bundle, device=_device(device))
+    with (
+        console.counting("inspecting", "pictures") as told,
+        console.counting("learning", "epochs") as learning,
+    ):
+        grown = grow(
+            inspection,
+            folder,
+            out,
+            settings,
+            table=table,
+            unit=cast("Unit", unit),
+            mm_per_pixel=mm_per_pixel,
+            templates=templates,
+            told=told,
+            progress=lambda now: learning(
+                (now.member - 1) * now.epochs + now.epoch, now.members * now.epochs
+            ),
+        )
+    if grown.refused:
+        many = console.count(len(grown.refused), "picture")
+        console.say_warning(f"{many} left out: {'; '.join(grown.refused[:FEW])}")
+    if as_json:
+        measured = grown.card.measured
+        console.say_json(
+            {
+                "path": str(grown.path),
+                "places": dict(grown.card.places),
+                "areas": "table" if grown.measured_areas else "masks",
+                "refused": list(grown.refused),
+                **measured.model_dump(),
+                "gain": measured.gain,
+                "better": measured.better,
+            }
+        )
+    else:
+        _say_grown(grown, in_service=inspection.card.task in ("masks", "good"))
+
+
 def _one_thread() -> None:
     from models.runtime import use_one_thread  # noqa: PLC0415 - commands import when they run
 
@@ -237,6 +322,29 @@ def _device(given: str) -> Any:
             f"--device: got {given!r}, want auto, cpu or cuda.", code=console.Exit.USAGE
         )
     return given
+
+
+def _check_scale(mm_per_pixel: float | None) -> None:
+    if mm_per_pixel is not None and not 0 < mm_per_pixel < float("inf"):
+        raise console.StopError(
+            f"--mm-per-pixel: got {mm_per_pixel:g}, want mm above 0.", code=console.Exit.USAGE
+        )
+
+
+def _progression_settings(
+    spacing: float, ahead: int, within: int, seed: int
+) -> "ProgressionSettings":
+    from pydantic import ValidationError  # noqa: PLC0415 - commands import when they run
+
+    from models.vision.progression import ProgressionSettings  # noqa: PLC0415 - as above
+
+    try:
+        return ProgressionSettings(spacing=spacing, ahead=ahead, within=within, seed=seed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise console.StopError(
+            f"--{first['loc'][0]}: got {first['input']}: {first['msg']}.", code=console.Exit.USAGE
+        ) from None
 
 
 def _gathered(
@@ -314,6 +422,49 @@ def _say_report(report: "Report | BoxReport") -> None:
     for name, value in found["whole"].items():
         if value is not None:
             console.say(f"    {name.replace('_', ' ')}: {_shown(value)}")
+
+
+def _say_grown(grown: "Grown", *, in_service: bool) -> None:
+    card, measured = grown.card, grown.card.measured
+    ahead, unit = card.settings.ahead, card.area_unit
+    pictures = console.count(sum(card.places.values()), "picture")
+    areas = "as the table has them" if grown.measured_areas else "by the inspection's masks"
+    console.say(
+        ("trained: ", "bold green"),
+        f"{grown.path}, from {pictures} of {console.count(len(card.places), 'place')}; "
+        f"areas {areas}",
+    )
+    console.say(
+        f"    mean error of the area {console.count(ahead, 'step')} on, of places that were left "
+        f"out ({console.count(measured.pictures, 'picture')}):"
+    )
+    rows = (
+        ("this model", measured.error),
+        ("it stays as it is", measured.persistence),
+        ("a line through the last areas", measured.linear),
+    )
+    for name, error in rows:
+        console.say(f"        {name.ljust(30)}{error:>12,.1f} {unit}")
+    console.say(
+        f"    in the interval that is to hold {card.settings.level:.0%}: {measured.within:.0%}, "
+        f"before it was widened"
+    )
+    if measured.onset_auroc is not None:
+        console.say(
+            f"    whether it begins within {console.count(card.settings.within, 'step')}, AUROC: "
+            f"{measured.onset_auroc:.3f}"
+        )
+    if not measured.better:
+        name, error = min(rows[1:], key=lambda row: row[1])
+        console.say_warning(
+            f"this model is not better than {name!r}: its error is {measured.error:,.1f}, that of "
+            f"the other {error:,.1f} {unit}. Do not use it: give more places, or pictures that lie "
+            f"closer together."
+        )
+    if not in_service:
+        console.say_warning(
+            "the service cannot use it: its inspection gives no masks, so no area is known there"
+        )
 
 
 def _shown(value: float | None) -> str:

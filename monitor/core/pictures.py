@@ -1,19 +1,22 @@
 """Cameras in the step: what was inspected becomes alarms of class picture, and everything counts.
 
 Beside the kinds, as ``links`` is. A camera has two points: that a part is graded reject, and that a
-picture is stranger than good ones are. Pictures come when parts come, so the delays of these alarms
-count pictures, not time; else they are as all others (ISA-18.2: on-delay, off-delay, deadband).
-Times are event time: that of the picture.
+picture is stranger than good ones are; and a third with a model of progression: that what is wrong
+is foretold to be too large, while it is not yet. Pictures come when parts come, so the delays of
+these alarms count pictures, not time; else they are as all others (ISA-18.2: on-delay, off-delay,
+deadband). Times are event time: that of the picture.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.vision.acceptance import Grade
+from models.vision.progression import Progression
 from monitor.core.board import Board, alarm_id
+from monitor.core.growth import Growth
 from monitor.core.plan import Camera, Plan
 from monitor.core.records import (
     AlarmClass,
@@ -24,7 +27,7 @@ from monitor.core.records import (
     Transition,
 )
 
-REJECT, SURPRISE = POINTS = ("reject", "surprise")
+REJECT, SURPRISE, GROWTH = "reject", "surprise", "growth"
 
 
 @dataclass(slots=True)
@@ -42,15 +45,21 @@ class _Point:
 
 
 class Cameras:
-    """The cameras of a plan."""
+    """The cameras of a plan; ``growth`` holds models of progression, by camera."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, growth: Mapping[str, Progression]) -> None:
         self._site = plan.site
         self._cameras = {camera.id: camera for camera in plan.cameras}
+        self._growth = {
+            camera.id: Growth(camera, growth[camera.name])
+            for camera in plan.cameras
+            if camera.name in growth
+        }
         self._places = {  # what an alarm is about: asset and point
             (camera.asset, f"{camera.name} {what}"): (camera.id, what)
             for camera in plan.cameras
-            for what in POINTS
+            for what in (REJECT, SURPRISE, GROWTH)
+            if what != GROWTH or (camera.id in self._growth and camera.warn_area is not None)
         }
         self._points = {place: _Point() for place in self._places.values()}
         self._seen: Counter[str] = Counter()  # by source: inspected
@@ -83,6 +92,11 @@ class Cameras:
         """The camera of this number; None: the plan names it no longer."""
         return self._cameras.get(number)
 
+    def foretold(self, result: PictureResult) -> PictureResult:
+        """The result with what the pictures up to this one foretell, where a model tells."""
+        growth = self._growth.get(result.camera)
+        return result if growth is None else replace(result, outlook=growth.step(result))
+
     def step(self, result: PictureResult) -> list[AlarmEvent]:
         """The alarms that are raised, or return, with this picture."""
         camera = self.camera(result.camera)
@@ -93,10 +107,16 @@ class Cameras:
         over = surprise is not None and surprise > alarm.surprise
         below = surprise is not None and surprise < alarm.surprise * alarm.clear_ratio
         bad, graded = result.grade is Grade.REJECT, result.grade is not Grade.NONE
+        nears, stays = _grows(camera, result)
         return [
             self._change(camera, what, result)
-            for what, entered, left in ((REJECT, bad, graded and not bad), (SURPRISE, over, below))
-            if self._points[camera.id, what].turns(
+            for what, entered, left in (
+                (REJECT, bad, graded and not bad),
+                (SURPRISE, over, below),
+                (GROWTH, nears, stays),
+            )
+            if (camera.id, what) in self._points
+            and self._points[camera.id, what].turns(
                 entered=entered,
                 left=left,
                 raise_after=alarm.raise_after,
@@ -132,7 +152,7 @@ class Cameras:
         point.raised, point.run = (raised if rises else None), 0
         name = f"{camera.name} {what}"
         named = (camera.asset, AlarmClass.PICTURE, name, raised)
-        value = result.surprise if what == SURPRISE else result.probability
+        value, threshold = _measured(camera, what, result)
         return self.board.note(
             AlarmEvent(
                 id=alarm_id(self._site, *named),
@@ -144,7 +164,7 @@ class Cameras:
                 raised=raised,
                 reason=_reason(camera, what, result, rises=rises),
                 value=math.nan if value is None else value,
-                threshold=camera.alarm.surprise if what == SURPRISE else 0.0,
+                threshold=threshold,
                 picture=result.hash,
                 active=rises,
             )
@@ -162,6 +182,7 @@ class Cameras:
             "seen": dict(self._seen),
             "waiting": dict(self._waiting),
             "board": self.board.snapshot(),
+            "growth": {str(number): one.snapshot() for number, one in self._growth.items()},
         }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
@@ -171,6 +192,31 @@ class Cameras:
                 self._points[number, what] = _Point(raised, run)
         self._seen, self._waiting = Counter(tree["seen"]), Counter(tree["waiting"])
         self.board.restore(tree["board"], {camera.asset for camera in self._cameras.values()})
+        for number, one in self._growth.items():
+            if str(number) in tree.get("growth", {}):  # an earlier version has none
+                one.restore(tree["growth"][str(number)])
+
+
+def _grows(camera: Camera, result: PictureResult) -> tuple[bool, bool]:
+    """Whether what is wrong is foretold to be too large and is not yet; whether it is not either.
+
+    The middle of what is foretold counts: the lower end of its interval often passes the limit no
+    sooner than the area does, and the upper end where nothing comes of it.
+    """
+    limit, outlook = camera.warn_area, result.outlook
+    if limit is None or outlook is None:
+        return False, False
+    low = limit * camera.alarm.clear_ratio
+    return outlook.area > limit >= outlook.now, max(outlook.area, outlook.now) < low
+
+
+def _measured(camera: Camera, what: str, result: PictureResult) -> tuple[float | None, float]:
+    """What an alarm is about, as a number, and its limit."""
+    if what == SURPRISE:
+        return result.surprise, camera.alarm.surprise
+    if what == GROWTH and result.outlook is not None and camera.warn_area is not None:
+        return result.outlook.area, camera.warn_area
+    return result.probability, 0.0
 
 
 def _reason(camera: Camera, what: str, result: PictureResult, *, rises: bool) -> str:
@@ -183,6 +229,13 @@ def _reason(camera: Camera, what: str, result: PictureResult, *, rises: bool) ->
         side = f"over {alarm.surprise:g}" if rises else f"below {alarm.clear_ratio:g} of its limit"
         return (
             f"camera {camera.name}: a picture{of} has surprise {result.surprise:.2f}, {side}{row}"
+        )
+    if what == GROWTH and (outlook := result.outlook) is not None:
+        side = "over" if rises else f"below {alarm.clear_ratio:g} of"
+        return (
+            f"camera {camera.name}: what is wrong on a picture{of} has {outlook.now:.4g} "
+            f"{outlook.unit}, and is foretold to have {outlook.area:.4g} ({outlook.low:.4g} to "
+            f"{outlook.high:.4g}), {side} its limit of {camera.warn_area:.4g}{row}"
         )
     by = f" by {result.rule}: {result.reason}" if result.rule else ""
     if not rises:

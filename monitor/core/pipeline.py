@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from connectors.batch import (
     forced,
 )
 from models.bundle import Bundle
+from models.vision.progression import Progression
 from monitor.core.aggregate import Bool, Index
 from monitor.core.alarms import CLASSES
 from monitor.core.conservation import Conservation
@@ -135,11 +137,17 @@ def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now
 class Pipeline:
     """The state of the step and the step itself, for all assets of a plan.
 
-    ``bundles`` holds the model of each kind that has one. Raises ValueError when a kind alarms at
-    the model's own threshold and the model has none.
+    ``bundles`` holds the model of each kind that has one, ``growth`` the model of progression of
+    each camera that has one. Raises ValueError when a kind alarms at the model's own threshold and
+    the model has none.
     """
 
-    def __init__(self, plan: Plan, bundles: Mapping[str, Bundle]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        bundles: Mapping[str, Bundle],
+        growth: Mapping[str, Progression] = MappingProxyType({}),
+    ) -> None:
         self._wall = 0  # ns, wall time up to which time has passed
         self._latest = 0  # ns, the latest wall time seen: a clock set back does not turn it back
         # ns, wall time as it would be had nobody set the clock back: what stamps are held against
@@ -163,7 +171,7 @@ class Pipeline:
         self._gone: list[Standing] = []  # to be ended: nothing that is configured could
         self._slots = SlotMap(plan)
         self._links = Links(plan)
-        self._cameras = Cameras(plan)
+        self._cameras = Cameras(plan, growth)
         self._config = ""  # that is in force, as its epoch names it
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
@@ -176,6 +184,7 @@ class Pipeline:
         self._pass(record.received)
         late: tuple[Samples, ...] = ()
         missing: tuple[SourceGap, ...] = ()
+        pictures: tuple[PictureResult, ...] = ()
         events = self._shelves.expire(self._latest)
         touched: Iterable[KindPipeline] = self._kinds.values()
         match record.body:
@@ -184,7 +193,8 @@ class Pipeline:
             case Waveforms():
                 late, touched = self._take_blocks(record.body)
             case PicturesTaken() | PictureResult():
-                events += self._pictured(record.body)
+                pictures, said = self._pictured(record.body)
+                events += said
             case Notice():
                 missing = self._notice(record.body, received=record.received)
             case Epoch():
@@ -208,7 +218,7 @@ class Pipeline:
             gaps=tuple(gap for _, _, gaps, _ in parts for gap in gaps),
             late=late,
             source_gaps=missing,
-            pictures=(record.body,) if isinstance(record.body, PictureResult) else (),
+            pictures=pictures,
             judgements=tuple(
                 judged for _, _, _, judged in parts if judged is not None and len(judged)
             ),
@@ -415,8 +425,10 @@ class Pipeline:
             self._links.heard(samples.source, self._now)
         return tuple(late), touched
 
-    def _pictured(self, given: PicturesTaken | PictureResult) -> list[AlarmEvent]:
-        """Pictures were accepted, and wait to be inspected; or one of them was."""
+    def _pictured(
+        self, given: PicturesTaken | PictureResult
+    ) -> tuple[tuple[PictureResult, ...], list[AlarmEvent]]:
+        """Pictures were accepted, and wait to be inspected; or one of them was: its result."""
         source = given.source or ""
         if isinstance(given, PicturesTaken):
             self._received[source] += len(given) + given.repeated
@@ -424,13 +436,14 @@ class Pipeline:
             self._links.heard(source, self._now)
             self._heard(source, "running", given.time if len(given) else None)
             self._cameras.take(given)
-            return []
+            return (), []
         if not self._cameras.found(given):
             self._received[source] += 1  # that it came is in a record that is lost
         if given.rejected:
             self._reject(source, given.rejected, 1)
         self._fuse(given)
-        return self._shelves.mark(self._cameras.step(given))
+        result = self._cameras.foretold(given)
+        return (result,), self._shelves.mark(self._cameras.step(result))
 
     def _fuse(self, result: PictureResult) -> None:
         """What a picture says counts beside the sensors of its asset, for when its part was made.

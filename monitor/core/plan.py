@@ -315,6 +315,13 @@ class PictureAlarmSettings(Settings):
     return_after: int = Field(
         3, ge=1, description="How many in a row must be below, or not graded reject, to return."
     )
+    warn_area_mm2: float | None = Field(
+        None,
+        gt=0,
+        description="With `progression`: warn when what is wrong on a picture is foretold to be "
+        "larger than this, all together, and is not yet; left out: the area at which the "
+        "acceptance table rejects, where it has one.",
+    )
 
 
 class BudgetSettings(Settings):
@@ -430,6 +437,8 @@ class Camera:
     source: str
     lag: int = 0  # ns from the asset to the camera: its pictures speak of so much earlier
     idle_s: float = 3600.0  # silent for longer, it is lost
+    mm_per_pixel: float | None = None
+    warn_area: float | None = None  # mm2, without a scale pixels: what to warn of before it is so
     alarm: PictureAlarmSettings = field(default_factory=PictureAlarmSettings)
 
 

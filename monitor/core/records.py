@@ -64,6 +64,21 @@ class SeenDefect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What the pictures of one place up to this one foretell: made in the step.
+
+    Areas are of all that is wrong, in mm2 where the camera has a scale, else in pixels.
+    """
+
+    unit: str  # "mm2" or "px"
+    now: float  # the area on this picture
+    area: float  # that many steps on; half of what comes is larger
+    low: float
+    high: float  # between the two lies the model's share of what comes
+    onset: float | None  # probability that something begins within so many steps; None: it has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureResult:
     """What became of one picture: made before the journal, for inspection is not bit-stable.
 
@@ -86,6 +101,9 @@ class PictureResult:
     defects: tuple[SeenDefect, ...] = ()  # the most probable first
     rejected: str = ""  # why it could not be inspected; "": it was
     source: str | None = None  # of the picture; None: an earlier version wrote it
+    area_px: float | None = None  # of all defects together; None: one has no mask, or no model saw
+    features: bytes = b""  # float32 [F], little-endian: what the network made of the picture
+    outlook: Outlook | None = None  # the step adds it, where the camera has a model of progression
 
     @property
     def is_wrong(self) -> bool:

@@ -12,7 +12,8 @@ from connectors.payloads.image import Pixels
 from models.vision.acceptance import AcceptanceSettings, Grade
 from models.vision.contract import Inspector
 from models.vision.inspected import Defect, Inspected
-from models.vision.severity import Graded, Size, grade, size_of
+from models.vision.progression import Progression
+from models.vision.severity import Graded, Size, area_px, grade, size_of
 from monitor.core.records import PictureResult, SeenDefect
 from monitor.live.templates import Templates
 from monitor.state.pictures import Waiting
@@ -33,6 +34,7 @@ class CameraSetup:
     templates: Templates | None = None  # None: it compares with none
     overlays: Overlays = "wrong"  # which pictures are kept with what was found drawn on them
     strange: float = math.inf  # the surprise above which a picture without defects is wrong, too
+    progression: Progression | None = None  # what the step foretells by
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def result(one: Waiting, seen: Seen, camera: CameraSetup | None) -> PictureResul
         reason="" if graded is None else graded.reason,
         defects=() if known is None else _defects(known, graded, scale),
         rejected=seen.rejected,
+        area_px=None if known is None else area_px(known),
+        features=b"" if known is None else known.features.astype("<f4").tobytes(),
     )
 
 

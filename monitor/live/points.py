@@ -101,6 +101,22 @@ class PointMaker:
             name: max((getattr(one, name) or 0.0 for one in result.defects), default=0.0)
             for name in ("width_mm", "height_mm", "length_mm", "area_mm2")
         }
+        ahead = result.outlook
+        fields |= {
+            "foretold": ahead is not None,
+            "begun": ahead is not None and ahead.onset is None,
+        }
+        fields |= {
+            name: 0.0 if ahead is None else getattr(ahead, of)
+            for name, of in (
+                ("area_now", "now"),
+                ("area_ahead", "area"),
+                ("area_low", "low"),
+                ("area_high", "high"),
+            )
+        }
+        fields["onset"] = 0.0 if ahead is None or ahead.onset is None else ahead.onset
+        fields["warn_area"] = camera.warn_area or 0.0
         return Points(
             measurement="picture_result",
             tags=self._tags_of[camera.asset]
@@ -118,6 +134,7 @@ class PointMaker:
                 "rule": (result.rule,),
                 "reason": (result.reason,),
                 "model_hash": (result.model,),
+                "area_unit": ("" if ahead is None else ahead.unit,),
             },
         )
 

@@ -60,12 +60,17 @@ class Setup:
         Raises ValueError where a model has no threshold and none is set.
         """
         hashes = {kind: bundle.hash for kind, bundle in self.bundles.items()}
+        growth = {
+            one.name: one.progression
+            for one in self.cameras.values()
+            if one.progression is not None
+        }
         points = None
         if self.wants_points:
             points = PointMaker(self.plan, self.bundles, channel_s=self.channel_score_s)
         return Works(
             epoch=Epoch(config=self.config, bundles=hashes, cause=cause),
-            pipeline=Pipeline(self.plan, self.bundles),
+            pipeline=Pipeline(self.plan, self.bundles, growth),
             points=points,
             retention=self.retention,
         )

@@ -11,11 +11,14 @@ from pathlib import Path
 from models.bundle import BundleError
 from models.vision.bundle import VisionCard
 from models.vision.inspection import OTHER_SIZE, Inspection
+from models.vision.progression import Progression
 from monitor.live.grading import CameraSetup
 from monitor.live.templates import TemplateError, Templates
 from monitor.site.config import Config
 from monitor.site.problems import ModelMissingError, PlantError, did_you_mean
 from monitor.site.settings import CameraSettings
+
+MASKED = ("masks", "good")  # tasks of inspections whose defects have masks, and so areas
 
 
 def camera_setups(config: Config) -> dict[str, CameraSetup]:
@@ -34,11 +37,21 @@ def unfit(config: Config) -> tuple[str, ...]:
     for name, camera in config.cameras.items():
         if camera.model is not None and Path(camera.model).exists():
             try:
-                _setup(name, camera, loaded)
+                made = _setup(name, camera, loaded)
                 found += _odd(f"cameras.{name}", camera, loaded[camera.model].card)
+                found += _odd_growth(f"cameras.{name}", camera, made.progression)
             except PlantError as error:
                 found.append(str(error))
     return tuple(found)
+
+
+def progressions(config: Config) -> dict[str, Progression]:
+    """The model of progression of each camera that has one. Raises as ``camera_setups``."""
+    return {
+        name: _progression(name, camera.progression)
+        for name, camera in config.cameras.items()
+        if camera.progression is not None
+    }
 
 
 def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> CameraSetup:
@@ -51,6 +64,10 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
         if wrong:
             raise PlantError(f"camera {name}: {'; '.join(wrong)}")
         templates = _templates(name, camera, card)
+    progression = None
+    if camera.progression is not None and camera.model is not None:
+        progression = _progression(name, camera.progression)
+        _foretells(name, camera, progression, loaded[camera.model].hash, card)
     return CameraSetup(
         name=name,
         inspector=None if camera.model is None else loaded[camera.model],
@@ -61,6 +78,7 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
         templates=templates,
         overlays=camera.overlays,
         strange=camera.alarm.surprise,
+        progression=progression,
     )
 
 
@@ -74,6 +92,43 @@ def _inspection(name: str, model: str) -> Inspection:
         return Inspection.load(model)
     except (BundleError, ValueError, OSError) as error:
         raise PlantError(f"camera {name}: {error}") from error
+
+
+def _progression(name: str, path: str) -> Progression:
+    if not Path(path).exists():
+        raise ModelMissingError(
+            f"camera {name}: no model of progression in {path}. `watchkeeper vision progression` "
+            f"makes it; without one, leave `progression` out of the camera."
+        )
+    try:
+        return Progression.load(path)
+    except (BundleError, ValueError, OSError) as error:
+        raise PlantError(f"camera {name}: {error}") from error
+
+
+def _foretells(
+    name: str,
+    camera: CameraSettings,
+    model: Progression,
+    inspection: str,
+    card: VisionCard | None,
+) -> None:
+    """Raises PlantError for a model of progression that cannot work with the camera's own."""
+    wrong = []
+    if model.card.inspection != inspection:
+        wrong.append(
+            f"it has learnt from features of inspection {model.card.inspection[:12] or 'none'}, "
+            f"and {camera.model} is {inspection[:12]}: want the same one, or "
+            f"`watchkeeper vision progression` anew"
+        )
+    elif card is not None and card.task not in MASKED:
+        wrong.append(f"its inspection gives no masks, so no area is known ({camera.model})")
+    if model.card.area_unit != "px":
+        wrong.append(f"want one that has learnt areas in px, got {model.card.area_unit}")
+    if camera.alarm.warn_area_mm2 is not None and camera.mm_per_pixel is None:
+        wrong.append("alarm.warn_area_mm2 wants mm_per_pixel beside it")
+    if wrong:
+        raise PlantError(f"camera {name}: progression: {'; '.join(wrong)} ({camera.progression})")
 
 
 def _misfits(camera: CameraSettings, card: VisionCard) -> Iterator[str]:
@@ -113,6 +168,33 @@ def _odd(path: str, camera: CameraSettings, card: VisionCard) -> Iterator[str]:
                 f"{path}.acceptance.{what}: reaches to {right:g}, {down:g}, beyond any picture "
                 f"that the model takes: they are at most {wide} x {high} pixels"
             )
+
+
+def _odd_growth(path: str, camera: CameraSettings, model: Progression | None) -> Iterator[str]:
+    """The same of what is foretold."""
+    given = camera.alarm.warn_area_mm2
+    if model is None:
+        if given is not None:
+            yield f"{path}.alarm.warn_area_mm2: nothing is foretold without `progression`"
+        return
+    areas = sorted(set(camera.reject_areas))
+    if camera.warn_area is None:
+        yield (
+            f"{path}.progression: warns of nothing: want alarm.warn_area_mm2, or a rule of area "
+            f"that rejects, without a zone, in the acceptance table"
+        )
+    elif given is None and len(areas) > 1:
+        yield (
+            f"{path}.progression: the acceptance table rejects at several areas, of which the "
+            f"least counts for all defects together ({areas[0]:g}): say alarm.warn_area_mm2"
+        )
+    measured = model.card.measured
+    if not measured.better:
+        yield (
+            f"{path}.progression: is not better than the simple ways beside it (an error of "
+            f"{measured.error:g} {model.card.area_unit}, of theirs "
+            f"{min(measured.persistence, measured.linear):g}): do not use it"
+        )
 
 
 def _templates(name: str, camera: CameraSettings, card: VisionCard | None) -> Templates | None:

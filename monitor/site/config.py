@@ -168,6 +168,8 @@ class Config(Settings):
                 source=camera.source,
                 lag=round(camera.lag_s * SECOND),
                 idle_s=camera.idle_s,
+                mm_per_pixel=camera.mm_per_pixel,
+                warn_area=camera.warn_area if camera.progression is not None else None,
                 alarm=camera.alarm,
             )
             for name, camera in self.cameras.items()

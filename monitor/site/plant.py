@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,7 @@ from models.search import Trial, best, search, trials_of
 from models.settings import DetectorSettings, TrainingSettings
 from models.threshold import Support
 from models.training import Progress, train
+from models.vision.progression import Progression
 from models.workers import workers
 from monitor.core.pipeline import Pipeline
 from monitor.core.plan import MILLISECOND, SECOND, Plan
@@ -42,7 +44,7 @@ from monitor.live.service import Service
 from monitor.live.setup import Setup, SinkSetup, SourceSetup, assignments
 from monitor.live.tidying import Retention
 from monitor.site.advice import rejections
-from monitor.site.cameras import camera_setups
+from monitor.site.cameras import camera_setups, progressions
 from monitor.site.config import Config
 from monitor.site.healthy import healthy, numbered
 from monitor.site.problems import MismatchedError, ModelMissingError, PlantError
@@ -537,7 +539,8 @@ def replay_journal(
         raise PlantError(
             f"{journal.path}: no tag {missing[0]} in its journal: of another configuration."
         )
-    pipeline = _pipeline(config, config.plan(tag_ids, asset_ids, camera_ids))
+    plan = config.plan(tag_ids, asset_ids, camera_ids)
+    pipeline = _pipeline(config, plan, growth=progressions(config))
     records = Journal(journal)
     first, received = records.first(), records.begins()
     if first > 1 and received is not None:
@@ -585,9 +588,15 @@ def _store(database: Database, pipeline: Pipeline, found: Iterator[Results]) -> 
         store.write_status(tx, pipeline.status())
 
 
-def _pipeline(config: Config, plan: Plan, models: Mapping[str, Bundle] | None = None) -> Pipeline:
+def _pipeline(
+    config: Config,
+    plan: Plan,
+    models: Mapping[str, Bundle] | None = None,
+    *,
+    growth: Mapping[str, Progression] = MappingProxyType({}),
+) -> Pipeline:
     try:
-        return Pipeline(plan, bundles(config) if models is None else models)
+        return Pipeline(plan, bundles(config) if models is None else models, growth)
     except ValueError as error:
         raise PlantError(str(error)) from error
 

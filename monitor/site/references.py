@@ -50,7 +50,7 @@ def _cameras(
         if isinstance(source, str) and source in sources and not _gives_pictures(sources[source]):
             message = f"source {source!r} gives no pictures; want one of type camera"
             yield Finding((*path, "source"), message)
-        for what in ("acceptance", "template"):
+        for what in ("acceptance", "template", "progression"):
             if options.get(what) is not None and options.get("model") is None:
                 message = "nobody looks at the pictures of this camera: want a model beside it"
                 yield Finding((*path, what), message, at_key=True)

@@ -177,6 +177,12 @@ class CameraSettings(Settings):
         description="How long the inspection of one picture may take. Then it is tried once more, "
         "and set aside.",
     )
+    progression: ConfigPath | None = Field(
+        None,
+        description="The folder of a model of progression, which foretells from its pictures how "
+        "large what is wrong will be: see docs/progression.md. The camera looks at one place.",
+        examples=["models/growth"],
+    )
     mm_per_pixel: float | None = Field(
         None, gt=0, description="The scale, by which defects have sizes."
     )
@@ -211,6 +217,29 @@ class CameraSettings(Settings):
         description="Which pictures are also kept with what was found drawn on them: those with a "
         "defect or a surprise above that of its alarm, all, or none.",
     )
+
+    @property
+    def warn_area(self) -> float | None:
+        """The area to warn of before it is so, mm2, without a scale pixels; None: there is none.
+
+        That of its alarm; or else the least at which the acceptance table rejects whatever there is
+        of a class, wherever it is.
+        """
+        if self.alarm.warn_area_mm2 is not None:
+            return self.alarm.warn_area_mm2
+        return min(self.reject_areas, default=None)
+
+    @property
+    def reject_areas(self) -> list[float]:
+        """The areas of defects above which the acceptance table rejects, in the same unit."""
+        scale = self.mm_per_pixel
+        factor = {"area_mm2": None if scale is None else 1.0, "area_px": (scale or 1.0) ** 2}
+        return [
+            rule.reject_over * each
+            for rules in (self.acceptance.classes if self.acceptance else {}).values()
+            for rule in rules
+            if rule.zone is None and rule.reject_over and (each := factor.get(rule.of)) is not None
+        ]
 
 
 class Training(Settings):

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from connectors.batch import Notice, NoticeKind, Samples, Waveforms
 from models.vision.acceptance import Grade
 from monitor.core.records import (
@@ -68,6 +70,8 @@ def encode(record: Record) -> Row:
     columns, meta = apart(record.body, without=_OWN_COLUMNS)
     if isinstance(record.body, PictureResult):
         meta["defects"] = [asdict(defect) for defect in record.body.defects]
+        columns["features"] = np.frombuffer(meta.pop("features"), "<f4")
+        del meta["outlook"]  # a result of the step
     bare = Row(
         received=record.received,
         kind=_NAME_OF[type(record.body)],
@@ -118,6 +122,8 @@ def _picture_result(given: dict[str, Any]) -> dict[str, Any]:
         given = given | {"label": given["defect"], "defects": (), "grade": Grade.NONE}
         return {name: one for name, one in given.items() if name not in ("defect", "severity")}
     defects = tuple(SeenDefect.from_json(one) for one in given["defects"])
+    if "features" in given:  # else an earlier version wrote it
+        given["features"] = given["features"].tobytes()
     return given | {"defects": defects, "grade": Grade(given["grade"])}
 
 

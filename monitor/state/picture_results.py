@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.vision.acceptance import Grade
-from monitor.core.records import PictureResult, SeenDefect
+from monitor.core.records import Outlook, PictureResult, SeenDefect
 from monitor.state.database import EARLIEST, LATEST, DatabaseReader, Transaction
 
 
@@ -17,11 +17,11 @@ class PictureResults:
     database: DatabaseReader
 
     def add(self, tx: Transaction, results: Iterable[PictureResult]) -> None:
-        """Keep results; one that is there already changes nothing."""
+        """Keep results without their features; one that is there already changes nothing."""
         tx.executemany(
             "INSERT INTO picture_result (camera, time, hash, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING",
-            [(one.camera, one.time, one.hash, json.dumps(asdict(one))) for one in results],
+            [(one.camera, one.time, one.hash, _body(one)) for one in results],
         )
 
     def read(
@@ -60,6 +60,17 @@ class PictureResults:
         ).rowcount
 
 
+def _body(one: PictureResult) -> str:
+    given = asdict(one)
+    del given["features"]  # the journal has them, for the step
+    return json.dumps(given)
+
+
 def _result(given: dict[str, Any]) -> PictureResult:
-    defects = tuple(SeenDefect.from_json(one) for one in given["defects"])
-    return PictureResult(**(given | {"defects": defects, "grade": Grade(given["grade"])}))
+    made: dict[str, Any] = {
+        "defects": tuple(SeenDefect.from_json(one) for one in given["defects"]),
+        "grade": Grade(given["grade"]),
+    }
+    if given.get("outlook"):
+        made["outlook"] = Outlook(**given["outlook"])
+    return PictureResult(**(given | made))

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from models.vision.acceptance import Grade
 from monitor.core.plan import SECOND, Camera
-from monitor.core.records import PictureResult
+from monitor.core.records import Outlook, PictureResult
 from monitor.state.database import DatabaseReader
 from monitor.state.picture_results import PictureResults
 from monitor.state.pictures import PictureStore
@@ -118,6 +118,7 @@ class CameraPages:
             *([] if one.surprise is None else [f"surprise {one.surprise:.1f}"]),
             *([] if one.grade is Grade.NONE else [f"grade {one.grade}"]),
             *([f"part {escape(one.part)}"] if one.part else []),
+            *_foretold(one.outlook),
         ]
         moment = datetime.fromtimestamp(one.time // SECOND, UTC).astimezone(self.zone)
         when = f'<span class="muted">{moment:%Y-%m-%d %H:%M:%S}</span>'
@@ -131,3 +132,13 @@ class CameraPages:
             return '<div class="gone">no longer kept</div>'
         there = f"/pictures/{one.hash}"
         return f'<a href="{there}"><img src="{there}/overlay" alt="{escape(one.label)}"></a>'
+
+
+def _foretold(outlook: Outlook | None) -> list[str]:
+    """What it will grow to; or how soon it begins."""
+    if outlook is None:
+        return []
+    if outlook.onset is not None:
+        return [f"begins soon: {outlook.onset:.0%}"]
+    unit = outlook.unit.replace("mm2", "mm²")
+    return [f"{outlook.now:.3g} {unit}, foretold {outlook.area:.3g}"]

@@ -65,7 +65,7 @@ def cameras() -> Json:
     """What do cameras see, and does it agree with the sensors?"""
     found = ("label", "probability", "surprise", "defects", "grade", "rule", "picture")
     about = ("valid", "reason", "part", "recipe", "model_hash")
-    sizes = ("sized", "width_mm", "height_mm", "length_mm", "area_mm2")
+    sizes = ("sized", "width_mm", "height_mm", "length_mm", "area_mm2", "area_ahead", "area_unit")
 
     def counted(where: str, *by: str) -> Json:
         """How many pictures fell into each interval."""
@@ -206,7 +206,8 @@ def cameras() -> Json:
             table(
                 "Last defects",
                 "The newest 100 pictures with a defect in the range; sizes are those of the "
-                "largest one, and count only where the camera has a scale.",
+                "largest one, and count only where the camera has a scale; area_ahead is foretold, "
+                "of all together.",
                 select(
                     columns("asset", "camera", *found, *sizes, *about),
                     "picture_result",
@@ -223,6 +224,53 @@ def cameras() -> Json:
                     coloured("valid", displayName="inspected", mappings=said(SEEN)),
                     only("sized", displayName="sizes count", mappings=said(SEEN)),
                 ],
+            ),
+            graph(
+                "Foretold areas",
+                "The largest area of all defects together on a picture of each interval, and what "
+                "was foretold from it, with the interval that is to hold it; mm2 where the camera "
+                "has a scale, else pixels; over the limit a growth alarm warns.",
+                [
+                    lines(
+                        select(
+                            tally("area_now", "area_ahead", "area_low", "area_high", how="max"),
+                            "picture_result",
+                            f'"foretold" = 1 AND {CAMERAS}',
+                            each("camera"),
+                        ),
+                        "$tag_camera $col",
+                    ),
+                    lines(
+                        select(
+                            'min("warn_area") AS "limit"',
+                            "picture_result",
+                            f'"foretold" = 1 AND "warn_area" > 0 AND {CAMERAS}',
+                            each("camera"),
+                        ),
+                        "$tag_camera $col",
+                    ),
+                ],
+                unit="short",
+                min=0,
+            ),
+            graph(
+                "Begins soon",
+                "How probable it is, at most in each interval, that something begins to go wrong "
+                "within some pictures; of cameras with a model of progression, until it has begun.",
+                [
+                    lines(
+                        select(
+                            tally("onset", how="max"),
+                            "picture_result",
+                            f'"foretold" = 1 AND "begun" = 0 AND {CAMERAS}',
+                            each("camera"),
+                        ),
+                        "$tag_camera",
+                    )
+                ],
+                unit="percentunit",
+                min=0,
+                max=1,
             ),
             graph(
                 "One judgement",

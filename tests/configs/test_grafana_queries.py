@@ -228,6 +228,8 @@ DEFECT = (
         "height_mm",
         "length_mm",
         "area_mm2",
+        "area_ahead",
+        "area_unit",
         "valid",
         "reason",
         "part",
@@ -312,6 +314,24 @@ EXPECTED: dict[str, Expected] = {
     ),
     "cameras: Grades A": pictures(flagged("valid", every), "grade"),
     "cameras: Last defects A": defects,
+    "cameras: Foretold areas A": series(
+        "picture_result",
+        flagged("foretold", every),
+        "camera",
+        **{name: highest(name) for name in ("area_now", "area_ahead", "area_low", "area_high")},
+    ),
+    "cameras: Foretold areas B": series(
+        "picture_result",
+        lambda _tags, fields: fields["foretold"] == 1 and fields["warn_area"] > 0,
+        "camera",
+        limit=lowest("warn_area"),
+    ),
+    "cameras: Begins soon A": series(
+        "picture_result",
+        lambda _tags, fields: fields["foretold"] == 1 and fields["begun"] == 0,
+        "camera",
+        onset=highest("onset"),
+    ),
     **{
         f"cameras: One judgement {letter}": judged_by(*flags, **{name: highest(name)})
         for letter, name, *flags in (

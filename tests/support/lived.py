@@ -14,6 +14,7 @@ from support import plants
 from support.cameras import with_camera
 from support.databases import TOKEN, Influx, Shim, new_database, shared_influx
 from support.grafana import ALL, filled_in
+from support.growing import progression
 from support.pictures import noise, png
 from support.plants import CHANNELS, SECOND, START, TICKS, HeldClock, Split, until
 from support.servers import free_port, started
@@ -146,7 +147,8 @@ def live(folder: Path) -> Lived:
             "batch_rows": 10,
         }
         made.settings["assets"][asset] = {"kind": "pump", "source": source}
-    with_camera(made)
+    with_camera(made, progression="growth", mm_per_pixel=0.5, alarm={"warn_area_mm2": 1000})
+    progression(longer=1.0, inspection=StandIn.hash).save(made.folder / "growth")
     cameras = made.settings["cameras"]
     cameras["side"], cameras["top"]["asset"] = dict(cameras["top"]), "m8"  # side shows nothing
     (made.folder / "pictures" / "side").mkdir()

@@ -50,7 +50,26 @@ def asked(
     mm_per_pixel: float | None = None,
 ) -> Asked:
     """The pictures of a folder, without those that were written to ``out``. Raises LabelsError."""
-    paths = pictures_in(folder, without=out)
+    return wanted(
+        inspection,
+        folder,
+        pictures_in(folder, without=out),
+        templates=templates,
+        acceptance=acceptance,
+        mm_per_pixel=mm_per_pixel,
+    )
+
+
+def wanted(
+    inspection: Inspection,
+    folder: Path,
+    paths: Sequence[Path],
+    *,
+    templates: str | None = None,
+    acceptance: AcceptanceSettings | None = None,
+    mm_per_pixel: float | None = None,
+) -> Asked:
+    """These pictures of a folder. Raises LabelsError."""
     if inspection.card.seen.paired != (templates is not None):
         want = "compares with golden templates: give --templates"
         if templates is not None:

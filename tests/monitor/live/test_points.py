@@ -19,6 +19,7 @@ from monitor.core.plan import Asset, Camera, KindSettings, Plan
 from monitor.core.records import (
     AlarmClass,
     Grade,
+    Outlook,
     PictureResult,
     Results,
     ScoreState,
@@ -368,10 +369,11 @@ def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
     inspected = PictureResult(
         **told, time=START, label="hole", model="b0", surprise=4.0, grade=Grade.REJECT,
         rule="hole: count", reason="1, over 0", defects=(seen,),
+        outlook=Outlook(unit="mm2", now=0.25, area=0.75, low=0.5, high=1.5, onset=0.125),
     )  # fmt: skip
     kept = PictureResult(**told, time=START + 1, label="")
     unknown = PictureResult(**told | {"camera": 9}, time=START, label="hole")
-    cameras = (Camera(name="top", id=0, asset="p0", source="eyes"),)
+    cameras = (Camera(name="top", id=0, asset="p0", source="eyes", warn_area=2.0),)
     maker = PointMaker(replace(PLAN, cameras=cameras), {}, channel_s=0)
     first, second = maker.of(Results(pictures=(inspected, kept, unknown)))
     assert first.tags == {
@@ -391,6 +393,14 @@ def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
         "height_mm": 0.5,
         "length_mm": 1.25,
         "area_mm2": 0.25,
+        "foretold": 1,
+        "area_now": 0.25,
+        "area_ahead": 0.75,
+        "area_low": 0.5,
+        "area_high": 1.5,
+        "onset": 0.125,
+        "begun": 0,
+        "warn_area": 2.0,
     }
     assert first.texts == {
         "part": ("p1",),
@@ -399,9 +409,10 @@ def test_a_picture_is_a_point_with_all_its_fields_whatever_was_seen_on_it():
         "model_hash": ("b0",),
         "rule": ("hole: count",),
         "reason": ("1, over 0",),
+        "area_unit": ("mm2",),
     }
     assert second.tags["label"] == "none"
-    assert second.fields["valid"].item() == 0
+    assert second.fields["valid"].item() == second.fields["foretold"].item() == 0
     assert first.fields.keys() == second.fields.keys()
     assert first.texts.keys() == second.texts.keys()
 

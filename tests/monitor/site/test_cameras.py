@@ -3,6 +3,7 @@
 import pytest
 from support import bars, plants
 from support.cameras import with_camera
+from support.growing import progression
 from support.pictures import noise, png
 from support.watching import StandIn
 
@@ -197,6 +198,80 @@ def test_a_place_beyond_every_picture_is_said(made, monkeypatch, card):
     table = TABLE | {"zones": {"seal": {"rectangle": [0, 0, 20, 31]}}}
     (odd,), _ = said(made, monkeypatch, card, acceptance=table)
     assert odd.startswith("cameras.top.acceptance.zones.seal: reaches to 20, 31, beyond")
+
+
+ACCEPTED = {"lying": [{"of": "area_mm2", "reject_over": 5}], "standing": []}
+
+
+def growth(made, monkeypatch, card, *, model=None, task="masks", **camera):
+    """What is said of a camera with a model of progression."""
+    (model or progression(inspection=StandIn.hash)).save(made.folder / "growth")
+    given = {"progression": "growth", "mm_per_pixel": 0.5, "acceptance": {"classes": ACCEPTED}}
+    return said(made, monkeypatch, card.model_copy(update={"task": task}), **(given | camera))
+
+
+def test_a_model_of_progression_that_fits_is_right_and_the_table_has_its_limit(
+    made, monkeypatch, card
+):
+    assert growth(made, monkeypatch, card) == ((), None)
+    config = made.config()
+    (camera,) = config.plan(dict.fromkeys(config.tag_names(), 0), {"m0": 0}, {"top": 7}).cameras
+    assert (camera.warn_area, camera.mm_per_pixel) == (5.0, 0.5)
+    (found,) = rooms.camera_setups(config).values()
+    assert found.progression.hash == rooms.progressions(config)["top"].hash
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"model": progression(inspection="another")},
+            "it has learnt from features of inspection another, and ",
+        ),
+        ({"task": "boxes"}, "its inspection gives no masks, so no area is known"),
+        (
+            {"model": progression(inspection=StandIn.hash, area_unit="mm2")},
+            "want one that has learnt areas in px, got mm2",
+        ),
+        (
+            {"mm_per_pixel": None, "acceptance": None, "alarm": {"warn_area_mm2": 2}},
+            "alarm.warn_area_mm2 wants mm_per_pixel beside it",
+        ),
+        ({"progression": "nowhere"}, "nowhere. `watchkeeper vision progression` makes it"),
+        ({"progression": "surface"}, "surface"),
+    ],
+)
+def test_a_model_of_progression_that_does_not_fit_is_refused(
+    made, monkeypatch, card, changed, says
+):
+    _, refused = growth(made, monkeypatch, card, **changed)
+    assert says in refused
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"acceptance": None}, "cameras.top.progression: warns of nothing: want alarm."),
+        (
+            {"acceptance": {"classes": {
+                "lying": [{"of": "area_mm2", "reject_over": 5}],
+                "standing": [{"of": "area_px", "reject_over": 8}],
+            }}},
+            "rejects at several areas, of which the least counts for all defects together (2): ",
+        ),
+        (
+            {"acceptance": None, "progression": None, "alarm": {"warn_area_mm2": 2}},
+            "cameras.top.alarm.warn_area_mm2: nothing is foretold without `progression`",
+        ),
+        (
+            {"model": progression(inspection=StandIn.hash, error=1.9)},
+            "is not better than the simple ways beside it (an error of 1.9 px, of theirs 1.5)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_odd_about_a_model_of_progression_is_said(made, monkeypatch, card, changed, says):
+    (odd,), _ = growth(made, monkeypatch, card, **changed)
+    assert says in odd
 
 
 def test_rules_in_mm_without_a_scale_are_said(made):

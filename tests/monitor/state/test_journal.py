@@ -118,6 +118,8 @@ BODIES = st.one_of(
         defects=st.lists(DEFECTS, max_size=3).map(tuple),
         rejected=st.text(),
         source=st.none() | SOURCES,
+        area_px=st.none() | NUMBERS,
+        features=st.lists(st.floats(width=32)).map(lambda row: np.array(row, "<f4").tobytes()),
     ),
     pictures(),
     st.builds(

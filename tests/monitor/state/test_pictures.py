@@ -1,12 +1,14 @@
 """The store of pictures: safe before they count, one result each, and let go of in their time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.pictures import jpeg, noise, png
 
 from connectors.batch import Pictures
 from models.vision.acceptance import Grade
-from monitor.core.records import PictureResult, SeenDefect
+from monitor.core.records import Outlook, PictureResult, SeenDefect
 from monitor.state.database import Database
 from monitor.state.errors import CorruptError
 from monitor.state.picture_results import PictureResults
@@ -190,17 +192,19 @@ def test_results_are_kept_value_for_value_and_let_go_of(tmp_path):
     seen = SeenDefect(
         label="hole", probability=0.5, box=(1.0, 2.0, 3.0, 4.0), area_mm2=1.5, grade=Grade.REWORK
     )
+    ahead = Outlook(unit="px", now=6.0, area=9.0, low=7.5, high=12.0, onset=None)
     results = [
         PictureResult(
             camera=n % 2, time=n, part=f"p{n}", label="hole", probability=0.25, hash=f"{n}",
-            grade=Grade.REWORK, defects=(seen,), surprise=1.5, source="eyes",
+            grade=Grade.REWORK, defects=(seen,), surprise=1.5, source="eyes", area_px=6.0,
+            outlook=ahead if n else None,
         )
         for n in range(4)
     ]  # fmt: skip
     with Database(tmp_path / "results") as database:
         kept = PictureResults(database)
         with database.atomic() as tx:
-            kept.add(tx, results)
+            kept.add(tx, [replace(one, features=b"1234") for one in results])  # not kept
             kept.add(tx, results[:1])
         assert kept.read() == results[::-1]
         assert kept.read(1, since=1) == [results[3]]

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from support import plants
 from support.cameras import with_camera
+from support.growing import progression
 from support.plants import until
 from support.watching import STRANGE, StandIn, painted, put
 
@@ -74,6 +75,15 @@ async def test_an_alarm_names_the_picture_that_raised_it_by_its_path(made):
         (event,) = running.store.alarm_events(alarm=alarm.id)
         path = message(event, site="works").body["picture"]
         assert (await client.get(path)).headers["content-type"] == "image/jpeg"
+
+
+async def test_the_page_tells_what_is_foretold(made):
+    progression(longer=1.0, inspection=StandIn.hash).save(made.folder / "growth")
+    made.settings["cameras"]["top"] |= {"progression": "growth", "mm_per_pixel": 0.5}
+    made.save()
+    async with shown(made) as (_, client):
+        page = (await client.get("/cameras")).text
+        assert "2 mm², foretold 3.66" in page  # (8 ** 0.5 + 1) ** 2 pixels
 
 
 async def test_the_page_shows_the_last_picture_and_those_with_something_wrong(made):
