@@ -232,7 +232,8 @@ class Inspecting:
                 return {number: one for each in alone for number, one in each.items()}
             logger.debug("Inspection failed.", exc_info=True)
             reason = UNLIKE if isinstance(error, UnlikeError) else FAILED
-            self._say(there[0][0], reason, f"{type(error).__name__}: {error}")
+            kind = "" if reason == UNLIKE else f"{type(error).__name__}: "
+            self._say(there[0][0], reason, f"{kind}{error}")
             return {there[0][0].number: Seen(rejected=reason)}
 
     def _lay_over(self, one: Waiting, pixels: Pixels, found: Inspected) -> None:
@@ -291,5 +292,10 @@ class Inspecting:
             logger.error(
                 "Source %s: a picture of camera %s cannot be inspected (%s): %s. It is counted; "
                 "this is not said again.",
-                *(one.source, camera.name if camera is not None else one.camera, reason, words),
+                *(
+                    one.source,
+                    camera.name if camera is not None else one.camera,
+                    reason,
+                    words.removesuffix("."),
+                ),
             )
