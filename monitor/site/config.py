@@ -125,7 +125,9 @@ class Config(Settings):
     def tags_of(self, asset: str) -> Iterator[BoundTag]:
         """The tags of an asset and where each comes from."""
         settings, kind = self.assets[asset], self.kind_of(asset)
-        for tag in kind.tags if kind is not None else ():
+        if kind is None:
+            return
+        for tag in kind.tags:
             own = settings.tags.get(tag, TagSettings())
             fed = [c for name, c in kind.channels.items() if kind.tag_of(name) == tag]
             yield BoundTag(
