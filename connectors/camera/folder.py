@@ -182,7 +182,7 @@ class FolderSource(Way):
             content=content,
             came=self._now(),
             time=time,
-            part=said.get("part"),
+            part=said["part"] if "part" in said else Path(_portable(path)).stem,
             recipe=said.get("recipe"),
             name=_portable(path),
             refused=refused,

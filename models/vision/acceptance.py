@@ -90,6 +90,11 @@ class RuleSettings(_Settings):
         return self
 
     @property
+    def wants_bounds(self) -> bool:
+        """Whether it can be judged only where it is known where a defect ends."""
+        return self.of != "count" or self.zone is not None
+
+    @property
     def name(self) -> str:
         """As grades name it."""
         return self.of if self.zone is None else f"{self.of} in {self.zone}"
@@ -172,6 +177,17 @@ class AcceptanceSettings(_Settings):
             if rule.of in ("area_mm2", "length_mm")
         ]
         return (*of, *(f"measures.{name}" for name in self.measures))
+
+    @property
+    def of_bounds(self) -> tuple[str, ...]:
+        """The rules that want to know where defects end, by their paths."""
+        of = [
+            f"classes.{label}: {rule.name}"
+            for label, rules in self.classes.items()
+            for rule in rules
+            if rule.wants_bounds
+        ]
+        return (*of, *(f"measures.{name}" for name, one in self.measures.items() if one.mask))
 
     @property
     def reach(self) -> dict[str, tuple[float, float]]:

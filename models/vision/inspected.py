@@ -25,6 +25,7 @@ class Defect:
     probability: float
     box: tuple[float, float, float, float]  # x1, y1, x2, y2: pixels of the picture as it came
     mask: BOOL | None = None  # [h, w] of the rounded box; None: it is not known
+    bounded: bool = True  # False: the box says where the network looked, not where the defect ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from models.vision.measuring import Measured, measure
 # h, w height and width of a mask; H, W of the picture; P pixels
 
 
+UNBOUNDED = "its model has learnt classes: it says where it looked, not where a defect ends"
 _WORSE = (Grade.ACCEPT, Grade.REWORK, Grade.REJECT)  # in this order
 
 
@@ -35,11 +36,12 @@ class Size:
     """How large a defect is; None in mm where nobody knows how large a pixel is.
 
     From its mask: the area of its pixels, and its largest Feret diameter. Of a defect without one
-    the area and the diagonal of its box, which are upper bounds.
+    the area and the diagonal of its box, which are upper bounds. All None where the box does not
+    bound it.
     """
 
-    area_px: float
-    length_px: float
+    area_px: float | None
+    length_px: float | None
     area_mm2: float | None
     length_mm: float | None
     by_mask: bool
@@ -72,6 +74,8 @@ class Graded:
 def size_of(defect: Defect, mm_per_pixel: float | None) -> Size:
     """How large a defect is. Raises ValueError for a mask that is not of its box's size."""
     _, _, mask = _pixels(defect)
+    if not defect.bounded:
+        return Size(area_px=None, length_px=None, area_mm2=None, length_mm=None, by_mask=False)
     if defect.mask is None:
         x1, y1, x2, y2 = defect.box
         area, length = (x2 - x1) * (y2 - y1), float(np.hypot(x2 - x1, y2 - y1))
@@ -191,11 +195,17 @@ def _of_defects(
                 reason = "this class of defect has no rules"
                 yield Verdict(rule=label, grade=Grade.NONE, reason=reason, defect=number)
             continue
+        if not acceptance.classes[label]:
+            reason = "accepted, whatever there is of it"
+            yield Verdict(rule=f"{label}: no rule", grade=Grade.ACCEPT, reason=reason)
         for rule in acceptance.classes[label]:
             zone = None if rule.zone is None else acceptance.zones[rule.zone]
             there = [n for n in mine if zone is None or touches(defects[n], zone)]
             name = f"{label}: {rule.name}"
-            if rule.of == "count":
+            if rule.wants_bounds and (vague := [n for n in mine if not defects[n].bounded]):
+                for number in vague:
+                    yield Verdict(rule=name, grade=Grade.NONE, reason=UNBOUNDED, defect=number)
+            elif rule.of == "count":
                 yield _over(name, rule, float(len(there)))
             else:
                 for number in there:
@@ -224,6 +234,8 @@ def _measured(
         whole = np.zeros((high, wide), np.bool_)
         for defect in inspected.defects:
             if defect.label == rule.mask:
+                if not defect.bounded:
+                    return Measured(None, UNBOUNDED)
                 x0, y0, mask = _pixels(defect)
                 rows, columns = np.nonzero(mask)
                 y, x = rows + y0, columns + x0

@@ -116,6 +116,7 @@ def _defects(heat: F32, label: str, probability: float) -> tuple[Defect, ...]:
                 label=label,
                 probability=probability,
                 box=(columns.start, rows.start, columns.stop, rows.stop),
+                bounded=False,
             )
         )
     return tuple(found)

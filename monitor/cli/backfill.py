@@ -50,6 +50,14 @@ def command(
     from monitor.state.database import DatabaseReader  # noqa: PLC0415 - as above
 
     config = load(file)
+    if config.cameras and origin is Origin.SOURCES:
+        if not config.tag_names():
+            raise console.StopError(
+                f"{file}: cameras alone watch this plant, and pictures are not backfilled; "
+                f"`watchkeeper vision inspect` looks at a folder of them.",
+                code=console.Exit.USAGE,
+            )
+        console.say_warning("pictures are not backfilled: only samples are scored")
     start, end = console.instant(since, "--since"), console.instant(until, "--until")
     if origin is Origin.JOURNAL and (since or until):
         raise console.StopError(

@@ -76,7 +76,8 @@ def _say_wrong(file: Path, problems: "tuple[Problem, ...]", *, as_json: bool) ->
 
 def _say_right(file: Path, config: "Config", warnings: tuple[str, ...]) -> None:
     summary = _summary(config)
-    nouns = ("source", "kind", "asset", "tag", "channel", "sink")
+    nouns = ["source", "kind", "asset", "tag", "channel", "sink"]
+    nouns += ["camera"] if config.cameras else []
     counts = [console.count(summary[f"{noun}s"], noun) for noun in nouns]
     console.say(("ok: ", "bold green"), f"{file}: {', '.join(counts)}.")
     console.say(f"    site {config.site.name}, data in {config.data_dir}")
@@ -93,4 +94,5 @@ def _summary(config: "Config") -> dict[str, Any]:
         "tags": len(config.tag_names()),
         "channels": sum(len(kind.channels) for kind in config.kinds.values()),
         "sinks": len(config.sinks),
+        "cameras": len(config.cameras),
     }

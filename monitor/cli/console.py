@@ -370,7 +370,7 @@ def _now_and_then(console: "Console", monotonic: Callable[[], float]) -> Callabl
 
 
 @contextmanager
-def interruptible() -> Iterator[Event]:
+def interruptible(kept: str = "; the checkpoint is kept") -> Iterator[Event]:
     """The first Ctrl-C sets the event; a second one interrupts at once."""
     stopping = Event()
 
@@ -378,7 +378,7 @@ def interruptible() -> Iterator[Event]:
         if stopping.is_set():
             raise KeyboardInterrupt
         stopping.set()
-        say("Stopping after this step; the checkpoint is kept.", stderr=True)
+        say(f"Stopping after this step{kept}.", stderr=True)
 
     before = signal.signal(signal.SIGINT, stop)
     try:

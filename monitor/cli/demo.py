@@ -243,6 +243,7 @@ def _draw(demo: "Demo", database: "Database", *, since: int) -> list[Path]:
     models, plots = bundles(demo.config), []
     for asset in demo.changes:
         kind = demo.config.assets[asset].kind
+        assert kind is not None  # noqa: S101 - its machines have channels
         path = demo.folder / f"{asset}.png"
         draw(
             database,

@@ -5,6 +5,7 @@ from typing import Any
 
 from monitor.cli.console import MOST_SHOWN, Exit, StopError, duration, local, say
 from monitor.cli.words import figure, looks_like
+from monitor.core.conservation import Conservation
 from monitor.live.clock import SystemClock
 from monitor.site.config import Config
 from monitor.site.status import rejected
@@ -35,26 +36,15 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
         _say_service(found, zone)
     is_past = "running" in found and found["running"] is None
     live = found.get("running") or {"sources": {}, "sinks": {}}
-    _say_samples(found)
-    for name, source in found["sources"].items():
-        last = source["last_ns"]
-        when = "no sample yet" if last is None else f"last sample {_moment(last, zone)}"
-        state, reason = _connection(source, live["sources"].get(name))
-        held = (f": {reason}" if reason else "", "bold red" if state == "refused" else "yellow")
-        was = "was " if is_past and state not in _LASTING else ""
-        say(f"source   {name}: {was}{_SOURCES.get(state, state)}, {when}", held)
-        _say_silent(live["sources"].get(name))
-        _say_gaps(source["gaps"], zone)
-        _say_marks(source)
+    _say_received(found)
+    _say_sources(found, live["sources"], zone, is_past=is_past)
     for words in rejected(found).values():
         say(("warning  ", "yellow"), words)
-    say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
-    for name, asset in found["assets"].items():
-        at = asset["tick_ns"]
-        standing = _standing(asset, has_model=_has_model(name, config))
-        say(f"asset    {name}: ", *standing, "" if at is None else f"; {_moment(at, zone)}")
-        if asset["forced"]:
-            say((f"         set by hand: {_shortened(asset['forced'])}", "yellow"))
+    if config.kinds:
+        say(f"frames   {found['frames']:,} closed, {found['frames_scored']:,} scored")
+    _say_assets(found, config)
+    for name, camera in found["cameras"].items():
+        _say_camera(name, camera, zone)
     for name, number in found["alarms"].items():
         many = (str(number), "bold red" if number else "green")
         say(f"alarms   {name}: ", many, *_beside_budget(name, found, config))
@@ -73,6 +63,60 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
 def _say_latency(way: str, latency: dict[str, Any]) -> None:
     if latency["p50"] is not None:
         say(f"latency  {way} {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
+
+
+def _say_assets(found: dict[str, Any], config: Config) -> None:
+    """How each asset stands."""
+    for name, asset in found["assets"].items():
+        at = asset["tick_ns"]
+        standing = _standing(asset, has_model=_has_model(name, config))
+        say(
+            f"asset    {name}: ",
+            *standing,
+            "" if at is None else f"; {_moment(at, config.site.timezone)}",
+        )
+        if asset["forced"]:
+            say((f"         set by hand: {_shortened(asset['forced'])}", "yellow"))
+
+
+def _say_sources(found: dict[str, Any], live: dict[str, Any], zone: str, *, is_past: bool) -> None:
+    """What each source is doing; ``live``: as the running service sees them."""
+    for name, source in found["sources"].items():
+        last = source["last_ns"]
+        what = "picture" if source["pictures"] else "sample"
+        when = f"no {what} yet" if last is None else f"last {what} {_moment(last, zone)}"
+        state, reason = _connection(source, live.get(name))
+        held = (f": {reason}" if reason else "", "bold red" if state == "refused" else "yellow")
+        was = "was " if is_past and state not in _LASTING else ""
+        say(f"source   {name}: {was}{_SOURCES.get(state, state)}, {when}", held)
+        _say_silent(live.get(name))
+        _say_gaps(source["gaps"], zone)
+        _say_marks(source)
+
+
+def _say_camera(name: str, camera: dict[str, Any], zone: str) -> None:
+    """What a camera saw last, its grades, and what waits to be inspected."""
+    last = camera["last"]
+    parts = ["no picture was inspected yet"] if last is None else [_picture(last, zone)]
+    graded = {grade: n for grade, n in camera["grades"].items() if grade != "none"}
+    if graded:
+        counts = {**graded, "not graded": camera["recent"] - sum(graded.values())}
+        words = ", ".join(f"{grade} {number:,}" for grade, number in counts.items() if number)
+        parts.append(f"the last {camera['recent']:,}: {words}")
+    waits = f"; {camera['waiting']:,} waiting" if camera["waiting"] else ""
+    say(f"camera   {name} of {camera['asset']}: {'; '.join(parts)}", (waits, "yellow"))
+
+
+def _picture(last: dict[str, Any], zone: str) -> str:
+    said = "kept, not inspected: no model"
+    if last["rejected"]:
+        said = last["rejected"].replace("_", " ")
+    elif last["label"]:
+        said = f"{last['label']} {last['probability']:.0%}"
+    surprise = "" if last["surprise"] is None else f", surprise {last['surprise']:.1f}"
+    grade = "" if last["grade"] == "none" else f", {last['grade']}"
+    part = f", part {last['part']}" if last["part"] else ""
+    return f"{said}{surprise}{grade}{part}, {_moment(last['time_ns'], zone)}"
 
 
 def _say_active(name: str, one: dict[str, Any], zone: str) -> None:
@@ -218,25 +262,41 @@ def _say_week(found: dict[str, Any], config: Config) -> None:
     )
 
 
-def _say_samples(found: dict[str, Any]) -> None:
-    refused = sum(found["samples_rejected"].values())
-    reasons = ", ".join(f"{n} {reason}" for reason, n in found["samples_rejected"].items())
-    say(
-        f"samples  {found['samples_received']:,} received = {found['samples_stored']:,} stored"
-        f" + {found['samples_duplicated']:,} duplicate + {found['samples_late']:,} late"
-        f" + {refused:,} rejected{f' ({reasons})' if reasons else ''}",
-        ("" if found["samples_conserved"] else "  DOES NOT ADD UP", "bold red"),
-    )
+def _say_received(found: dict[str, Any]) -> None:
+    """What became of samples, and of pictures, where there is a source of them."""
+    for pictures in (False, True):
+        mine = [one for one in found["sources"].values() if one["pictures"] is pictures]
+        if not mine and (pictures or found["sources"]):
+            continue
+        names = ("received", "stored", "duplicate", "late", "rejected", "waiting")
+        counts = [{name: one[name] for name in names} for one in mine]
+        total = sum(map(Conservation.from_json, counts), Conservation())
+        refused = sum(total.rejected.values())
+        reasons = ", ".join(f"{n} {reason}" for reason, n in total.rejected.items())
+        say(
+            f"{'pictures' if pictures else 'samples '} {total.received:,} received ="
+            f" {total.stored:,} {'inspected' if pictures else 'stored'}"
+            f" + {total.duplicate:,} duplicate"
+            f"{'' if pictures else f' + {total.late:,} late'}"
+            f" + {refused:,} rejected{f' ({reasons})' if reasons else ''}"
+            f"{f' + {total.waiting:,} waiting' if pictures else ''}",
+            ("" if total.holds else "  DOES NOT ADD UP", "bold red"),
+        )
 
 
 def _has_model(asset: str, config: Config) -> bool:
     """Whether something but limits is meant to judge it; of one that is gone nobody knows."""
-    settings = config.assets.get(asset)
-    return settings is None or config.kinds[settings.kind].model is not None
+    if asset not in config.assets:
+        return True
+    kind = config.kind_of(asset)
+    return kind is not None and kind.model is not None
 
 
 def _standing(asset: dict[str, Any], *, has_model: bool) -> Iterator[str | tuple[str, str]]:
     """How an asset stands, in a few words."""
+    if asset["cameras_alone"]:
+        yield "cameras alone watch it"
+        return
     blind = asset["state"] == "blind"
     yield "limits only, no model" if blind and not has_model else _STATES[asset["state"]]
     if asset["surprise"] is None:

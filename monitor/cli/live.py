@@ -88,8 +88,9 @@ def view(found: dict[str, Any], rates: dict[str, float], *, zone: str) -> "Rende
     sources = Table.grid(padding=(0, 2))
     for name, source in found["sources"].items():
         last = source["last_ns"]
-        age = "no sample yet" if last is None else f"last sample {_ago(last)}"
-        rate = f"{rates.get(name, 0.0):,.0f} samples/s"
+        what = "picture" if source["pictures"] else "sample"
+        age = f"no {what} yet" if last is None else f"last {what} {_ago(last)}"
+        rate = f"{rates.get(name, 0.0):,.0f} {what}s/s"
         sources.add_row(Text(name, "bold"), source["state"], rate, f"{source['received']:,}", age)
     assets = Table.grid(padding=(0, 2))
     ranked = sorted(
@@ -100,7 +101,8 @@ def view(found: dict[str, Any], rates: dict[str, float], *, zone: str) -> "Rende
     for name, asset in found["assets"].items():  # in their own order: rows must not jump about
         if name not in shown:
             continue
-        state = RUNNING.get(asset["state"], "no score yet")
+        none = "cameras alone" if asset["cameras_alone"] else "no score yet"
+        state = RUNNING.get(asset["state"], none)
         assets.add_row(Text(name, "bold"), state, _bar(asset), _number(asset))
     lines: list[RenderableType] = [sources, Text(""), assets]
     if len(ranked) > MOST_ASSETS:
@@ -115,7 +117,13 @@ def view(found: dict[str, Any], rates: dict[str, float], *, zone: str) -> "Rende
         alarm = Text(f"ALARM {name} ", "bold red")
         lines.append(alarm.append(f"since {local(raised, zone)}: {reason}", "default"))
     latency = found["score_latency_ms"]
-    words = [f"{found['samples_received']:,} samples in", f"{found['frames_scored']:,} scored"]
+    pictures = [one for one in found["sources"].values() if one["pictures"]]
+    came = sum(one["received"] for one in pictures)
+    words = [f"{found['samples_received'] - came:,} samples in"]
+    words += [f"{found['frames_scored']:,} scored"]
+    if pictures:
+        waiting = sum(one["waiting"] for one in pictures)
+        words += [f"{came:,} pictures in{f', {waiting:,} wait' if waiting else ''}"]
     if latency["p50"] is not None:
         words.append(f"sample to score {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
     words += [f"{sink}: {n} waiting" for sink, n in found["backlog"].items() if n]

@@ -42,7 +42,13 @@ def command(
             code=console.Exit.USAGE,
         )
     path = out or Path(f"{asset}.png")
-    kind = config.kinds[config.assets[asset].kind]
+    kind = config.kind_of(asset)
+    if kind is None:
+        raise console.StopError(
+            f"{file}: {asset} has no channels to draw: cameras alone watch it. What they saw is at "
+            f"/cameras, where `web` is configured.",
+            code=console.Exit.USAGE,
+        )
     with stored(config, backfill=backfill) as database:
         try:
             draw(

@@ -86,12 +86,15 @@ def train(
     them is in OUT.report. They have chosen the epoch, so measure on others, too: `watchkeeper
     vision evaluate`. A picture that does not decode is named and left out.
     """
+    _begin(folder, as_json=as_json)
     from models.training import Interrupted  # noqa: PLC0415 - commands import when they run
-    from monitor.site.vision.learning import learn  # noqa: PLC0415 - as above
+    from monitor.site.vision.learning import check_good, going_on, learn  # noqa: PLC0415 - as above
     from monitor.site.vision.settings import learning_settings, size_for  # noqa: PLC0415 - as above
 
     _one_thread()
+    learning_settings(settings, size=(64, 64))  # what is wrong is said before pictures are read
     gathered = _gathered(folder, labels, groups=groups, templates=templates)
+    check_good(gathered, good)
     size = size_for(gathered.sizes, places=gathered.task != "classes")
     chosen = learning_settings(settings, size=size)
     if seed is not None:
@@ -99,7 +102,9 @@ def train(
     prepared = chosen.preprocess
     if not as_json:
         console.say(f"brought to {prepared.width} x {prepared.height} pixels", stderr=True)
-    with console.interruptible() as stopping, console.training(out.name) as progress:
+        if words := going_on(out):
+            console.say(words, stderr=True)
+    with console.interruptible(kept="") as stopping, console.training(out.name) as progress:
         try:
             learnt = learn(
                 gathered,
@@ -136,6 +141,7 @@ def evaluate(
     the surest mistakes; of boxes average precision, and precision and recall as they are used.
     Writes report.md, report.json and pictures. Labels as for `watchkeeper vision train`.
     """
+    _begin(folder, as_json=as_json)
     from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
     from monitor.site.vision.learning import measured, written  # noqa: PLC0415 - as above
 
@@ -182,7 +188,9 @@ def inspect(
     picture that cannot be inspected is named, counted, and passed. Ends with 0 when all were
     inspected, whatever was found; with 1 when some could not be.
     """
+    _begin(folder, as_json=as_json)
     from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
+    from monitor.site.cameras import odd  # noqa: PLC0415 - as above
     from monitor.site.vision.looking import asked, look  # noqa: PLC0415 - as above
     from monitor.site.vision.report import DefectReport  # noqa: PLC0415 - as above
     from monitor.site.vision.settings import acceptance_settings  # noqa: PLC0415 - as above
@@ -198,6 +206,9 @@ def inspect(
         acceptance=None if acceptance is None else acceptance_settings(acceptance),
         mm_per_pixel=mm_per_pixel,
     )
+    if what.acceptance is not None:
+        for warning in odd(str(acceptance), what.acceptance, inspection.card):
+            console.say_warning(warning)
     head = {
         "pictures": str(folder),
         "inspection": f"{bundle} ({inspection.hash[:12]})",
@@ -308,6 +319,17 @@ def progression(
         )
     else:
         _say_grown(grown, in_service=inspection.card.task in ("masks", "good"))
+
+
+def _begin(folder: Path, *, as_json: bool) -> None:
+    """The folder is there; said before torch is loaded, which takes seconds."""
+    if not folder.exists():
+        raise console.StopError(
+            f"{folder}: no such folder. Give the folder that the pictures are in.",
+            code=console.Exit.USAGE,
+        )
+    if not as_json:
+        console.say("starting", stderr=True)
 
 
 def _one_thread() -> None:

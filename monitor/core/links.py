@@ -44,7 +44,7 @@ class Links:
         for asset in plan.assets:
             for source in sorted({source for _, source in asset.tags.values()}):
                 assets.setdefault(source, []).append(asset.name)
-                idle = plan.kinds[asset.kind].idle_s
+                idle = plan.idle_s(asset)
                 idle_s[source] = max(idle_s.get(source, 0.0), idle)
         for camera in plan.cameras:
             whose = assets.setdefault(camera.source, [])

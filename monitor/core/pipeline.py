@@ -172,6 +172,11 @@ class Pipeline:
         self._slots = SlotMap(plan)
         self._links = Links(plan)
         self._cameras = Cameras(plan, growth)
+        self._looks = {  # which cameras there are, as `status` says
+            camera.name: {"number": camera.id, "asset": camera.asset, "source": camera.source}
+            for camera in plan.cameras
+        }
+        self._unscored = [asset.name for asset in plan.assets if asset.kind is None]
         self._config = ""  # that is in force, as its epoch names it
         for name, kind in plan.kinds.items():
             assets = plan.assets_of(name)
@@ -283,6 +288,8 @@ class Pipeline:
                 for name, kind in self._kinds.items()
                 if kind.threshold is not None
             },
+            "cameras": {name: dict(known) for name, known in self._looks.items()},
+            "cameras_alone": list(self._unscored),
             "judgements": {
                 name: {"late": kind.fusion.late, "forgotten": kind.fusion.forgotten}
                 for name, kind in self._kinds.items()

@@ -422,7 +422,7 @@ class Asset:
 
     name: str
     id: int
-    kind: str
+    kind: str | None  # None: cameras alone watch it, and it has no tags
     tags: Mapping[str, tuple[int, str]]  # tag name -> (tag number, source name)
     area: str | None = None  # the part of the plant it stands in
 
@@ -465,6 +465,11 @@ class Plan:
         for camera in self.cameras:
             found[camera.asset] = max(camera.lag, found.get(camera.asset, 0))
         return found
+
+    def idle_s(self, asset: Asset) -> float:
+        """A source of its tags counts as lost when silent for longer; it has a kind."""
+        assert asset.kind is not None  # noqa: S101 - who has tags has a kind
+        return self.kinds[asset.kind].idle_s
 
     def assets_of(self, kind: str) -> list[Asset]:
         """The assets of one kind, in order: its rows."""

@@ -61,7 +61,7 @@ def collect(plan: Plan, found: Iterable[Results]) -> dict[str, list[Scored]]:
                 )
     made: dict[str, list[Scored]] = {}
     for asset in plan.assets:
-        if asset.id not in parts:
+        if asset.kind is None or asset.id not in parts:
             continue
         tick, surprise, counts, first = (
             np.concatenate(column) for column in zip(*parts.pop(asset.id), strict=True)

@@ -278,5 +278,10 @@ class Inspecting:
             logger.error(
                 "Source %s: a picture of camera %s cannot be inspected (%s): %s. It is counted; "
                 "this is not said again.",
-                *(one.source, camera.name if camera is not None else one.camera, reason, words),
+                *(
+                    one.source,
+                    camera.name if camera is not None else one.camera,
+                    reason,
+                    words.removesuffix("."),
+                ),
             )

@@ -54,7 +54,8 @@ def look(one: Waiting, content: bytes, camera: CameraSetup) -> Told:
     except Exception as error:
         logger.debug("Inspection failed.", exc_info=True)
         reason = UNLIKE if isinstance(error, UnlikeError) else FAILED
-        return _rejected(one, camera, reason, f"{type(error).__name__}: {error}")
+        kind = "" if reason == UNLIKE else f"{type(error).__name__}: "
+        return _rejected(one, camera, reason, f"{kind}{error}")
     return _shown(told, pixels, found) if shows(camera, told) else Told(result=told)
 
 

@@ -104,10 +104,9 @@ def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> dict
     tags: dict[str, dict[int, str]] = {}
     expected_s: dict[str, float] = {}
     for asset in plan.assets:
-        idle_s = plan.kinds[asset.kind].idle_s
         for tag, (number, source) in asset.tags.items():
             tags.setdefault(source, {})[number] = f"{asset.name}/{tag}"
-            expected_s[source] = max(expected_s.get(source, 0.0), idle_s)
+            expected_s[source] = max(expected_s.get(source, 0.0), plan.idle_s(asset))
     for camera in plan.cameras:
         tags.setdefault(camera.source, {})[camera.id] = camera.name
         expected_s[camera.source] = max(expected_s.get(camera.source, 0.0), camera.idle_s)

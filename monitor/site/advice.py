@@ -26,7 +26,12 @@ _REJECTED = {  # why the step rejects samples -> what to look at
 
 
 def rejections(
-    source: str, rejected: Mapping[str, int], examples: Mapping[str, str], *, received: int
+    source: str,
+    rejected: Mapping[str, int],
+    examples: Mapping[str, str],
+    *,
+    received: int,
+    what: str = "samples",
 ) -> str:
     """How much of a source was rejected, why, and one example of each reason, in a sentence."""
     count = sum(rejected.values())
@@ -37,7 +42,7 @@ def rejections(
         f"{number:,} {reason}{f' ({about[reason]})' if about[reason] else ''}"
         for reason, number in rejected.items()
     )
-    return f"source {source}: {share} {received:,} samples{percent} were rejected: {why}"
+    return f"source {source}: {share} {received:,} {what}{percent} were rejected: {why}"
 
 
 def _percent(share: float) -> str:
@@ -54,6 +59,11 @@ def _all(config: Config) -> Iterator[str]:
         yield from _times(name, kind)
         yield from _lateness(name, config)
     for name, camera in config.cameras.items():
+        if camera.model is not None and not Path(camera.model).exists():
+            yield (
+                f"cameras.{name}.model: no model at {camera.model} yet; `watchkeeper vision train` "
+                f"makes it, and `run` wants it"
+            )
         rules = camera.acceptance.in_mm if camera.acceptance is not None else ()
         if rules and camera.mm_per_pixel is None:
             yield (

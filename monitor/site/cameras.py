@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from models.bundle import BundleError
+from models.vision.acceptance import AcceptanceSettings
 from models.vision.bundle import VisionCard
 from models.vision.inspection import OTHER_SIZE, Inspection
 from models.vision.progression import Progression
@@ -38,10 +39,12 @@ def unfit(config: Config) -> tuple[str, ...]:
         if camera.model is not None and Path(camera.model).exists():
             try:
                 made = _setup(name, camera, loaded)
-                found += _odd(f"cameras.{name}", camera, loaded[camera.model].card)
                 found += _odd_growth(f"cameras.{name}", camera, made.progression)
             except PlantError as error:
                 found.append(str(error))
+            if camera.model in loaded and camera.acceptance is not None:
+                card = loaded[camera.model].card
+                found += odd(f"cameras.{name}.acceptance", camera.acceptance, card)
     return tuple(found)
 
 
@@ -143,29 +146,35 @@ def _misfits(camera: CameraSettings, card: VisionCard) -> Iterator[str]:
     defects = [one for one in card.classes if one != card.good]
     for label in sorted(camera.acceptance.labels if camera.acceptance else ()):
         if label not in defects:
+            hint = did_you_mean(label, defects)
+            hint += "" if "There" in hint else f" There are {', '.join(defects)}."
             yield (
-                f"acceptance: its model knows no class of defect {label!r}."
-                f"{did_you_mean(label, defects)} There are {', '.join(defects)} ({camera.model})"
+                f"acceptance: its model knows no class of defect {label!r}.{hint} ({camera.model})"
             )
 
 
-def _odd(path: str, camera: CameraSettings, card: VisionCard) -> Iterator[str]:
-    """What works, but perhaps not as meant."""
-    if camera.acceptance is None:
-        return
-    named = camera.acceptance.classes
+def odd(path: str, acceptance: AcceptanceSettings, card: VisionCard) -> Iterator[str]:
+    """What works of a table, which stands at ``path``, with a model, but perhaps not as meant."""
+    named, sized = acceptance.classes, acceptance.of_bounds
+    if card.task == "classes" and sized:
+        yield (
+            f"{path}: the model has learnt classes: it says where it looked, not where a defect "
+            f"ends, so parts with such a defect are graded none by {', '.join(sized[:3])}"
+            f"{' and others' if len(sized) > 3 else ''}; count them (`of: count`, without a zone), "
+            f"or learn masks or boxes"
+        )
     if missing := [one for one in card.classes if one not in named and one != card.good]:
         yield (
-            f"{path}.acceptance.classes: nothing about {', '.join(missing)}, which the model "
+            f"{path}.classes: nothing about {', '.join(missing)}, which the model "
             f"tells: parts with such defects are graded none; `[]` accepts them"
         )
     wide, high = (
         round(side[1] * (1 + OTHER_SIZE)) for side in (card.seen.widths, card.seen.heights)
     )
-    for what, (right, down) in camera.acceptance.reach.items():
+    for what, (right, down) in acceptance.reach.items():
         if right > wide or down > high:
             yield (
-                f"{path}.acceptance.{what}: reaches to {right:g}, {down:g}, beyond any picture "
+                f"{path}.{what}: reaches to {right:g}, {down:g}, beyond any picture "
                 f"that the model takes: they are at most {wide} x {high} pixels"
             )
 

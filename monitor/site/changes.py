@@ -88,7 +88,7 @@ def untouched(was: Config, now: Config, changed: tuple[NewModel, ...]) -> tuple[
         name
         for name, asset in now.assets.items()
         if was.assets.get(name) == asset
-        and was.kinds[asset.kind] == now.kinds[asset.kind]
+        and was.kind_of(name) == now.kind_of(name)
         and asset.kind not in anew
         and all(was.sources[tag.source] == now.sources[tag.source] for tag in now.tags_of(name))
     )

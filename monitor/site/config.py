@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
 from connectors import discover
 from connectors.contract import History, Sink, Source, TagRef
@@ -55,6 +55,11 @@ class BoundTag:
     unit: str | None
 
 
+def _bare(asset: Any) -> Any:
+    """A machine with nothing below its name: cameras alone watch it."""
+    return {} if asset is None else asset
+
+
 class Config(Settings):
     """A whole plant. Made by ``load`` or ``parse``, which also check that its parts agree."""
 
@@ -64,9 +69,13 @@ class Config(Settings):
         min_length=1, description="Where samples come from, by name."
     )
     kinds: dict[Name, Kind] = Field(
-        min_length=1, description="Kinds of machines: all of one build, scored by one model."
+        {},
+        description="Kinds of machines: all of one build, scored by one model. None are needed "
+        "where cameras alone watch.",
     )
-    assets: dict[Name, AssetSettings] = Field(min_length=1, description="The machines, by name.")
+    assets: dict[Name, Annotated[AssetSettings, BeforeValidator(_bare)]] = Field(
+        min_length=1, description="The machines, by name."
+    )
     cameras: dict[Name, CameraSettings] = Field(
         {}, description="The cameras, by name: see docs/cameras.md."
     )
@@ -108,17 +117,23 @@ class Config(Settings):
         """All tags as asset/tag, by asset and then by channel, in the order of the file."""
         return tuple(bound.name for asset in self.assets for bound in self.tags_of(asset))
 
+    def kind_of(self, asset: str) -> Kind | None:
+        """The kind of an asset; None: cameras alone watch it."""
+        kind = self.assets[asset].kind
+        return None if kind is None else self.kinds[kind]
+
     def tags_of(self, asset: str) -> Iterator[BoundTag]:
         """The tags of an asset and where each comes from."""
-        settings = self.assets[asset]
-        kind = self.kinds[settings.kind]
+        settings, kind = self.assets[asset], self.kind_of(asset)
+        if kind is None:
+            return
         for tag in kind.tags:
             own = settings.tags.get(tag, TagSettings())
             fed = [c for name, c in kind.channels.items() if kind.tag_of(name) == tag]
             yield BoundTag(
                 name=f"{asset}/{tag}",
                 tag=tag,
-                source=own.source or settings.source,
+                source=own.source or settings.source or "",
                 address=references.address_of(
                     asset, tag, given=own.address, template=settings.address
                 ),
@@ -128,7 +143,11 @@ class Config(Settings):
     @property
     def scored_assets(self) -> int:
         """How many assets a model scores: those that share the alarm budget of the site."""
-        return sum(self.kinds[asset.kind].model is not None for asset in self.assets.values())
+        return sum(
+            kind.model is not None
+            for asset in self.assets
+            if (kind := self.kind_of(asset)) is not None
+        )
 
     def cameras_of(self, asset: str) -> list[str]:
         """The cameras whose pictures speak of an asset."""

@@ -251,6 +251,8 @@ def adopt_asset(
     ModelMissingError, MismatchedError, and LockedError while a process trains the model.
     """
     kind = config.assets[asset].kind
+    if kind is None:
+        raise PlantError(f"{asset}: has no kind: cameras alone watch it, nothing can be adopted.")
     settings = config.kinds[kind]
     if settings.model is None:
         raise PlantError(f"kind {kind}: has no `model`: {asset} has nothing to be adopted by.")

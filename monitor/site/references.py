@@ -31,8 +31,12 @@ def check(data: Any) -> Iterator[Finding]:
     for name, kind in kinds.items():
         yield from _kind(name, _group(kind))
         yield from _training(name, _group(kind), assets)
+    if not kinds and any(_group(asset).get("kind") is not None for asset in assets.values()):
+        yield Finding((), "'kinds' is missing: some assets name a kind", at_key=True)
+    watched = {_group(one).get("asset") for one in _group(root.get("cameras")).values()}
     for name, asset in assets.items():
         yield from _asset(name, _group(asset), kinds, _group(root.get("sources")))
+        yield from _whole(name, _group(asset), seen=name in watched)
     yield from _addresses(assets, kinds)
     yield from _cameras(_group(root.get("cameras")), assets, _group(root.get("sources")))
 
@@ -135,6 +139,22 @@ def _asset(
             yield Finding((*path, "tags", tag), message, at_key=True)
         source = _group(settings).get("source")
         yield from _named((*path, "tags", tag, "source"), "source", source, sources)
+
+
+def _whole(name: str, asset: dict[str, Any], *, seen: bool) -> Iterator[Finding]:
+    """An asset has a kind and a source, or neither and a camera."""
+    path = ("assets", name)
+    given = [what for what in ("source", "address", "tags") if asset.get(what)]
+    if asset.get("kind") is not None:
+        if "source" not in given:
+            yield Finding(path, "'source' is missing: the source of its tags", at_key=True)
+    elif given:
+        yield Finding(
+            path, f"'kind' is missing: what has {given[0]!r} has a kind, too", at_key=True
+        )
+    elif not seen:
+        message = "'kind' is missing; only what a camera names under `cameras` may have none"
+        yield Finding(path, message, at_key=True)
 
 
 def _named(path: Path, what: str, name: Any, known: dict[str, Any]) -> Iterator[Finding]:

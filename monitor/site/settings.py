@@ -126,10 +126,16 @@ def _address_only(tag: Any) -> Any:
 
 
 class AssetSettings(Settings):
-    """One machine."""
+    """One machine; one that cameras alone watch has neither kind nor source."""
 
-    kind: str = Field(description="Its kind.", examples=["pump"])
-    source: str = Field(description="The source of its tags.", examples=["rig"])
+    kind: str | None = Field(
+        None,
+        description="Its kind; left out: cameras alone watch it.",
+        examples=["pump"],
+    )
+    source: str | None = Field(
+        None, description="The source of its tags, where it has a kind.", examples=["rig"]
+    )
     area: Name | None = Field(
         None, description="The part of the plant it stands in, as results say.", examples=["hall_2"]
     )

@@ -6,16 +6,19 @@ from typing import Any
 
 from monitor.core.conservation import Conservation
 from monitor.core.plan import BudgetSettings
-from monitor.core.records import AlarmClass, Scores, ScoreState
+from monitor.core.records import AlarmClass, PictureResult, Scores, ScoreState
 from monitor.live.budget import spent
 from monitor.site.advice import rejections
 from monitor.state.database import DatabaseReader
 from monitor.state.losses import Losses
 from monitor.state.names import Family, Names
 from monitor.state.outbox import Outbox
+from monitor.state.picture_results import PictureResults
+from monitor.state.pictures import PictureStore
 from monitor.state.source_gaps import GapFigures, SourceGaps
 from monitor.state.store import Alarm, Store
 
+RECENT = 100  # results of a camera whose grades are counted
 NO_GAPS = GapFigures(told=0, filled=0, missing_ns=0, last=None)
 
 
@@ -31,6 +34,8 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
         for name, counts in status.get("conservation", {}).items()
     }
     total = sum(sources.values(), Conservation())
+    cameras = status.get("cameras", {})
+    pictured = {camera["source"] for camera in cameras.values()}
     frames = status.get("frames", {})
     alarms = store.alarms()
     backlogs = {name: outbox.backlog(name) for name in outbox.sinks()}
@@ -46,11 +51,13 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
         "samples_duplicated": total.duplicate,
         "samples_late": total.late,
         "samples_rejected": dict(total.rejected),
+        "samples_waiting": total.waiting,
         "samples_conserved": total.holds,
         "sources": {
             name: {
                 **sources.get(name, Conservation()).to_json(),
                 **said.get(name, {"state": "left", "last_ns": None}),
+                "pictures": name in pictured,  # what it gives, not samples
                 "reason": "",
                 **status.get("troubles", {}).get(name, {}),
                 "examples": status.get("examples", {}).get(name, {}),
@@ -68,6 +75,7 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
         "assets": {
             name: _asset(name, latest.get(number), status.get("thresholds", {}))
             | {"forced": status.get("forced", {}).get(name, [])}
+            | {"cameras_alone": name in status.get("cameras_alone", ())}
             | {
                 "active": [
                     _active(one)
@@ -77,6 +85,7 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
             }
             for number, name in names.items()
         },
+        "cameras": _cameras(database, cameras),
         "frames": sum(frames.values()),
         "frames_scored": frames.get("ok", 0),
         "alarms": {name: raised[name] for name in names.values()},
@@ -97,10 +106,51 @@ def summary(database: DatabaseReader, budget: BudgetSettings | None = None) -> d
 def rejected(found: dict[str, Any], *, wholly: bool = False) -> dict[str, str]:
     """The sources of a summary of which something (``wholly``: everything) was rejected: why."""
     return {
-        name: rejections(name, counts["rejected"], counts["examples"], received=counts["received"])
+        name: rejections(
+            name,
+            counts["rejected"],
+            counts["examples"],
+            received=counts["received"],
+            what="pictures" if counts["pictures"] else "samples",
+        )
         for name, counts in found["sources"].items()
         if (count := sum(counts["rejected"].values()))
         and (count == counts["received"] or not wholly)
+    }
+
+
+def _cameras(database: DatabaseReader, known: dict[str, Any]) -> dict[str, Any]:
+    """Each camera: what waits, its newest result, and the grades of the newest RECENT of them."""
+    if not known:
+        return {}
+    waiting, results = PictureStore(database).waiting_of_cameras(), PictureResults(database)
+    found = {name: results.read(one["number"], limit=RECENT) for name, one in known.items()}
+    return {
+        name: {
+            "asset": known[name]["asset"],
+            "source": known[name]["source"],
+            "waiting": waiting.get(known[name]["number"], 0),
+            "last": None if not newest else _seen(newest[0]),
+            "recent": len(newest),
+            "grades": dict(Counter(str(one.grade) for one in newest)),
+        }
+        for name, newest in found.items()
+    }
+
+
+def _seen(one: PictureResult) -> dict[str, Any]:
+    """The result of a picture, without its defects."""
+    return {
+        "time_ns": one.time,
+        "label": one.label,
+        "probability": one.probability,
+        "surprise": one.surprise,
+        "grade": str(one.grade),
+        "rule": one.rule,
+        "reason": one.reason,
+        "part": one.part,
+        "picture": one.hash,
+        "rejected": one.rejected,
     }
 
 

@@ -34,8 +34,9 @@ class PictureResults:
     ) -> list[PictureResult]:
         """Those in (since, until], the newest first; at most ``limit``, -1: all."""
         rows = self.database.query(
-            "SELECT body FROM picture_result WHERE (:camera IS NULL OR camera = :camera)"
-            " AND time > :since AND time <= :until ORDER BY time DESC, camera, hash LIMIT :limit",
+            "SELECT body FROM picture_result WHERE time > :since AND time <= :until"  # noqa: S608
+            f"{'' if camera is None else ' AND camera = :camera'}"  # by the key: fast for a few
+            " ORDER BY time DESC, camera, hash LIMIT :limit",
             {
                 "camera": camera,
                 "since": EARLIEST if since is None else since,

@@ -125,6 +125,12 @@ class PictureStore:
         columns = ("number", "camera", "time", "source", "part", "recipe", "file", "received")
         return [Waiting(**dict(zip(columns, row, strict=True))) for row in rows]
 
+    def waiting_of_cameras(self) -> dict[int, int]:
+        """By the number of each camera: how many of its pictures have no result yet."""
+        return dict(
+            self._database.query("SELECT camera, COUNT(*) FROM picture WHERE waiting GROUP BY 1")
+        )
+
     def waiting_bytes(self) -> int:
         """What the files of pictures without a result take."""
         return self._held("picture_waiting")

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from monitor.live.health import judge
@@ -43,11 +43,19 @@ def app(see: See, cameras: CameraPages | None = None) -> Starlette:
         page = await asyncio.to_thread(exposition, await see())
         return Response(page, media_type=CONTENT_TYPE, headers=FRESH)
 
+    async def index(_request: Request) -> Response:
+        paths = ["/healthz", "/readyz", "/metrics", *([] if cameras is None else ["/cameras"])]
+        links = "".join(f'<p><a href="{path}">{path}</a></p>' for path in paths)
+        return HTMLResponse(
+            f"<!doctype html><title>Watchkeeper</title><h1>Watchkeeper</h1>{links}", headers=FRESH
+        )
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            Route("/", index),
             *([] if cameras is None else cameras.routes()),
         ]
     )

@@ -43,7 +43,7 @@ figure.last { width: 18rem; }
 img, .gone { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; }
 img, .gone { background: #f3f4f6; }
 .gone { display: grid; place-items: center; color: #66727f; }
-figcaption { padding: .4rem .6rem; font-size: .85rem; }
+figcaption { padding: .4rem .6rem; font-size: .85rem; overflow-wrap: anywhere; }
 .muted { color: #66727f; } .wrong { color: #b4231f; font-weight: 600; }
 """
 

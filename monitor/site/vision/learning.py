@@ -4,6 +4,7 @@ Beside the inspection's folder NAME stand, while it is learnt, NAME.checkpoint a
 afterwards NAME.report: what it makes of the pictures that were held out.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from connectors.labelled import Files, LabelsError
 from models.bundle import CARD
-from models.training import Progress
+from models.training import Interrupted, Progress
 from models.vision.box_report import LEAST, BoxReport
 from models.vision.bundle import Task, VisionCard
 from models.vision.inspection import Inspection
@@ -21,11 +22,12 @@ from models.vision.preprocess import PictureError
 from models.vision.report import Report
 from models.vision.stock import Marked
 from models.vision.training import ANOMALY, train
-from monitor.site.problems import PlantError
+from monitor.site.problems import MismatchedError, PlantError, did_you_mean
 from monitor.site.vision.gathering import Gathered, Told, check_classes, silent
 from monitor.site.vision.settings import LearningSettings
 from monitor.state.locks import held
 
+CHECKPOINT = "checkpoint.json"  # in a folder for each network
 GOOD = "good"  # what a picture without a mark is called, unless it is said
 KINDS: Mapping[Task, str] = {
     "classes": "one class for each picture",
@@ -67,8 +69,8 @@ def learn(
     """Train, save, and measure on what was held out; the same call goes on where it was stopped.
 
     ``task``: boxes, where labels have masks, too; else what the labels say. Raises PlantError where
-    nothing can be made of these pictures or the folder is another's, LockedError, and Interrupted
-    where should_stop() says so.
+    the folder is another's, MismatchedError where nothing can be made of these pictures,
+    LockedError, and Interrupted where should_stop() says so.
     """
     if path.exists() and not (path / CARD).is_file():
         raise PlantError(f"{path}: is there, and is no inspection. Give another name with --out.")
@@ -90,7 +92,14 @@ def learn(
                 should_stop=should_stop,
             )
         except (ValueError, PictureError) as error:
-            raise PlantError(str(error)) from error
+            hint = " Where parts that are not the same look alike, say who is who: --groups."
+            alike = gathered.groups is None and "more like it" in str(error)
+            raise MismatchedError(f"{error}{hint if alike else ''}") from error
+        except Interrupted as stopped:
+            if any(checkpoint.rglob(CHECKPOINT)):
+                raise
+            words = "training was stopped within its first pass; nothing is kept"
+            raise Interrupted(words, checkpoint=None) from stopped
         trained.inspection.save(path)
         shutil.rmtree(checkpoint, ignore_errors=True)
     out = np.flatnonzero(trained.held_out).tolist()
@@ -104,6 +113,34 @@ def learn(
         epochs=trained.epochs,
         best_epoch=trained.best_epoch,
     )
+
+
+def check_good(gathered: Gathered, good: str | None) -> None:
+    """Raises LabelsError where classes cannot be learnt, before anything is made ready."""
+    classes = gathered.counts
+    if gathered.task != "classes":
+        return
+    if good is not None and good not in classes:
+        raise LabelsError(f"--good: no picture is labelled {good!r}.{did_you_mean(good, classes)}")
+    if len(classes) == 1 and good is None:
+        only = next(iter(classes))
+        raise LabelsError(
+            f"{gathered.labelled.form}: every picture is labelled {only!r}; want two classes or "
+            f"more, or, where these are good ones, --good {only}."
+        )
+
+
+def going_on(path: Path) -> str:
+    """From where a training goes on that was stopped, in words; nothing: it begins."""
+    path = path.absolute()
+    found = sorted(path.with_name(path.name + ".checkpoint").rglob(CHECKPOINT))
+    try:
+        passes = [json.loads(one.read_bytes())["epoch"] for one in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # whoever takes it up says what is wrong with it
+    if not passes:
+        return ""
+    return f"goes on from {path.name}.checkpoint: model {len(passes)}, after epoch {passes[-1]}"
 
 
 def measured(

@@ -61,6 +61,7 @@ class DefectReport:
         self.pictures = self.with_defects = 0
         self._card, self._head = card, head
         self._cards: list[_Card] = []
+        self._overlays: set[str] = set()
         self._file = (folder / TABLE).open("w", encoding="utf-8", newline="")
         self._rows = csv.DictWriter(self._file, COLUMNS)
         self._rows.writeheader()
@@ -95,7 +96,7 @@ class DefectReport:
         self.with_defects += is_wrong
         kept, drawn = "", overlay(one.pixels, found)
         if is_wrong:
-            kept = f"{OVERLAYS}/{one.name}.png"
+            kept = self._overlay(one.name)
             (self.folder / kept).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / kept).write_bytes(encode(drawn))
         self._write(one, kept)
@@ -119,6 +120,13 @@ class DefectReport:
             "grades": {name: self.grades[name] for name in GRADES if name in self.grades},
             "refused": self.refused,
         }
+
+    def _overlay(self, name: str) -> str:
+        """Where the overlay of a picture lies: 7.jpg gives 7.png, beside another 7 7.jpg.png."""
+        found = f"{OVERLAYS}/{Path(name).with_suffix('.png').as_posix()}"
+        found = f"{OVERLAYS}/{name}.png" if found in self._overlays else found
+        self._overlays.add(found)
+        return found
 
     def _keep(self, card: _Card) -> None:
         self._cards.append(card)
@@ -188,13 +196,13 @@ def _defect_row(
         "defect": number + 1,
         "defect_label": defect.label,
         "defect_probability": f"{defect.probability:.4f}",
-        "length_px": f"{size.length_px:.1f}",
-        "area_px": f"{size.area_px:.1f}",
-        "size_by": "mask" if size.by_mask else "box",
         **dict(zip(("x1", "y1", "x2", "y2"), (f"{x:.1f}" for x in defect.box), strict=True)),
     }
     if graded is not None:
         row["defect_grade"] = graded.grades[number].value
+    if size.length_px is not None and size.area_px is not None:
+        row |= {"length_px": f"{size.length_px:.1f}", "area_px": f"{size.area_px:.1f}"}
+        row["size_by"] = "mask" if size.by_mask else "box"
     if size.length_mm is not None and size.area_mm2 is not None:
         row |= {"length_mm": f"{size.length_mm:.4g}", "area_mm2": f"{size.area_mm2:.4g}"}
     return row
@@ -230,6 +238,8 @@ def _card_html(one: Looked, overlay: str, plain: str, drawn: str) -> str:
 
 
 def _size_words(size: Size) -> str:
+    if size.length_px is None:
+        return "size not known"
     about = "" if size.by_mask else "up to "
     if size.length_mm is None:
         return f"{about}{size.length_px:.0f} px"

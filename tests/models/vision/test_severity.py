@@ -54,6 +54,12 @@ def inspected(*defects):
     )
 
 
+def looked_at(*, label="scratch"):
+    """What a network that has learnt classes says of a defect: where it looked."""
+    box = (0.0, 0.0, 3.0, 4.0)
+    return Defect(label=label, probability=0.9, box=box, bounded=False)
+
+
 def table(*rules, label="scratch", **more):
     return AcceptanceSettings(classes={label: rules}, **more)
 
@@ -278,3 +284,26 @@ def test_a_table_that_makes_no_sense_is_refused(given_settings, message):
     with pytest.raises(ValidationError) as refused:
         AcceptanceSettings.model_validate(given_settings)
     assert re.search(message, str(refused.value))
+
+
+@pytest.mark.parametrize("of", ["length_mm", "area_px", "count in seal"])
+def test_where_the_network_looked_is_no_size(of):
+    what, _, zone = of.partition(" in ")
+    rule = RuleSettings(of=what, zone=zone or None, reject_over=0)
+    rules = table(rule, zones={"seal": ZoneSettings(rectangle=(0, 0, 9, 9))})
+    found = grade(inspected(looked_at()), rules, mm_per_pixel=0.1)
+    assert (found.grade, found.rule) == (Grade.NONE, f"scratch: {of}")
+    assert "where it looked" in found.reason
+    assert (found.sizes[0].length_px, found.sizes[0].area_mm2) == (None, None)
+
+
+def test_what_the_network_looked_at_is_counted():
+    rules = table(RuleSettings(of="count", reject_over=0))
+    found = grade(inspected(looked_at()), rules, mm_per_pixel=None)
+    assert (found.grade, found.reason) == (Grade.REJECT, "1, over 0")
+
+
+def test_a_class_without_rules_is_accepted_and_named():
+    found = grade(inspected(square(3)), table(), mm_per_pixel=None)
+    assert (found.grade, found.rule) == (Grade.ACCEPT, "scratch: no rule")
+    assert grade(inspected(), table(), mm_per_pixel=None).reason == "nothing was found"

@@ -13,6 +13,7 @@ SECOND = 1_000_000_000
 def asset(surprise=1.0, *, threshold=4.0, state="ok", active=()):
     return {
         "state": state,
+        "cameras_alone": False,
         "surprise": surprise,
         "threshold": threshold,
         "active": [
@@ -24,7 +25,13 @@ def asset(surprise=1.0, *, threshold=4.0, state="ok", active=()):
 def summary(assets, received=1000):
     return {
         "sources": {
-            "plc": {"state": "running", "received": received, "last_ns": None, "active": []}
+            "plc": {
+                "state": "running",
+                "received": received,
+                "last_ns": None,
+                "active": [],
+                "pictures": False,
+            }
         },
         "assets": assets,
         "samples_received": received,

@@ -93,7 +93,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(console, "interruptible", lambda: nullcontext(Stopping(20)))
+        patch.setattr(console, "interruptible", lambda **_: nullcontext(Stopping(20)))
         said = train(home, tmp_path / "model")
     assert said.code == 130
     assert "the same training goes on from" in said.err
@@ -102,11 +102,12 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(
     assert not (tmp_path / "model").exists()
 
     said = train(home, tmp_path / "model", "--seed", "1")
-    assert said.code == 4
+    assert said.code == 2
     assert "a checkpoint of another training" in said.err
 
     said = train(home, tmp_path / "model")
     assert said.code == 0, said.err
+    assert "goes on from model.checkpoint: model 1, after epoch 2" in said.err
     assert not kept.parent.parent.exists()
     assert Inspection.load(tmp_path / "model").hash == Inspection.load(home / "model").hash
 
@@ -114,7 +115,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--good", "fine"), 4, "no picture is labelled 'fine'; classes: good, lying, standing"),
+        (("--good", "fine"), 2, "--good: no picture is labelled 'fine'. There are good, lying"),
         (("--groups", "part"), 2, "--groups: want a column of a table of labels, or a pattern"),
         (("--groups", "([0-9]{9})"), 2, "is not found in good/000.png"),
         (("--templates", "none.png"), 2, "--templates: none.png: no such file or folder"),
@@ -258,13 +259,14 @@ def test_the_report_has_a_page_a_row_for_each_defect_and_overlays(
 ) -> None:
     table = tmp_path / "acceptance.yaml"
     table.write_text(
-        "classes:\n  lying: [{of: length_mm, reject_over: 0.1}]\n  standing: []\n", encoding="utf-8"
+        "classes:\n  lying: [{of: count, reject_over: 0}]\n  standing: []\n", encoding="utf-8"
     )
     out = tmp_path / "inspection"
     words = ("vision", "inspect", home / "model", home / "kept_aside", "--out", out)
     said = watchkeeper(*words, "--acceptance", table, "--mm-per-pixel", "0.05")
     assert said.code == 0, said.err
     assert "inspected: 24 pictures" in said.out
+    assert "where it looked" not in said.err
     with (out / "defects.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
@@ -276,14 +278,59 @@ def test_the_report_has_a_page_a_row_for_each_defect_and_overlays(
     assert wrong
     for row in wrong:
         assert (out / row["overlay"]).is_file()
-        assert float(row["length_mm"]) == pytest.approx(float(row["length_px"]) * 0.05, rel=0.01)
-        long = row["defect_label"] == "lying" and float(row["length_mm"]) > 0.1
-        assert row["defect_grade"] == ("reject" if long else "accept")
+        assert Path(row["overlay"]).suffixes == [".png"]
+        assert row["length_mm"] == row["area_px"] == row["size_by"] == ""  # where it looked
+        assert row["grade"] == ("reject" if row["label"] == "lying" else "accept")
+    accepted = [row for row in wrong if row["label"] == "standing"]
+    assert {row["rule"] for row in accepted} == {"standing: no rule"}
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<article>") == 24
     assert "src='data:image/jpeg;base64," in page
     assert "http" not in page  # it holds all that it shows
     assert page.index("reject</b>") < page.index("accept</b>")  # the worst first
+
+
+def test_a_rule_of_a_size_that_the_inspection_cannot_know_is_said_and_not_judged(
+    home: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "acceptance.yaml"
+    table.write_text("classes: {lying: [{of: length_px, reject_over: 1}], standing: []}\n", "utf-8")
+    words = ("vision", "inspect", home / "model", home / "kept_aside", "--out", tmp_path / "x")
+    said = watchkeeper(*words, "--acceptance", table)
+    assert "acceptance.yaml: the model has learnt classes: it says where it looked" in said.err
+    with (tmp_path / "x" / "defects.csv").open(encoding="utf-8", newline="") as file:
+        lying = [row for row in csv.DictReader(file) if row["label"] == "lying"]
+    assert {(row["grade"], row["rule"]) for row in lying} == {("none", "lying: length_px")}
+
+
+def test_pictures_of_one_name_keep_their_overlays(home: Path, tmp_path: Path) -> None:
+    lying = next((home / "kept_aside" / "lying").glob("*.png")).read_bytes()
+    (tmp_path / "in").mkdir()
+    for name in ("7.png", "7.JPG"):  # what a file is is told by its content
+        (tmp_path / "in" / name).write_bytes(lying)
+    out = tmp_path / "out"
+    said = watchkeeper("vision", "inspect", home / "model", tmp_path / "in", "--out", out)
+    assert said.code == 0, said.err
+    assert {one.name for one in (out / "overlays").iterdir()} == {"7.png", "7.png.png"}
+
+
+def test_one_class_alone_wants_to_be_called_good(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "pictures" / "lying", tmp_path / "pictures" / "lying")
+    said = watchkeeper("vision", "train", tmp_path / "pictures", "--out", tmp_path / "model")
+    assert said.code == 2
+    assert "every picture is labelled 'lying'; want two classes or more, or" in said.err
+    assert "training model" not in said.err
+
+
+def test_a_training_that_is_stopped_within_its_first_pass_does_not_speak_of_a_checkpoint(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "interruptible", lambda **_: nullcontext(Stopping(3)))
+        said = train(home, tmp_path / "model")
+    assert said.code == 130
+    assert "training was stopped within its first pass; nothing is kept" in said.err
+    assert not (tmp_path / "model.checkpoint").exists()
 
 
 def test_a_folder_of_somebody_else_is_not_written_to(home: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_table_or_a_template_wants_somebody_who_looks(made, what):
 def card():
     short = bars.FIT.model_copy(update={"epochs": 1})
     found = train(bars.bars(20), bars.SETTINGS, short).inspection.card
-    return found.model_copy(update={"good": "good"})
+    return found.model_copy(update={"good": "good", "task": "masks"})
 
 
 def said(made, monkeypatch, card, **camera):
@@ -166,8 +166,8 @@ def said(made, monkeypatch, card, **camera):
     try:
         rooms.camera_setups(config)
     except PlantError as error:
-        (told,) = rooms.unfit(config)
-        return (), str(error) if told == str(error) else None
+        told, *odd = rooms.unfit(config)
+        return tuple(odd), str(error) if told == str(error) else None
     return rooms.unfit(config), None
 
 
@@ -179,12 +179,35 @@ def test_a_table_that_speaks_of_what_the_model_tells_is_right(made, monkeypatch,
     assert said(made, monkeypatch, card, acceptance=TABLE) == ((), None)
 
 
-def test_a_class_that_the_model_does_not_know_is_refused(made, monkeypatch, card):
-    table = {"classes": TABLE["classes"] | {"stading": []}}
-    _, refused = said(made, monkeypatch, card, acceptance=table)
+def test_rules_of_sizes_are_said_of_a_model_that_does_not_know_where_defects_end(
+    made, monkeypatch, card
+):
+    card = card.model_copy(update={"task": "classes"})
+    (odd,), refused = said(made, monkeypatch, card, acceptance=TABLE)
+    assert odd.startswith("cameras.top.acceptance: the model has learnt classes")
+    assert "graded none by classes.lying: length_px" in odd
+    assert refused is None
+    counted = {"classes": {"lying": [{"of": "count", "reject_over": 0}], "standing": []}}
+    assert said(made, monkeypatch, card, acceptance=counted) == ((), None)
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_and_the_one_left_out_is_said(
+    made, monkeypatch, card
+):
+    table = {"classes": {"lying": [], "stading": []}}
+    (odd,), refused = said(made, monkeypatch, card, acceptance=table)
     assert "no class of defect 'stading'. Did you mean 'standing'? There are lying," in refused
+    assert odd.startswith("cameras.top.acceptance.classes: nothing about standing,")
+    _, refused = said(made, monkeypatch, card, acceptance={"classes": {"oxide": []}})
+    assert refused.count("There are") == 1
     _, refused = said(made, monkeypatch, card, acceptance={"classes": {"good": []}})
     assert "no class of defect 'good'" in refused
+
+
+def test_a_model_that_is_not_made_yet_is_said_by_check(made):
+    (made.folder / "surface").rmdir()
+    (odd,) = [one for one in advice(made.config()) if one.startswith("cameras.top")]
+    assert odd.startswith("cameras.top.model: no model at ")
 
 
 def test_what_the_model_tells_and_the_table_does_not_is_said(made, monkeypatch, card):

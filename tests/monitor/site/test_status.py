@@ -44,6 +44,7 @@ def test_the_figures_of_a_run_add_up(tmp_path):
         "late": 0,
         "rejected": {},
         "waiting": 0,
+        "pictures": False,
         "examples": {},
         "outrun": 0,
         "marks": {},
