@@ -57,12 +57,16 @@ QUESTIONS = {
     "xsdd": Question(
         task=xsdd.TASK,
         rare=("oxide_scale_of_plate_system",),
-        settings=GeneratorSettings(width=12, widest=96, steps=4000, batch_size=24),
+        settings=GeneratorSettings(
+            width=16, widest=96, steps=2800, batch_size=24, precision="bfloat16"
+        ),
     ),
     "solar_ir": Question(
         task=solar_ir.TASK,
         rare=("Soiling", "Hot-Spot", "Diode-Multi"),
-        settings=GeneratorSettings(width=12, widest=64, steps=4000, batch_size=24),
+        settings=GeneratorSettings(
+            width=16, widest=64, steps=4000, batch_size=24, precision="bfloat16"
+        ),
     ),
 }
 

@@ -80,10 +80,12 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.grids = grids(height, width)
+        self.precision = settings.precision
         deep = depths(settings, len(self.grids))
         self.begin = nn.Conv2d(colours, deep[0], 3, padding=1)
         self.blocks = nn.ModuleList(
-            Block(deep[level], deep[min(level + 1, len(deep) - 1)], 0) for level in range(len(deep))
+            Block(deep[level], deep[level], deep[min(level + 1, len(deep) - 1)])
+            for level in range(len(deep))
         )
         self.end = nn.Linear(deep[-1] * math.prod(self.grids[-1]), settings.noise)
         self.real = nn.Linear(settings.noise, 1)
@@ -91,15 +93,25 @@ class Discriminator(nn.Module):
 
     def forward(self, pictures: Tensor, kind: Tensor) -> Tensor:
         """Unbounded; only differences mean something."""
-        x = self.begin(pictures.contiguous(memory_format=torch.channels_last))
-        for level, block in enumerate(self.blocks):
-            x = block(x)
-            if level + 1 < len(self.grids):
-                x = functional.avg_pool2d(x, 2, ceil_mode=True)
+        with computed(self.precision, pictures.device.type):
+            x = self.begin(pictures.contiguous(memory_format=torch.channels_last))
+            for level, block in enumerate(self.blocks):
+                x = block(x, halved if level + 1 < len(self.grids) else nn.Identity())
+        x = x.float()
         feature = functional.leaky_relu(self.end(functional.leaky_relu(x, SLOPE).flatten(1)), SLOPE)
         projected = (self.kinds(kind) * feature).sum(1) / math.sqrt(feature.shape[1])
         found: Tensor = self.real(feature)[:, 0] + projected
         return found
+
+
+def computed(precision: str, device: str) -> torch.autocast:
+    """Convolutions in this precision, with all that is kept in float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def halved(x: Tensor) -> Tensor:
+    """To the next grid."""
+    return functional.avg_pool2d(x, 2, ceil_mode=True)
 
 
 class AdversarialFit:
@@ -296,8 +308,9 @@ class AdversarialFit:
 
     def _made(self, kind: Tensor) -> Tensor:
         noise = torch.randn(len(kind), self.settings.noise, generator=self.chance)
-        made: Tensor = self.generator(noise.to(self.device), kind, self.chance)
-        return made
+        with computed(self.settings.precision, self.device):
+            made: Tensor = self.generator(noise.to(self.device), kind, self.chance)
+        return made.float()
 
     def _descend(self, part: str, loss: Tensor) -> None:
         self.optimizers[part].zero_grad(set_to_none=True)

@@ -11,8 +11,9 @@ they help is measured on real pictures (benchmarks/generator.py).
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,7 @@ class GeneratorSettings(BaseModel):
     penalty_every: int = Field(4, gt=0)  # steps, and as many times as heavy
     mirror: bool = True  # pictures may be mirrored both ways; not where left and right differ
     augment: float = Field(0.8, ge=0, le=1)  # share of pictures that are changed before judging
+    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions, in training
     half_life: int = Field(300, gt=0)  # steps of the average of weights that is kept
     check_every: int = Field(250, gt=0)  # steps
     patience: int = Field(6, gt=0)  # checks without getting better
@@ -90,22 +92,33 @@ class GeneratorCard(ModelCard):
 
 
 class Block(nn.Module):
-    """Two convolutions beside the identity, steered by a code; as the identity at first."""
+    """Two convolutions beside the identity, steered by a code; as the identity at first.
 
-    def __init__(self, before: int, after: int, code: int) -> None:
+    Between them the grid may change its size: the narrow half of the work is done where it is fine.
+    """
+
+    def __init__(self, before: int, between: int, after: int, code: int = 0) -> None:
         super().__init__()
         self.skip = nn.Conv2d(before, after, 1, bias=False) if before != after else nn.Identity()
-        self.first = nn.Conv2d(before, after, 3, padding=1)
-        self.second = nn.Conv2d(after, after, 3, padding=1)
-        self.steer = nn.Linear(code, 2 * after) if code else None
+        self.first = nn.Conv2d(before, between, 3, padding=1)
+        self.second = nn.Conv2d(between, after, 3, padding=1)
+        self.steer = nn.Linear(code, 2 * between) if code else None
 
-    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """float32 [N, before, h, w] and [N, Z] to [N, after, h, w]."""
-        y = self.first(functional.leaky_relu(x, SLOPE))
+    def forward(
+        self,
+        x: Tensor,
+        resized: Callable[[Tensor], Tensor],
+        code: Tensor | None = None,
+        grain: Tensor | None = None,
+    ) -> Tensor:
+        """float32 [N, before, h, w] and [N, Z] to [N, after, h', w']; grain [N, between, h', w']."""
+        y = resized(self.first(functional.leaky_relu(x, SLOPE)))
         if self.steer is not None and code is not None:
             gain, shift = self.steer(code)[:, :, None, None].chunk(2, dim=1)
             y = y * (1.0 + gain) + shift
-        made: Tensor = self.skip(x) + self.second(functional.leaky_relu(y, SLOPE))
+        if grain is not None:
+            y = y + grain
+        made: Tensor = resized(self.skip(x)) + self.second(functional.leaky_relu(y, SLOPE))
         return made
 
 
@@ -122,7 +135,7 @@ class Network(nn.Module):
         self.begin = nn.Linear(2 * settings.noise, deep[-1] * math.prod(self.grids[-1]))
         code = 2 * settings.noise
         self.blocks = nn.ModuleList(
-            Block(deep[min(level + 1, len(deep) - 1)], deep[level], code)
+            Block(deep[min(level + 1, len(deep) - 1)], deep[level], deep[level], code)
             for level in reversed(range(len(deep)))
         )
         self.grain = nn.Parameter(torch.zeros(len(deep), max(deep)))  # of noise, in every channel
@@ -135,14 +148,18 @@ class Network(nn.Module):
         x = self.begin(code).view(len(noise), self.deep[-1], *self.grids[-1])
         x = x.contiguous(memory_format=torch.channels_last)
         for block, level in zip(self.blocks, reversed(range(len(self.deep))), strict=True):
-            if x.shape[2:] != self.grids[level]:
-                x = functional.interpolate(x, size=self.grids[level], mode="bilinear")
+            fine = None
             if grain is not None:
-                fine = torch.randn(len(x), 1, *x.shape[2:], generator=grain).to(x.device)
-                x = x + fine * self.grain[level, : x.shape[1], None, None]
-            x = block(x, code)
+                drawn = torch.randn(len(x), 1, *self.grids[level], generator=grain).to(x.device)
+                fine = drawn * self.grain[level, : self.deep[level], None, None]
+            x = block(x, partial(enlarged, size=self.grids[level]), code, fine)
         made: Tensor = self.end(functional.leaky_relu(x, SLOPE))
         return made
+
+
+def enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """To this grid, smoothly."""
+    return x if x.shape[2:] == size else functional.interpolate(x, size=size, mode="bilinear")
 
 
 @dataclass(frozen=True, eq=False)
