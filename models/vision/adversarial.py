@@ -39,7 +39,6 @@ from models.vision.generator import (
     Block,
     Check,
     GeneratorCard,
-    GeneratorSettings,
     Network,
     PictureGenerator,
     depths,
@@ -49,6 +48,7 @@ from models.vision.generator import (
     tensors_of,
 )
 from models.vision.likeness import Features, compare, random_features, scaled
+from models.vision.settings import GeneratorSettings
 
 # N pictures, C colours, H height, W width, Z noise
 
@@ -473,6 +473,14 @@ def _card(pictures: U8, labels: Sequence[str], settings: GeneratorSettings) -> G
         code_version=code_version(),
         weights_sha256="",
     )
+
+
+def is_of(
+    card: GeneratorCard, pictures: U8, labels: Sequence[str], settings: GeneratorSettings
+) -> bool:
+    """Whether a generator is what this training gives. Raises ValueError as ``train`` does."""
+    wanted = _card(pictures, labels, settings)
+    return (card.data_hash, card.settings) == (wanted.data_hash, wanted.settings)
 
 
 CHECK_LEAST = 5  # pictures that can be compared at all

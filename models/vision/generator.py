@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from models.bundle import BundleError
 from models.vision.bundle import ModelCard, read_as, write
+from models.vision.settings import GeneratorSettings
 
 # N pictures, H height, W width, C colours, Z noise, D channels
 
@@ -35,29 +36,6 @@ COARSEST = 8  # the grid is halved while its shorter side is at least this
 SIDES = (8, 256)  # pixels a side, least and most
 SLOPE = 0.2  # of the leaky rectifier
 AT_ONCE = 64  # pictures made at once, for the sake of memory
-
-
-class GeneratorSettings(BaseModel):
-    """What can be chosen about a generator and its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    noise: int = Field(64, gt=0, le=512)
-    width: int = Field(16, gt=0, le=256)  # channels at full size; twice as many at half of it
-    widest: int = Field(96, gt=0, le=1024)  # channels at the most
-    steps: int = Field(3000, gt=0)
-    batch_size: int = Field(32, gt=1, le=1024)
-    learning_rate: float = Field(5e-4, gt=0, le=0.1)
-    penalty: float = Field(1.0, ge=0)  # on the gradient at real and at made pictures
-    penalty_every: int = Field(4, gt=0)  # steps, and as many times as heavy
-    mirror: bool = True  # pictures may be mirrored both ways; not where left and right differ
-    augment: float = Field(0.8, ge=0, le=1)  # share of pictures that are changed before judging
-    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions, in training
-    half_life: int = Field(300, gt=0)  # steps of the average of weights that is kept
-    check_every: int = Field(250, gt=0)  # steps
-    patience: int = Field(6, gt=0)  # checks without getting better
-    seed: int = Field(0, ge=0, lt=2**31)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class Check(BaseModel):
@@ -111,7 +89,7 @@ class Block(nn.Module):
         code: Tensor | None = None,
         grain: Tensor | None = None,
     ) -> Tensor:
-        """float32 [N, before, h, w] and [N, Z] to [N, after, h', w']; grain [N, between, h', w']."""
+        """[N, before, h, w] and [N, Z] to [N, after, h', w']; grain [N, between, h', w']."""
         y = resized(self.first(functional.leaky_relu(x, SLOPE)))
         if self.steer is not None and code is not None:
             gain, shift = self.steer(code)[:, :, None, None].chunk(2, dim=1)
