@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import safetensors
@@ -61,7 +62,12 @@ HOLE = 1 / 3  # of a side: the square that is left out
 LIGHT = 0.25  # how much brighter or darker, on a scale from -1 to 1
 CONTRAST = 0.5  # as much weaker or stronger
 
+FAINTEST = 0.05  # twice the deviation that pictures are taken to have at the least
+
 STATE, TENSORS = "checkpoint.json", "checkpoint.safetensors"
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 class CollapsedError(Exception):
@@ -133,6 +139,7 @@ class AdversarialFit:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.generator = begun(network_of(card)).to(self.device)
+            self._scale()
             self.average = network_of(card).to(self.device)
             self.average.load_state_dict(self.generator.state_dict())
             self.discriminator = begun(
@@ -163,7 +170,7 @@ class AdversarialFit:
         rows = torch.multinomial(self.share, size, replacement=True, generator=self.chance)
         kind = torch.from_numpy(self.kinds[rows.numpy()]).to(self.device)
         real = mirrored(scaled(self.pictures[rows.numpy()]), self.settings, self.chance)
-        real = real.to(self.device)
+        real = (real.to(self.device) - self.generator.level) / self.generator.spread
         judged = self._judge(real, kind)
         self.discriminator.requires_grad_(requires_grad=False)
         made = self._made(kind)
@@ -278,6 +285,12 @@ class AdversarialFit:
         self.checks = [Check.model_validate(check) for check in checks]
         self.step, self.best_step = int(str(numbers["step"])), int(str(numbers["best_step"]))
 
+    def _scale(self) -> None:
+        """What pictures are about: faint ones would be lost in the changes and the penalty."""
+        share = self.pictures.astype(np.float32) / 127.5 - 1.0
+        self.generator.level.fill_(float(share.mean()))
+        self.generator.spread.fill_(max(2.0 * float(share.std()), FAINTEST))
+
     def _networks(self) -> dict[str, nn.Module]:
         return {
             "generator": self.generator,
@@ -376,7 +389,7 @@ def train(
     return fit.finish(*how)
 
 
-def begun(network: nn.Module) -> nn.Module:
+def begun(network: AnyNetwork) -> AnyNetwork:
     """Weights to begin with: each block as the identity, and a quiet end."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -390,7 +403,8 @@ def begun(network: nn.Module) -> nn.Module:
                 nn.init.zeros_(module.steer.weight)
         elif isinstance(module, Network):
             nn.init.normal_(module.end.weight, 0.0, 0.01)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's overloads leave it out
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
+    return network
 
 
 def mirrored(x: Tensor, settings: GeneratorSettings, chance: torch.Generator) -> Tensor:

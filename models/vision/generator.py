@@ -101,7 +101,10 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Noise [N, Z] and classes int64 [N] to pictures [N, C, H, W], about -1 to 1."""
+    """Noise [N, Z] and classes int64 [N] to pictures [N, C, H, W] of deviation 0.5, about 0."""
+
+    level: Tensor
+    spread: Tensor
 
     def __init__(
         self, settings: GeneratorSettings, *, classes: int, height: int, width: int, colours: int
@@ -117,6 +120,8 @@ class Network(nn.Module):
             for level in reversed(range(len(deep)))
         )
         self.grain = nn.Parameter(torch.zeros(len(deep), max(deep)))  # of noise, in every channel
+        self.register_buffer("level", torch.zeros(()))  # of pictures, from -1 to 1
+        self.register_buffer("spread", torch.ones(()))  # twice their deviation
         self.deep = deep
         self.end = nn.Conv2d(deep[0], colours, 3, padding=1)
 
@@ -229,7 +234,8 @@ def make(network: Network, kinds: NDArray[np.int64], *, noise: int, seed: int) -
     for start in range(0, len(kinds), AT_ONCE):
         kind = torch.from_numpy(kinds[start : start + AT_ONCE]).to(device)
         code = torch.randn(len(kind), noise, generator=chance).to(device)
-        shown = (network(code, kind, chance) + 1.0) * 127.5
+        shown = network(code, kind, chance) * network.spread + network.level
+        shown = (shown + 1.0) * 127.5
         made.append(shown.round().clamp(0, 255).byte().cpu().numpy().transpose(0, 2, 3, 1))
     return np.concatenate(made)
 
