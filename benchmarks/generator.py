@@ -19,28 +19,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import solar_ir
 import xsdd
 from _detection import LayoutError, say
 from _machine import RESULTS
 from _pictures import Kept, Labelled, Task, parts, read_labelled
-from numpy.typing import NDArray
-from PIL import Image
 
 from models.runtime import use_one_thread
-from models.vision.adversarial import CollapsedError, train
-from models.vision.generator import Check, GeneratorSettings, PictureGenerator
-from models.vision.report import Report
-from models.vision.splits import grouped, held_out
-from models.vision.training import Examples
-from models.vision.training import train as train_inspection
+from models.vision import comparing
+from models.vision.adversarial import CollapsedError
+from models.vision.comparing import Listening, answered, brought
+from models.vision.generator import Check, PictureGenerator
+from models.vision.settings import GeneratorSettings
+from models.vision.splits import grouped
 
-# N pictures, H height, W width
-
-U8 = NDArray[np.uint8]
-
-ARMS = ("real", "copies", "generated")
 TIMES = 3  # as many pictures of a rare class as there are real ones, these among them
 
 
@@ -57,12 +49,21 @@ QUESTIONS = {
     "xsdd": Question(
         task=xsdd.TASK,
         rare=("oxide_scale_of_plate_system",),
-        settings=GeneratorSettings(width=12, widest=96, steps=4000, batch_size=24),
+        settings=GeneratorSettings(
+            width=16,
+            widest=96,
+            steps=2800,
+            batch_size=24,
+            learning_rate=1e-3,
+            precision="bfloat16",
+        ),
     ),
     "solar_ir": Question(
         task=solar_ir.TASK,
         rare=("Soiling", "Hot-Spot", "Diode-Multi"),
-        settings=GeneratorSettings(width=12, widest=64, steps=4000, batch_size=24),
+        settings=GeneratorSettings(
+            width=16, widest=64, steps=4000, batch_size=24, precision="bfloat16"
+        ),
     ),
 }
 
@@ -137,44 +138,43 @@ def measured(
 ) -> dict[str, float]:
     """Accuracy, and of each rare class recall and precision, of all three; and of the generator."""
     task = question.task
-    fit = task.fit.model_copy(update={"seed": seed})
-    pictures = brought(learning, task)
-    groups = grouped(learning.pictures)
-    out = held_out(learning.shown, groups, fit.validation_share, seed=seed)
-    labels = np.array(learning.labels)
-    folder = None if keep is None else keep / f"{task.name}-{seed}"
-    figures: dict[str, float] = {}
-    made, of = np.empty((0, *pictures.shape[1:]), np.uint8), list[str]()
+    prepared = task.settings.preprocess
+    size = prepared.height, prepared.width
+
+    def wanted(count: Counter[str]) -> dict[str, int]:
+        return {name: TIMES * count[name] for name in question.rare}
+
+    def told(check: Check) -> None:
+        say(
+            f"{task.name}, seed {seed}: generator, step {check.step} of "
+            f"{question.settings.steps}: kernel {check.kernel:.3f}, precision "
+            f"{check.precision:.2f}, recall {check.recall:.2f}, copied {check.copied:.2f}"
+        )
+
     try:
-        generator = generated(question, seed, pictures[~out], labels[~out].tolist(), folder)
+        answer = answered(
+            comparing.Question(
+                pictures=brought(learning.pictures, size, grey=True),
+                labels=learning.labels,
+                groups=grouped(learning.pictures),
+                judged=brought(judged.pictures, size, grey=True),
+                judged_labels=judged.labels,
+                wanted=wanted,
+                settings=task.settings,
+                fit=task.fit,
+                generator=question.settings,
+                good=task.good,
+            ),
+            seed,
+            folder=None if keep is None else keep / f"{task.name}-{seed}",
+            told=Listening(check=told, arm=lambda arm: say(f"{task.name}, seed {seed}: {arm}")),
+        )
     except CollapsedError as error:
         say(f"{error}\n")
-        figures["collapsed"] = 1.0
-    else:
-        figures |= judged_generator(generator)
-        made, of = filled(generator, question, pictures[~out], labels[~out].tolist(), seed=seed)
-    for arm in ARMS if len(made) else ARMS[:1]:
-        extra, extra_labels = {
-            "real": (made[:0], []),
-            "copies": again(pictures[~out], labels[~out], Counter(of), seed=seed),
-            "generated": (made, of),
-        }[arm]
-        say(f"{task.name}, seed {seed}: {arm}")
-        trained = train_inspection(
-            Examples(
-                pictures=[*pictures, *extra],
-                labels=[*learning.labels, *extra_labels],
-                groups=[*groups.tolist(), *(f"made {n}" for n in range(len(extra)))],
-                made=[*(False for _ in pictures), *(True for _ in extra)],
-            ),
-            task.settings,
-            fit,
-            good=task.good,
-            checkpoint=None if folder is None else folder / arm,
-        )
-        found = trained.inspection.inspect(list(brought(judged, task)))
-        report = Report.of(found, judged.labels, good=task.good).numbers()
-        figures |= chosen(arm, report, question.rare)
+        return {"collapsed": 1.0}
+    figures = judged_generator(answer.generator)
+    for arm, report in answer.reports.items():
+        figures |= chosen(arm, report.numbers(), question.rare)
     return figures
 
 
@@ -195,45 +195,6 @@ def chosen(
     return found
 
 
-def brought(data: Labelled, task: Task) -> U8:
-    """All pictures grey and of one size, uint8 [N, H, W, 1]."""
-    size = task.settings.preprocess.width, task.settings.preprocess.height
-    shown = []
-    for picture in data.pictures:
-        grey = Image.fromarray(picture.squeeze()).convert("L")
-        shown.append(
-            np.asarray(grey if grey.size == size else grey.resize(size, Image.Resampling.BOX))
-        )
-    return np.stack(shown)[..., None]
-
-
-def generated(
-    question: Question, seed: int, pictures: U8, labels: list[str], folder: Path | None
-) -> PictureGenerator:
-    """Trained, or read where it was before."""
-    place = None if folder is None else folder / "generator"
-    if place is not None and place.exists():
-        return PictureGenerator.load(place)
-
-    def told(check: Check) -> None:
-        say(
-            f"{question.task.name}, seed {seed}: generator, step {check.step} of "
-            f"{question.settings.steps}: kernel {check.kernel:.3f}, precision "
-            f"{check.precision:.2f}, recall {check.recall:.2f}, copied {check.copied:.2f}"
-        )
-
-    generator = train(
-        pictures,
-        labels,
-        question.settings.model_copy(update={"seed": seed}),
-        progress=told,
-        checkpoint=None if folder is None else folder / "generator-checkpoint",
-    )
-    if place is not None:
-        generator.save(place)
-    return generator
-
-
 def judged_generator(generator: PictureGenerator) -> dict[str, float]:
     """What its last kept check says."""
     card = generator.card
@@ -244,34 +205,6 @@ def judged_generator(generator: PictureGenerator) -> dict[str, float]:
         "generator_steps": float(card.steps),
         **{f"generator_{name}": float(getattr(best, name)) for name in names},
     }
-
-
-def filled(
-    generator: PictureGenerator, question: Question, pictures: U8, labels: list[str], *, seed: int
-) -> tuple[U8, list[str]]:
-    """Made pictures of the rare classes, each up to so many times what there is of it."""
-    made, of = [pictures[:0]], []
-    for name in question.rare:
-        own = np.array(labels) == name
-        more, more_labels = generator.fill(
-            pictures[own], [name] * int(own.sum()), TIMES * int(own.sum()), seed=seed
-        )
-        made.append(more)
-        of += more_labels
-    return np.concatenate(made), of
-
-
-def again(
-    pictures: U8, labels: NDArray[np.str_], wanted: Mapping[str, int], *, seed: int
-) -> tuple[U8, list[str]]:
-    """Real pictures of these classes once more, so many of each."""
-    draw = np.random.default_rng(seed)
-    rows = [
-        np.resize(draw.permutation(np.flatnonzero(labels == name)), count)
-        for name, count in sorted(wanted.items())
-    ]
-    taken = np.concatenate(rows) if rows else np.empty(0, np.int64)
-    return pictures[taken], labels[taken].tolist()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import safetensors
@@ -39,7 +40,6 @@ from models.vision.generator import (
     Block,
     Check,
     GeneratorCard,
-    GeneratorSettings,
     Network,
     PictureGenerator,
     depths,
@@ -49,6 +49,7 @@ from models.vision.generator import (
     tensors_of,
 )
 from models.vision.likeness import Features, compare, random_features, scaled
+from models.vision.settings import GeneratorSettings
 
 # N pictures, C colours, H height, W width, Z noise
 
@@ -61,7 +62,12 @@ HOLE = 1 / 3  # of a side: the square that is left out
 LIGHT = 0.25  # how much brighter or darker, on a scale from -1 to 1
 CONTRAST = 0.5  # as much weaker or stronger
 
+FAINTEST = 0.05  # twice the deviation that pictures are taken to have at the least
+
 STATE, TENSORS = "checkpoint.json", "checkpoint.safetensors"
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 class CollapsedError(Exception):
@@ -80,10 +86,12 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.grids = grids(height, width)
+        self.precision = settings.precision
         deep = depths(settings, len(self.grids))
         self.begin = nn.Conv2d(colours, deep[0], 3, padding=1)
         self.blocks = nn.ModuleList(
-            Block(deep[level], deep[min(level + 1, len(deep) - 1)], 0) for level in range(len(deep))
+            Block(deep[level], deep[level], deep[min(level + 1, len(deep) - 1)])
+            for level in range(len(deep))
         )
         self.end = nn.Linear(deep[-1] * math.prod(self.grids[-1]), settings.noise)
         self.real = nn.Linear(settings.noise, 1)
@@ -91,15 +99,25 @@ class Discriminator(nn.Module):
 
     def forward(self, pictures: Tensor, kind: Tensor) -> Tensor:
         """Unbounded; only differences mean something."""
-        x = self.begin(pictures.contiguous(memory_format=torch.channels_last))
-        for level, block in enumerate(self.blocks):
-            x = block(x)
-            if level + 1 < len(self.grids):
-                x = functional.avg_pool2d(x, 2, ceil_mode=True)
+        with computed(self.precision, pictures.device.type):
+            x = self.begin(pictures.contiguous(memory_format=torch.channels_last))
+            for level, block in enumerate(self.blocks):
+                x = block(x, halved if level + 1 < len(self.grids) else nn.Identity())
+        x = x.float()
         feature = functional.leaky_relu(self.end(functional.leaky_relu(x, SLOPE).flatten(1)), SLOPE)
         projected = (self.kinds(kind) * feature).sum(1) / math.sqrt(feature.shape[1])
         found: Tensor = self.real(feature)[:, 0] + projected
         return found
+
+
+def computed(precision: str, device: str) -> torch.autocast:
+    """Convolutions in this precision, with all that is kept in float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def halved(x: Tensor) -> Tensor:
+    """To the next grid."""
+    return functional.avg_pool2d(x, 2, ceil_mode=True)
 
 
 class AdversarialFit:
@@ -121,6 +139,7 @@ class AdversarialFit:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.generator = begun(network_of(card)).to(self.device)
+            self._scale()
             self.average = network_of(card).to(self.device)
             self.average.load_state_dict(self.generator.state_dict())
             self.discriminator = begun(
@@ -151,7 +170,7 @@ class AdversarialFit:
         rows = torch.multinomial(self.share, size, replacement=True, generator=self.chance)
         kind = torch.from_numpy(self.kinds[rows.numpy()]).to(self.device)
         real = mirrored(scaled(self.pictures[rows.numpy()]), self.settings, self.chance)
-        real = real.to(self.device)
+        real = (real.to(self.device) - self.generator.level) / self.generator.spread
         judged = self._judge(real, kind)
         self.discriminator.requires_grad_(requires_grad=False)
         made = self._made(kind)
@@ -266,6 +285,12 @@ class AdversarialFit:
         self.checks = [Check.model_validate(check) for check in checks]
         self.step, self.best_step = int(str(numbers["step"])), int(str(numbers["best_step"]))
 
+    def _scale(self) -> None:
+        """What pictures are about: faint ones would be lost in the changes and the penalty."""
+        share = self.pictures.astype(np.float32) / 127.5 - 1.0
+        self.generator.level.fill_(float(share.mean()))
+        self.generator.spread.fill_(max(2.0 * float(share.std()), FAINTEST))
+
     def _networks(self) -> dict[str, nn.Module]:
         return {
             "generator": self.generator,
@@ -296,8 +321,9 @@ class AdversarialFit:
 
     def _made(self, kind: Tensor) -> Tensor:
         noise = torch.randn(len(kind), self.settings.noise, generator=self.chance)
-        made: Tensor = self.generator(noise.to(self.device), kind, self.chance)
-        return made
+        with computed(self.settings.precision, self.device):
+            made: Tensor = self.generator(noise.to(self.device), kind, self.chance)
+        return made.float()
 
     def _descend(self, part: str, loss: Tensor) -> None:
         self.optimizers[part].zero_grad(set_to_none=True)
@@ -363,7 +389,7 @@ def train(
     return fit.finish(*how)
 
 
-def begun(network: nn.Module) -> nn.Module:
+def begun(network: AnyNetwork) -> AnyNetwork:
     """Weights to begin with: each block as the identity, and a quiet end."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -377,7 +403,8 @@ def begun(network: nn.Module) -> nn.Module:
                 nn.init.zeros_(module.steer.weight)
         elif isinstance(module, Network):
             nn.init.normal_(module.end.weight, 0.0, 0.01)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's overloads leave it out
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
+    return network
 
 
 def mirrored(x: Tensor, settings: GeneratorSettings, chance: torch.Generator) -> Tensor:
@@ -460,6 +487,14 @@ def _card(pictures: U8, labels: Sequence[str], settings: GeneratorSettings) -> G
         code_version=code_version(),
         weights_sha256="",
     )
+
+
+def is_of(
+    card: GeneratorCard, pictures: U8, labels: Sequence[str], settings: GeneratorSettings
+) -> bool:
+    """Whether a generator is what this training gives. Raises ValueError as ``train`` does."""
+    wanted = _card(pictures, labels, settings)
+    return (card.data_hash, card.settings) == (wanted.data_hash, wanted.settings)
 
 
 CHECK_LEAST = 5  # pictures that can be compared at all

@@ -11,8 +11,9 @@ they help is measured on real pictures (benchmarks/generator.py).
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from torch.nn import functional
 
 from models.bundle import BundleError
 from models.vision.bundle import ModelCard, read_as, write
+from models.vision.settings import GeneratorSettings
 
 # N pictures, H height, W width, C colours, Z noise, D channels
 
@@ -34,28 +36,6 @@ COARSEST = 8  # the grid is halved while its shorter side is at least this
 SIDES = (8, 256)  # pixels a side, least and most
 SLOPE = 0.2  # of the leaky rectifier
 AT_ONCE = 64  # pictures made at once, for the sake of memory
-
-
-class GeneratorSettings(BaseModel):
-    """What can be chosen about a generator and its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    noise: int = Field(64, gt=0, le=512)
-    width: int = Field(16, gt=0, le=256)  # channels at full size; twice as many at half of it
-    widest: int = Field(96, gt=0, le=1024)  # channels at the most
-    steps: int = Field(3000, gt=0)
-    batch_size: int = Field(32, gt=1, le=1024)
-    learning_rate: float = Field(5e-4, gt=0, le=0.1)
-    penalty: float = Field(1.0, ge=0)  # on the gradient at real and at made pictures
-    penalty_every: int = Field(4, gt=0)  # steps, and as many times as heavy
-    mirror: bool = True  # pictures may be mirrored both ways; not where left and right differ
-    augment: float = Field(0.8, ge=0, le=1)  # share of pictures that are changed before judging
-    half_life: int = Field(300, gt=0)  # steps of the average of weights that is kept
-    check_every: int = Field(250, gt=0)  # steps
-    patience: int = Field(6, gt=0)  # checks without getting better
-    seed: int = Field(0, ge=0, lt=2**31)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class Check(BaseModel):
@@ -90,27 +70,41 @@ class GeneratorCard(ModelCard):
 
 
 class Block(nn.Module):
-    """Two convolutions beside the identity, steered by a code; as the identity at first."""
+    """Two convolutions beside the identity, steered by a code; as the identity at first.
 
-    def __init__(self, before: int, after: int, code: int) -> None:
+    Between them the grid may change its size: the narrow half of the work is done where it is fine.
+    """
+
+    def __init__(self, before: int, between: int, after: int, code: int = 0) -> None:
         super().__init__()
         self.skip = nn.Conv2d(before, after, 1, bias=False) if before != after else nn.Identity()
-        self.first = nn.Conv2d(before, after, 3, padding=1)
-        self.second = nn.Conv2d(after, after, 3, padding=1)
-        self.steer = nn.Linear(code, 2 * after) if code else None
+        self.first = nn.Conv2d(before, between, 3, padding=1)
+        self.second = nn.Conv2d(between, after, 3, padding=1)
+        self.steer = nn.Linear(code, 2 * between) if code else None
 
-    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """float32 [N, before, h, w] and [N, Z] to [N, after, h, w]."""
-        y = self.first(functional.leaky_relu(x, SLOPE))
+    def forward(
+        self,
+        x: Tensor,
+        resized: Callable[[Tensor], Tensor],
+        code: Tensor | None = None,
+        grain: Tensor | None = None,
+    ) -> Tensor:
+        """[N, before, h, w] and [N, Z] to [N, after, h', w']; grain [N, between, h', w']."""
+        y = resized(self.first(functional.leaky_relu(x, SLOPE)))
         if self.steer is not None and code is not None:
             gain, shift = self.steer(code)[:, :, None, None].chunk(2, dim=1)
             y = y * (1.0 + gain) + shift
-        made: Tensor = self.skip(x) + self.second(functional.leaky_relu(y, SLOPE))
+        if grain is not None:
+            y = y + grain
+        made: Tensor = resized(self.skip(x)) + self.second(functional.leaky_relu(y, SLOPE))
         return made
 
 
 class Network(nn.Module):
-    """Noise [N, Z] and classes int64 [N] to pictures [N, C, H, W], about -1 to 1."""
+    """Noise [N, Z] and classes int64 [N] to pictures [N, C, H, W] of deviation 0.5, about 0."""
+
+    level: Tensor
+    spread: Tensor
 
     def __init__(
         self, settings: GeneratorSettings, *, classes: int, height: int, width: int, colours: int
@@ -122,10 +116,12 @@ class Network(nn.Module):
         self.begin = nn.Linear(2 * settings.noise, deep[-1] * math.prod(self.grids[-1]))
         code = 2 * settings.noise
         self.blocks = nn.ModuleList(
-            Block(deep[min(level + 1, len(deep) - 1)], deep[level], code)
+            Block(deep[min(level + 1, len(deep) - 1)], deep[level], deep[level], code)
             for level in reversed(range(len(deep)))
         )
         self.grain = nn.Parameter(torch.zeros(len(deep), max(deep)))  # of noise, in every channel
+        self.register_buffer("level", torch.zeros(()))  # of pictures, from -1 to 1
+        self.register_buffer("spread", torch.ones(()))  # twice their deviation
         self.deep = deep
         self.end = nn.Conv2d(deep[0], colours, 3, padding=1)
 
@@ -135,14 +131,18 @@ class Network(nn.Module):
         x = self.begin(code).view(len(noise), self.deep[-1], *self.grids[-1])
         x = x.contiguous(memory_format=torch.channels_last)
         for block, level in zip(self.blocks, reversed(range(len(self.deep))), strict=True):
-            if x.shape[2:] != self.grids[level]:
-                x = functional.interpolate(x, size=self.grids[level], mode="bilinear")
+            fine = None
             if grain is not None:
-                fine = torch.randn(len(x), 1, *x.shape[2:], generator=grain).to(x.device)
-                x = x + fine * self.grain[level, : x.shape[1], None, None]
-            x = block(x, code)
+                drawn = torch.randn(len(x), 1, *self.grids[level], generator=grain).to(x.device)
+                fine = drawn * self.grain[level, : self.deep[level], None, None]
+            x = block(x, partial(enlarged, size=self.grids[level]), code, fine)
         made: Tensor = self.end(functional.leaky_relu(x, SLOPE))
         return made
+
+
+def enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """To this grid, smoothly."""
+    return x if x.shape[2:] == size else functional.interpolate(x, size=size, mode="bilinear")
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,8 @@ def make(network: Network, kinds: NDArray[np.int64], *, noise: int, seed: int) -
     for start in range(0, len(kinds), AT_ONCE):
         kind = torch.from_numpy(kinds[start : start + AT_ONCE]).to(device)
         code = torch.randn(len(kind), noise, generator=chance).to(device)
-        shown = (network(code, kind, chance) + 1.0) * 127.5
+        shown = network(code, kind, chance) * network.spread + network.level
+        shown = (shown + 1.0) * 127.5
         made.append(shown.round().clamp(0, 255).byte().cpu().numpy().transpose(0, 2, 3, 1))
     return np.concatenate(made)
 

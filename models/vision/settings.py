@@ -211,3 +211,42 @@ class VisionFitSettings(FitSettings):
         "those of about 100 steps.",
     )
     augment: AugmentSettings = AugmentSettings()
+
+
+class GeneratorSettings(BaseModel):
+    """What can be chosen about a generator of pictures and its training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    noise: int = Field(64, gt=0, le=512, description="Numbers that a picture is made from.")
+    width: int = Field(
+        16,
+        gt=0,
+        le=256,
+        description="Channels at full size; twice as many at half of it, and so on.",
+    )
+    widest: int = Field(96, gt=0, le=1024, description="Channels at the most.")
+    steps: int = Field(3000, gt=0, description="Of training, at the most.")
+    batch_size: int = Field(32, gt=1, le=1024, description="Real pictures a step.")
+    learning_rate: float = Field(5e-4, gt=0, le=0.1, description="Of Adam, of both sides.")
+    penalty: float = Field(
+        1.0, ge=0, description="On the discriminator's gradient; more is calmer, and slower."
+    )
+    penalty_every: int = Field(4, gt=0, description="Steps, and as many times as heavy.")
+    mirror: bool = Field(
+        default=True,
+        description="Pictures may be mirrored both ways; not where left and right differ.",
+    )
+    augment: float = Field(
+        0.8, ge=0, le=1, description="Share of pictures that are changed before they are judged."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of convolutions, in training; as of fit."
+    )
+    half_life: int = Field(
+        300, gt=0, description="Steps of the running mean of weights, which is kept."
+    )
+    check_every: int = Field(250, gt=0, description="Steps.")
+    patience: int = Field(6, gt=0, description="Checks without getting better that end it.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Another seed, other pictures.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU, if any.")

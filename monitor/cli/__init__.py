@@ -27,6 +27,7 @@ from monitor.cli import (
     status,
     train,
     vision,
+    vision_made,
 )
 
 COMMANDS = (
@@ -107,6 +108,8 @@ def _options(
 
 for _module in COMMANDS:
     app.command(_module.__name__.rpartition(".")[2])(_module.command)
+for _function in (vision_made.generate, vision_made.compare):
+    vision.app.command(_function.__name__)(_function)
 for _module in GROUPS:
     app.add_typer(_module.app, name=_module.__name__.rpartition(".")[2])
 

@@ -1,5 +1,6 @@
 """`watchkeeper vision`: inspections of pictures, trained, measured, and used on a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -72,6 +73,13 @@ def train(
     backbone: Annotated[
         Path | None, typer.Option(help="Weights to start from: .safetensors, or of torch.save.")
     ] = None,
+    made: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures of `watchkeeper vision generate`: they teach, and are neither held out "
+            "nor measured by."
+        ),
+    ] = None,
     boxes: Annotated[
         bool,
         typer.Option("--boxes", help="Learn boxes, faster, where the labels have masks, too."),
@@ -89,17 +97,22 @@ def train(
     _begin(folder, as_json=as_json)
     from models.training import Interrupted  # noqa: PLC0415 - commands import when they run
     from monitor.site.vision.learning import check_good, going_on, learn  # noqa: PLC0415 - as above
+    from monitor.site.vision.making import with_made  # noqa: PLC0415 - as above
     from monitor.site.vision.settings import learning_settings, size_for  # noqa: PLC0415 - as above
 
-    _one_thread()
+    use_one_thread()
     learning_settings(settings, size=(64, 64))  # what is wrong is said before pictures are read
-    gathered = _gathered(folder, labels, groups=groups, templates=templates)
+    gathered = gathered_from(folder, labels, groups=groups, templates=templates)
     check_good(gathered, good)
+    if made is not None:
+        gathered = with_made(gathered, made)
     size = size_for(gathered.sizes, places=gathered.task != "classes")
     chosen = learning_settings(settings, size=size)
     if seed is not None:
-        chosen = chosen.model_copy(update={"fit": chosen.fit.model_copy(update={"seed": seed})})
+        chosen = chosen.seeded(seed)
     prepared = chosen.preprocess
+    if gathered.made is not None:
+        _say_made(gathered.made, (prepared.height, prepared.width))
     if not as_json:
         console.say(f"brought to {prepared.width} x {prepared.height} pixels", stderr=True)
         if words := going_on(out):
@@ -118,6 +131,11 @@ def train(
             )
         except Interrupted as stopped:
             raise console.StopError(str(stopped), code=console.Exit.INTERRUPTED) from None
+    if learnt.seen_before:
+        console.say_warning(
+            f"{learnt.seen_before} of the pictures held out have taught what was made: the figures "
+            "are too good. Give the settings, --groups and --seed that generated them"
+        )
     if as_json:
         console.say_json(_learnt_json(learnt, gathered))
     else:
@@ -145,9 +163,9 @@ def evaluate(
     from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
     from monitor.site.vision.learning import measured, written  # noqa: PLC0415 - as above
 
-    _one_thread()
+    use_one_thread()
     inspection = Inspection.load(bundle, device=_device(device))
-    gathered = _gathered(folder, labels, templates=templates)
+    gathered = gathered_from(folder, labels, templates=templates)
     with console.counting("inspecting", "pictures") as told:
         report = measured(inspection, gathered, told=told)
     written(report, out, gathered.pictures)
@@ -196,7 +214,7 @@ def inspect(
     from monitor.site.vision.settings import acceptance_settings  # noqa: PLC0415 - as above
 
     _check_scale(mm_per_pixel)
-    _one_thread()
+    use_one_thread()
     inspection = Inspection.load(bundle, device=_device(device))
     what = asked(
         inspection,
@@ -281,7 +299,7 @@ def progression(
         message = f"--unit: got {unit!r}, want pictures, s, h or d."
         raise console.StopError(message, code=console.Exit.USAGE)
     _check_scale(mm_per_pixel)
-    _one_thread()
+    use_one_thread()
     inspection = Inspection.load(bundle, device=_device(device))
     with (
         console.counting("inspecting", "pictures") as told,
@@ -332,10 +350,11 @@ def _begin(folder: Path, *, as_json: bool) -> None:
         console.say("starting", stderr=True)
 
 
-def _one_thread() -> None:
-    from models.runtime import use_one_thread  # noqa: PLC0415 - commands import when they run
+def use_one_thread() -> None:
+    """Of torch: with small networks more gain little."""
+    from models import runtime  # noqa: PLC0415 - commands import when they run
 
-    use_one_thread()
+    runtime.use_one_thread()
 
 
 def _device(given: str) -> Any:
@@ -369,7 +388,7 @@ def _progression_settings(
         ) from None
 
 
-def _gathered(
+def gathered_from(
     folder: Path, labels: Path | None, *, groups: str | None = None, templates: str | None = None
 ) -> "Gathered":
     """The pictures with their labels, and what is odd about them said."""
@@ -390,6 +409,17 @@ def _gathered(
         stderr=True,
     )
     return found
+
+
+def _say_made(made: "Gathered", size: tuple[int, int]) -> None:
+    counts = ", ".join(f"{name} {count}" for name, count in made.counts.items())
+    console.say(f"made pictures: {counts}", stderr=True)
+    if made.sizes[0] != size:
+        height, width = made.sizes[0]
+        console.say_warning(
+            f"made pictures have {height} x {width} pixels and are brought to {size[0]} x "
+            f"{size[1]}: how sharp they are tells them apart. Set preprocess to their size"
+        )
 
 
 def _say_learnt(learnt: "Learnt", most_epochs: int) -> None:
@@ -418,6 +448,7 @@ def _learnt_json(learnt: "Learnt", gathered: "Gathered") -> dict[str, Any]:
         "report": str(learnt.report_path),
         "classes": list(card.classes),
         "learnt": dict(card.learnt),
+        "made": dict(card.made),
         "held_out": dict(card.held_out),
         "epochs": list(learnt.epochs),
         "best_epoch": list(learnt.best_epoch),
@@ -436,14 +467,19 @@ def _say_report(report: "Report | BoxReport") -> None:
     rows += [
         [label, *(_shown(one[name]) for name in names)] for label, one in found["classes"].items()
     ]
+    say_rows(rows)
+    for name, value in found["whole"].items():
+        if value is not None:
+            console.say(f"    {name.replace('_', ' ')}: {_shown(value)}")
+
+
+def say_rows(rows: Sequence[Sequence[str]]) -> None:
+    """A table, the first row its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         first, *others = row
         cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
         console.say("    " + "  ".join(cells))
-    for name, value in found["whole"].items():
-        if value is not None:
-            console.say(f"    {name.replace('_', ' ')}: {_shown(value)}")
 
 
 def _say_grown(grown: "Grown", *, in_service: bool) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from support.bars import FIT, SETTINGS, bars
 
-from models.vision.generator import GeneratorSettings
+from models.vision import comparing
+from models.vision.settings import GeneratorSettings
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -54,14 +55,14 @@ def test_made_pictures_and_copies_teach_alone_and_all_three_are_judged_by_the_sa
         labels=tuple(given.labels[n] for n in rows),
     )
     taught = []
-    learn = generator.train_inspection
+    learn = comparing.train
 
     def watched(examples, *args, **options):
         trained = learn(examples, *args, **options)
         taught.append((examples, trained))
         return trained
 
-    monkeypatch.setattr(generator, "train_inspection", watched)
+    monkeypatch.setattr(comparing, "train", watched)
     figures = generator.measured(question, 0, data, data, None)
 
     plain, copies, made = taught
@@ -80,7 +81,7 @@ def test_made_pictures_and_copies_teach_alone_and_all_three_are_judged_by_the_sa
     }
     assert {picture.tobytes() for picture in copies[0].pictures[len(rows) :]} <= real - held
     assert not {picture.tobytes() for picture in made[0].pictures[len(rows) :]} & real
-    assert {f"{arm}_recall_lying" for arm in generator.ARMS} <= figures.keys()
+    assert {f"{arm}_recall_lying" for arm in comparing.ARMS} <= figures.keys()
     assert figures["collapsed"] == 0
 
 

@@ -32,6 +32,7 @@ class Gathered:
     groups: Sequence[str] | None
     templates: Files | None
     unreadable: tuple[str, ...]  # why, with their names
+    made: "Gathered | None" = None  # pictures by a generator, that teach and are never held out
 
     @property
     def task(self) -> Task:
@@ -53,7 +54,16 @@ class Gathered:
         return Regions(self.labelled.marks or (), self.pictures)
 
     def examples(self, task: Task) -> Examples:
-        """To be learnt from, as this task."""
+        """To be learnt from, as this task; what was made behind what is real."""
+        if self.made is not None:
+            real, made = self.pictures, self.made.pictures
+            groups = None if self.groups is None else list(self.groups)
+            return Examples(
+                pictures=Files([*real.paths, *made.paths]),
+                labels=[*(self.labelled.labels or ()), *(self.made.labelled.labels or ())],
+                groups=None if groups is None else [*groups, *map(str, made.paths)],
+                made=[False] * len(real) + [True] * len(made),
+            )
         return Examples(
             pictures=self.pictures,
             labels=self.labelled.labels,

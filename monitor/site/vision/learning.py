@@ -24,6 +24,7 @@ from models.vision.stock import Marked
 from models.vision.training import ANOMALY, train
 from monitor.site.problems import MismatchedError, PlantError, did_you_mean
 from monitor.site.vision.gathering import Gathered, Told, check_classes, silent
+from monitor.site.vision.making import seen_before
 from monitor.site.vision.settings import LearningSettings
 from monitor.state.locks import held
 
@@ -53,6 +54,7 @@ class Learnt:
     report_path: Path
     epochs: tuple[int, ...]  # passes made, of each network
     best_epoch: tuple[int, ...]
+    seen_before: int  # pictures held out that taught what was made
 
 
 def learn(
@@ -112,6 +114,7 @@ def learn(
         report_path=report_path,
         epochs=trained.epochs,
         best_epoch=trained.best_epoch,
+        seen_before=seen_before(gathered, out),
     )
 
 

@@ -176,7 +176,7 @@ class DefectReport:
         return (
             "<!doctype html>\n<html lang=en><meta charset=utf-8>"
             "<meta name=viewport content='width=device-width, initial-scale=1'>"
-            f"<title>Defect report</title><style>{_STYLE}</style>"
+            f"<title>Defect report</title><style>{STYLE}</style>"
             f"<header><h1>Defect report</h1><dl>{head}</dl></header>"
             f"<section class=tiles>{''.join(_tile(*one) for one in tiles)}</section>"
             f"<section class=lists>{lists}</section>{refused}"
@@ -265,7 +265,7 @@ def _image(pixels: Any) -> str:
     return f"data:image/jpeg;base64,{content}"
 
 
-_STYLE = """
+STYLE = """
 :root{--ink:#1d2733;--muted:#66727f;--line:#dfe4ea;--paper:#fff;--ground:#f4f6f8}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1400px;padding:24px;background:var(--ground);color:var(--ink);

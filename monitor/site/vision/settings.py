@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from models.vision.acceptance import AcceptanceSettings
-from models.vision.settings import InspectionSettings, VisionFitSettings
+from models.vision.settings import GeneratorSettings, InspectionSettings, VisionFitSettings
 from monitor.site.config import text_of
 from monitor.site.problems import ConfigError, Problem, findings
 from monitor.site.yaml_places import YamlError, read
@@ -38,11 +38,24 @@ class LearningSettings(InspectionSettings):
     """What an inspection sees, how large its networks are, and how they are trained."""
 
     fit: VisionFitSettings = Field(VisionFitSettings(), description="How they are trained.")
+    generator: GeneratorSettings = Field(
+        GeneratorSettings(), description="What makes pictures of rare classes; used only for that."
+    )
 
     @property
     def inspection(self) -> InspectionSettings:
         """Without the training."""
-        return InspectionSettings.model_validate(self.model_dump(exclude={"fit"}))
+        return InspectionSettings.model_validate(self.model_dump(exclude={"fit", "generator"}))
+
+    def seeded(self, seed: int) -> "LearningSettings":
+        """With another seed, of all that has one."""
+        changed = {"seed": seed}
+        return self.model_copy(
+            update={
+                "fit": self.fit.model_copy(update=changed),
+                "generator": self.generator.model_copy(update=changed),
+            }
+        )
 
 
 def learning_settings(path: Path | None, *, size: tuple[int, int]) -> LearningSettings:

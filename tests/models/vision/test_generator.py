@@ -18,11 +18,11 @@ from models.vision.adversarial import (
 )
 from models.vision.generator import (
     Check,
-    GeneratorSettings,
     Network,
     PictureGenerator,
     tensors_of,
 )
+from models.vision.settings import GeneratorSettings
 
 QUICK = GeneratorSettings(
     noise=8, width=4, widest=8, steps=24, batch_size=8, check_every=8, half_life=4, device="cpu"
