@@ -81,7 +81,8 @@ def answered(
     told = told or Listening()
     pictures, labels = question.pictures, np.array(question.labels)
     fit = question.fit.model_copy(update={"seed": seed})
-    out = held_out(question.labels, question.groups, fit.validation_share, seed=seed)
+    shown = [(label,) for label in question.labels]
+    out = held_out(shown, question.groups, fit.validation_share, seed=seed)
     own, own_labels = pictures[~out], labels[~out].tolist()
     generator = learnt(
         own,

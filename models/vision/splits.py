@@ -4,7 +4,7 @@ A near copy that training has seen makes its twin look like something known. Gro
 the place or the part that pictures are of, or found: pictures whose thumbnails are nearly the same.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def near_copies(thumbnails: Tensor, alike: float = ALIKE) -> I64:
 
 
 def held_out(
-    classes: Sequence[Collection[str]],
+    classes: Sequence[tuple[str, ...]],
     groups: Sequence[object] | I64,
     share: float,
     *,

@@ -90,7 +90,7 @@ def generate(
     with held(path.with_name(path.name + ".lock"), by_another=words):
         try:
             out = held_out(
-                labels.tolist(),
+                [(label,) for label in gathered.labelled.labels],
                 groups(gathered),
                 settings.fit.validation_share,
                 seed=settings.fit.seed,
