@@ -68,8 +68,8 @@ def held_out(
     group = _numbers(groups)
     names = sorted({name for own in classes for name in own})
     counts = np.zeros((group.max() + 1, len(names)), np.int64)  # [G, K] pictures
-    for one, own in zip(group, classes, strict=True):
-        counts[one, [names.index(name) for name in set(own)]] += 1
+    for at, shown in zip(group, classes, strict=True):
+        counts[at, [names.index(name) for name in set(shown)]] += 1
     draw = np.random.default_rng(seed)
     out = np.zeros(len(counts), np.bool_)
     kept = np.zeros(len(counts), np.bool_)  # the last group of some class

@@ -90,7 +90,7 @@ def generate(
     with held(path.with_name(path.name + ".lock"), by_another=words):
         try:
             out = held_out(
-                [(label,) for label in gathered.labelled.labels],
+                [(label,) for label in labels.tolist()],
                 groups(gathered),
                 settings.fit.validation_share,
                 seed=settings.fit.seed,
