@@ -172,7 +172,7 @@ def of_masks(inspection: Inspection, frames: Sequence[Frame]) -> dict[str, float
     """Figures of pixels, pictures and areas."""
     found = inspect(inspection, frames)
     pairs = [(heat, frame.mask) for (_, heat), frame in zip(found, frames, strict=True)]
-    scores = mask_scores(pairs, threshold=inspection.card.sure or 0.5, tolerance=TOLERANCE)
+    scores = mask_scores(pairs, threshold=inspection.card.limit, tolerance=TOLERANCE)
     return {
         "pixel_ap": scores.pixel_ap,
         "aupro": scores.aupro,

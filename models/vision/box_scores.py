@@ -46,15 +46,18 @@ class BoxScores:
 
 
 def box_scores(marked: Sequence[Boxes], found: Sequence[Boxes], overlap: float) -> BoxScores:
-    """Of pictures, marked and found in the same order. Raises ValueError where none is marked."""
-    names = sorted({str(label) for one in marked for label in one.label})
-    if not names:
+    """Of pictures, marked and found in the same order. Raises ValueError where none is marked.
+
+    A found box of a class that is marked nowhere is as false as any other, in F1 and precision.
+    """
+    names = sorted({str(label) for one in (*marked, *found) for label in one.label})
+    if not any(len(one.label) for one in marked):
         raise ValueError("boxes: no picture has a marked defect: nothing to be found")
     matched = {
         name: _matched([o.of(name) for o in marked], [o.of(name) for o in found], overlap)
         for name in names
     }
-    each = {name: _envelope(*one) for name, one in matched.items()}
+    each = {name: _envelope(*one) for name, one in matched.items() if one[2]}
     score = np.concatenate([one[0] for one in matched.values()])
     hit = np.concatenate([one[1] for one in matched.values()])
     count = sum(one[2] for one in matched.values())

@@ -24,7 +24,9 @@ from models.vision.settings import InspectionSettings
 
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
+Crop = tuple[int, int, int, int]  # x1, y1, x2, y2: pixels of the picture as it came
 
+HALF = 0.5
 KEPT_BYTES = 2 << 30  # prepared pictures are kept up to here; beyond, they are prepared each time
 
 
@@ -35,6 +37,12 @@ class Marked:
     label: str
     box: tuple[float, float, float, float]  # x1, y1, x2, y2: pixels of the picture as it came
 
+    def within(self, crop: Crop | None) -> bool:
+        """Whether its middle is."""
+        x1, y1, x2, y2 = self.box
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        return crop is None or (crop[0] <= x < crop[2] and crop[1] <= y < crop[3])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
@@ -42,6 +50,13 @@ class Region:
 
     label: str
     mask: Bool  # [H, W] of the picture as it came
+
+    def within(self, crop: Crop | None) -> bool:
+        """Whether any of it is."""
+        if crop is None:
+            return True
+        x1, y1, x2, y2 = crop
+        return bool(self.mask[y1:y2, x1:x2].any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +134,33 @@ class Stock:
         return self._hash.hexdigest()
 
     def places(self, number: int) -> list[tuple[str, tuple[float, float, float, float]]]:
-        """Label and box, in pixels as prepared, of each defect that is marked on a picture."""
+        """Label and box, in pixels as prepared, of each defect that is marked within the crop."""
         assert self.examples.boxes is not None  # noqa: S101 (only asked where boxes are learnt)
         where = placement(self.examples.pictures[number], self.settings)
-        return [(one.label, where.box(one.box)) for one in self.examples.boxes[number]]
+        return [
+            (one.label, where.box(one.box))
+            for one in self.examples.boxes[number]
+            if one.within(self.settings.crop)
+        ]
 
-    def painted(self, number: int, classes: Sequence[str], good: int) -> U8:
-        """The number of each pixel's class on a picture, as prepared [H, W]; of two, the last."""
+    def painted(self, number: int, classes: Sequence[str], good: int) -> tuple[U8, list[str]]:
+        """The number of each pixel's class on a picture, as prepared [H, W]; of two, the last.
+
+        A pixel that is half covered counts. Of what covers none by half, as a scratch thinner than
+        a pixel, those count that are half as covered as the one that is most; the labels of such
+        are told, too.
+        """
         assert self.examples.masks is not None  # noqa: S101 (only asked where masks are learnt)
         where = placement(self.examples.pictures[number], self.settings)
-        found = np.full(where.size, good, np.uint8)
+        found, thin = np.full(where.size, good, np.uint8), []
         for region in self.examples.masks[number]:
-            found[where.mask(region.mask)] = classes.index(region.label)
-        return found
+            cover = where.cover(region.mask)
+            most = float(cover.max())
+            if 0 < most < HALF:
+                thin.append(region.label)
+            if most > 0:
+                found[cover >= HALF * (1 if most >= HALF else most)] = classes.index(region.label)
+        return found, thin
 
     def batch(self, numbers: Sequence[int]) -> Tensor:
         """Float32 [N, C, H, W]."""

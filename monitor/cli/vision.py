@@ -1,5 +1,6 @@
 """`watchkeeper vision`: inspections of pictures, trained, measured, and used on a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,12 @@ def train(
     prepared = chosen.preprocess
     if not as_json:
         console.say(f"brought to {prepared.width} x {prepared.height} pixels", stderr=True)
+    warned = list(gathered.labelled.warnings)
+
+    def warn(message: str) -> None:
+        warned.append(message)
+        console.say_warning(message)
+
     with console.interruptible() as stopping, console.training(out.name) as progress:
         try:
             learnt = learn(
@@ -108,11 +115,12 @@ def train(
                 backbone=backbone,
                 progress=progress,
                 should_stop=stopping.is_set,
+                warn=warn,
             )
         except Interrupted as stopped:
             raise console.StopError(str(stopped), code=console.Exit.INTERRUPTED) from None
     if as_json:
-        console.say_json(_learnt_json(learnt, gathered))
+        console.say_json(_learnt_json(learnt, gathered, warned))
     else:
         _say_learnt(learnt, chosen.fit.epochs)
 
@@ -281,7 +289,7 @@ def _say_learnt(learnt: "Learnt", most_epochs: int) -> None:
         )
 
 
-def _learnt_json(learnt: "Learnt", gathered: "Gathered") -> dict[str, Any]:
+def _learnt_json(learnt: "Learnt", gathered: "Gathered", warned: Sequence[str]) -> dict[str, Any]:
     card = learnt.card
     return {
         "path": str(learnt.path),
@@ -293,7 +301,7 @@ def _learnt_json(learnt: "Learnt", gathered: "Gathered") -> dict[str, Any]:
         "best_epoch": list(learnt.best_epoch),
         "metrics": dict(card.metrics),
         "unreadable": list(gathered.unreadable),
-        "warnings": list(gathered.labelled.warnings),
+        "warnings": list(warned),
         "held_out_report": learnt.report.numbers(),
     }
 

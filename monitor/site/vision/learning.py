@@ -5,6 +5,7 @@ afterwards NAME.report: what it makes of the pictures that were held out.
 """
 
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,13 @@ def learn(
     backbone: Path | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Learnt:
     """Train, save, and measure on what was held out; the same call goes on where it was stopped.
 
-    ``task``: boxes, where labels have masks, too; else what the labels say. Raises PlantError where
-    nothing can be made of these pictures or the folder is another's, LockedError, and Interrupted
-    where should_stop() says so.
+    ``task``: boxes, where labels have masks, too; else what the labels say. ``warn`` is told what
+    is odd about them. Raises PlantError where nothing can be made of these pictures or the folder
+    is another's, LockedError, and Interrupted where should_stop() says so.
     """
     if path.exists() and not (path / CARD).is_file():
         raise PlantError(f"{path}: is there, and is no inspection. Give another name with --out.")
@@ -88,6 +90,7 @@ def learn(
                 progress=progress,
                 checkpoint=checkpoint,
                 should_stop=should_stop,
+                warn=warn,
             )
         except (ValueError, PictureError) as error:
             raise PlantError(str(error)) from error
@@ -147,14 +150,14 @@ def measured(
             f"{gathered.labelled.form}: no picture has a mark: nothing can be measured."
         )
     if card.task == "boxes":
-        return BoxReport.of(found, marked, sure=card.sure or 0.5)
+        return BoxReport.of(found, marked, sure=card.limit)
     regions = gathered.regions
     return Report.of(
         found,
         [_label(gathered, n, card) for n in wanted],
         good=card.good,
         masks=[regions[n] for n in wanted] if gathered.task == "masks" else None,
-        sure=card.sure or 0.5,
+        sure=card.limit,
     )
 
 

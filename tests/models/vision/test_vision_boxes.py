@@ -35,7 +35,7 @@ SETTINGS = InspectionSettings(
 )
 BOX_FIT = FIT.model_copy(
     update={
-        "epochs": 8,
+        "epochs": 12,
         "batch_size": 8,
         "augment": AugmentSettings(flip_horizontal=True, flip_vertical=True),
     }
@@ -71,7 +71,7 @@ def boards(count: int, *, seed: int = 0) -> Examples:
 
 @pytest.fixture(scope="module")
 def pair() -> Trained:
-    return train(boards(60), SETTINGS, BOX_FIT, good="good")
+    return train(boards(80), SETTINGS, BOX_FIT, good="good")
 
 
 def test_defects_that_were_never_seen_are_found_with_their_boxes_and_names(pair: Trained) -> None:
@@ -282,6 +282,17 @@ def test_average_precision_and_f1_are_those_counted_by_hand() -> None:
     assert pooled(marked, said, 0.33) == pytest.approx((1 + 2 / 4 + 3 / 5) / 3)
     with pytest.raises(ValueError, match="no picture has a marked defect"):
         box_scores([boxes([])], [boxes([])], 0.5)
+
+
+def test_found_boxes_of_a_class_that_is_marked_nowhere_are_false() -> None:
+    marked = [boxes([("a", 1, [0, 0, 10, 10])])]
+    others = [("b", 0.9, [20.0, 20.0 * n, 30.0, 20.0 * n + 10]) for n in range(3)]
+    said = [boxes([("a", 0.8, [0, 0, 10, 10]), *others])]
+
+    found = box_scores(marked, said, 0.5)
+
+    assert found.average_precision == {"a": 1.0}
+    assert (found.precision, found.f1) == (1 / 4, 2 / 5)
 
 
 def test_overlap_is_shared_area_over_joint_area() -> None:
