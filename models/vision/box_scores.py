@@ -7,7 +7,7 @@ arXiv 1902.06197): all classes in one ranking, boxes matched in the order they a
 their class is compared. F1 is that at the best score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,16 @@ class Boxes:
     box: F64  # [B, 4]
     label: NDArray[np.str_]  # [B]
     score: F64  # [B] of marked ones: not looked at
+
+    @classmethod
+    def listed(cls, rows: Iterable[tuple[str, Sequence[float], float]]) -> "Boxes":
+        """From label, corners and score of each."""
+        each = list(rows)
+        return cls(
+            np.array([box for _, box, _ in each], np.float64).reshape(-1, 4),
+            np.array([label for label, _, _ in each], np.str_),
+            np.array([score for _, _, score in each], np.float64),
+        )
 
     def of(self, label: str) -> "Boxes":
         """Those of one class."""

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from models.vision.contract import UnlikeError
+from models.vision.contract import Pixels, UnlikeError
 from models.vision.settings import PreprocessSettings
 
 # H, W height and width of the picture as it came; h, w as it is prepared; C channels
@@ -23,7 +23,6 @@ U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 STRETCHED = (1.0, 99.0)  # percentiles that become black and white
 LEVELS = 4096  # of lightness, that are told apart where they are made equally frequent

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.vision.preprocess import FLAT, Pixels, resized
+from models.vision.contract import Pixels
+from models.vision.preprocess import FLAT, resized
 
 # N pictures, G groups
 

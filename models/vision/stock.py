@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.vision.bundle import Seen
+from models.vision.contract import Pixels
 from models.vision.preprocess import (
     PictureError,
-    Pixels,
     checked,
     paired,
     placement,
@@ -104,10 +104,7 @@ class Stock:
                 self._check_masks(examples.masks[number], picture, what)
             if made.numel() * made.element_size() * len(examples.pictures) <= KEPT_BYTES:
                 self._kept[number] = made
-            self._hash.update(repr((self._known(number), picture.shape)).encode())
-            self._hash.update(picture.tobytes())
-            if examples.templates is not None:
-                self._hash.update(examples.templates[number].tobytes())
+            _hash(self._hash, examples, number, picture)
         self.channels = len(made)
         depth, channels = kinds.pop()
         self.seen = Seen(
@@ -181,21 +178,37 @@ class Stock:
                     f"picture, got {one.mask.dtype} {list(one.mask.shape)}"
                 )
 
-    def _known(self, number: int) -> object:
-        """What is known of a picture."""
-        if self.examples.labels is not None:
-            return self.examples.labels[number]
-        if self.examples.boxes is not None:
-            return [(one.label, one.box) for one in self.examples.boxes[number]]
-        if self.examples.masks is not None:
-            return [
-                (one.label, hashlib.sha256(np.packbits(one.mask).tobytes()).hexdigest())
-                for one in self.examples.masks[number]
-            ]
-        return None
-
     def _prepared(self, number: int, picture: Pixels) -> Tensor:
         made = prepared(picture, self.settings)
         if self.examples.templates is None:
             return made
         return paired(made, prepared(self.examples.templates[number], self.settings))
+
+
+def content_hash(examples: Examples) -> str:
+    """SHA-256 of pictures, templates and labels, as of a Stock of them."""
+    found = hashlib.sha256()
+    for number, picture in enumerate(examples.pictures):
+        _hash(found, examples, number, picture)
+    return found.hexdigest()
+
+
+def _hash(into: "hashlib._Hash", examples: Examples, number: int, picture: Pixels) -> None:
+    """One picture, and what is known of it."""
+    into.update(repr((_known(examples, number), picture.shape)).encode())
+    into.update(picture.tobytes())
+    if examples.templates is not None:
+        into.update(examples.templates[number].tobytes())
+
+
+def _known(examples: Examples, number: int) -> object:
+    if examples.labels is not None:
+        return examples.labels[number]
+    if examples.boxes is not None:
+        return [(one.label, one.box) for one in examples.boxes[number]]
+    if examples.masks is not None:
+        return [
+            (one.label, hashlib.sha256(np.packbits(one.mask).tobytes()).hexdigest())
+            for one in examples.masks[number]
+        ]
+    return None

@@ -365,13 +365,7 @@ class _Work:
             own = self.stock.places(number)
             anomaly.append(_anomaly_elsewhere(seen, own, good))
             found.append(_boxes(seen, self.classes, good))
-            marked.append(
-                Boxes(
-                    np.array([box for _, box in own], np.float64).reshape(-1, 4),
-                    np.array([label for label, _ in own], np.str_),
-                    np.ones(len(own)),
-                )
-            )
+            marked.append(Boxes.listed((label, box, 1.0) for label, box in own))
         scores = box_scores(marked, found, SAME)
         return _Learnt(
             tensors=tensors,

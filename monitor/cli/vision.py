@@ -143,8 +143,9 @@ def evaluate(
     Writes report.md, report.json and pictures. Labels as for `watchkeeper vision train`.
     """
     from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
-    from monitor.site.vision.learning import measured, written  # noqa: PLC0415 - as above
+    from monitor.site.vision.learning import check_report, measured, written  # noqa: PLC0415 - as above
 
+    check_report(out)
     _one_thread()
     inspection = Inspection.load(bundle, device=_device(device))
     gathered = _gathered(folder, labels, templates=templates)

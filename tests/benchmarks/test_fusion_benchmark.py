@@ -44,5 +44,5 @@ def test_a_picture_that_fades_takes_nothing_from_the_sensors_and_gives_where_it_
 
 
 def test_equal_scores_count_half(script: ModuleType) -> None:
-    assert script.auroc(np.array([1.0, 1, 1, 1]), np.array([True, False, True, False])) == 0.5
-    assert script.auroc(np.array([1.0, 2, 3, 4]), np.array([False, False, True, True])) == 1.0
+    assert script.auroc(np.array([True, False, True, False]), np.array([1.0, 1, 1, 1])) == 0.5
+    assert script.auroc(np.array([False, False, True, True]), np.array([1.0, 2, 3, 4])) == 1.0

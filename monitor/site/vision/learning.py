@@ -27,6 +27,7 @@ from monitor.site.vision.gathering import Gathered, Told, check_classes, silent
 from monitor.site.vision.settings import LearningSettings
 from monitor.state.locks import held
 
+REPORT = "report.json"  # in the folder of every report
 GOOD = "good"  # what a picture without a mark is called, unless it is said
 KINDS: Mapping[Task, str] = {
     "classes": "one class for each picture",
@@ -74,11 +75,12 @@ def learn(
     """
     if path.exists() and not (path / CARD).is_file():
         raise PlantError(f"{path}: is there, and is no inspection. Give another name with --out.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     words = f"{path}: {{process}} is training it. Wait until it has ended, or give another --out."
     checkpoint, report_path = (
         path.with_name(path.name + end) for end in (".checkpoint", ".report")
     )
+    check_report(report_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(path.name + ".lock"), by_another=words):
         try:
             trained = train(
@@ -159,6 +161,13 @@ def measured(
         masks=[regions[n] for n in wanted] if gathered.task == "masks" else None,
         sure=card.limit,
     )
+
+
+def check_report(folder: Path) -> None:
+    """Raises PlantError for a folder that is there, and is another's."""
+    foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).is_file()
+    if foreign or (folder.exists() and not folder.is_dir()):
+        raise PlantError(f"{folder}: is there, and is no report. Rename it, or give another --out.")
 
 
 def _label(gathered: Gathered, number: int, card: VisionCard) -> str:

@@ -22,7 +22,7 @@ from models.vision.settings import (
     NetworkSettings,
     PreprocessSettings,
 )
-from models.vision.stock import Examples, Marked
+from models.vision.stock import Examples, Marked, Stock
 from models.vision.training import Trained, train
 
 WIDE = 48
@@ -331,3 +331,23 @@ def test_a_finder_that_sees_less_says_where_in_pixels_of_the_picture_as_prepared
 
     assert torch.allclose(centre, fine.eval()(means)[0])
     assert coarse.stride == 2 * fine.stride
+
+
+def test_what_is_marked_beyond_the_crop_is_left_out_and_warned_of() -> None:
+    settings = SETTINGS.model_copy(
+        update={"preprocess": PreprocessSettings(height=32, width=32, crop=(0, 0, 32, 32))}
+    )
+    within, beyond = (Marked(label="pit", box=(a, a, a + 10, a + 10)) for a in (20.0, 30.0))
+    given = Examples(
+        pictures=[np.full((48, 48, 1), n, np.uint8) for n in range(3)],
+        boxes=[[within, beyond], [beyond], []],
+        groups=range(3),
+    )
+    told: list[str] = []
+
+    assert Stock(given, settings).places(0) == [("pit", (20, 20, 30, 30))]
+    with pytest.raises(ValueError, match="'pit' is one picture, and a part is to be held out"):
+        train(given, settings, BOX_FIT, good="good", warn=told.append)  # the other one is good
+
+    assert len(told) == 1
+    assert told[0].startswith("boxes: 2 of pit beyond the crop [0, 0, 32, 32]: left out")
