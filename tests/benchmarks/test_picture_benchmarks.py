@@ -104,7 +104,7 @@ def test_pictures_of_a_test_folder_judge_and_what_was_made_is_kept(
 def test_a_training_that_went_on_keeps_the_time_of_the_whole_one(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = folder(tmp_path / "data", 60)
+    data = folder(tmp_path / "data", 80)
     words = ("--data", data, "--seeds", "0", "--keep", tmp_path / "kept")
     before = run(*words)["by_seed"]["0"]
 
@@ -123,8 +123,8 @@ def test_a_training_that_went_on_keeps_the_time_of_the_whole_one(
 
 
 def test_seeds_of_as_many_other_pictures_begin_anew(run: Run, tmp_path: Path) -> None:
-    run("--data", folder(tmp_path / "data", 60), "--seeds", "3")
-    other = run("--data", folder(tmp_path / "other", 60, seed=1), "--seeds", "5")
+    run("--data", folder(tmp_path / "data", 80), "--seeds", "3")
+    other = run("--data", folder(tmp_path / "other", 80, seed=1), "--seeds", "5")
 
     assert other["seeds"] == [5]
     assert other["code"] == {"5": code_version()}
@@ -187,7 +187,7 @@ def test_boards_are_read_beside_their_templates_and_counted_as_the_public_scorer
     figures = data.figures(inspection, tmp_path / "report")
 
     assert data.names[1] == "0001"
-    assert data.labels == ("good", "dot", "ring", "dot", "ring")
+    assert data.shown == [("good",), ("dot",), ("ring",), ("dot",), ("ring",)]
     assert data.pictures[1].shape == data.templates[1].shape == (48, 48, 1)
     assert data.pictures[1].dtype == np.uint8
     assert figures["ap50_dot"] == pytest.approx(5 / 6)  # of 2 dots, and 2 rings called so, in turn
