@@ -9,6 +9,7 @@ seed. Results are kept by seed: a later run adds its seeds to those of the same 
 import argparse
 import io
 import json
+import shutil
 import statistics
 import sys
 import time
@@ -23,18 +24,21 @@ from _detection import LayoutError, read_csv, say
 from _machine import RESULTS, race, table, write
 from PIL import Image, UnidentifiedImageError
 
+from models.bundle import code_version
 from models.runtime import use_one_thread
 from models.training import Epoch
+from models.vision.contract import Pixels
 from models.vision.inspection import Inspection
-from models.vision.preprocess import Pixels
 from models.vision.report import Report
 from models.vision.settings import InspectionSettings, VisionFitSettings
 from models.vision.splits import grouped, held_out
-from models.vision.training import Examples, train
+from models.vision.stock import Examples, content_hash
+from models.vision.training import train
 
 HELD_BACK = 0.2  # of --data, where there is no --test
 SPLIT_SEED = 0  # of what is held back: the same for every seed of training
 SPEED_ROUNDS = 5
+SHA256 = "pictures_sha256"
 QUICK_PICTURES, QUICK_LEAST = 20, 80  # with --quick: of each class, and of all
 
 
@@ -169,10 +173,7 @@ def main(task: Task, about: str, read: Callable[[Path], Data] = read_labelled) -
         task = replace(task, fit=task.fit.model_copy(update={"epochs": given.epochs}))
     where = given.json or RESULTS / f"{task.name}.json"
     kept = Kept(
-        where,
-        task,
-        tested=given.test is not None,
-        pictures=(len(learning.shown), len(judged.shown)),
+        where, task, tested=given.test is not None, parts=(learning.examples(), judged.examples())
     )
     for seed in given.seeds:
         kept.add(seed, _measured(task, seed, learning, judged, given.keep))
@@ -205,6 +206,7 @@ def _measured(
     """Train with one seed, and count."""
     folder = None if keep is None else keep / f"{task.name}-{seed}"
     checkpoint = None if folder is None else folder / "checkpoint"
+    resumed = checkpoint is not None and checkpoint.exists()
 
     def told(now: Epoch) -> None:
         say(
@@ -225,12 +227,16 @@ def _measured(
     inspection = trained.inspection
     if folder is not None:
         inspection.save(folder / "bundle")
-    return {
+    figures = {
         **judged.figures(inspection, None if folder is None else folder / "report"),
         "pictures_per_s": _speed(inspection, judged, task.speed_pictures),
         "best_epoch": trained.best_epoch[-1],
-        "training_cpu_s": round(cpu_s, 1),
     }
+    if not resumed:
+        figures["training_cpu_s"] = round(cpu_s, 1)
+    if checkpoint is not None:
+        shutil.rmtree(checkpoint)  # or the next run trains nothing
+    return figures
 
 
 def _speed(inspection: Inspection, judged: Data, count: int) -> float:
@@ -244,7 +250,10 @@ def _speed(inspection: Inspection, judged: Data, count: int) -> float:
 
 
 class Kept:
-    """Figures by seed, those of earlier runs with the same settings among them."""
+    """Figures by seed, those of earlier runs with the same settings and pictures among them.
+
+    Code may have changed between seeds: which had trained and counted each is written beside.
+    """
 
     def __init__(
         self,
@@ -252,7 +261,7 @@ class Kept:
         task: Task,
         *,
         tested: bool,
-        pictures: tuple[int, int],
+        parts: tuple[Examples, Examples],  # learnt from, judged by
         beside: Mapping[str, Any] | None = None,  # what else makes figures the same kind
     ) -> None:
         self.path = path
@@ -260,20 +269,28 @@ class Kept:
         self.head: dict[str, Any] = {
             "set": task.name,
             "judged_by": "the test part" if tested else "a part held back from the train part",
-            "pictures": {"learning": pictures[0], "judged": pictures[1]},
+            "pictures": {
+                name: len(part.pictures)
+                for name, part in zip(("learning", "judged"), parts, strict=True)
+            },
+            SHA256: [content_hash(part) for part in parts],
             "settings": task.settings.model_dump(mode="json"),
             "fit": task.fit.model_dump(mode="json", exclude={"seed"}),
             **(beside or {}),
         }
         self.by_seed: dict[str, dict[str, float]] = {}
+        self.code: dict[str, str] = {}
         if path.exists():
             earlier = json.loads(path.read_text(encoding="utf-8"))
+            earlier.setdefault(SHA256, self.head[SHA256])  # of before it was kept
             if all(earlier.get(name) == value for name, value in self.head.items()):
                 self.by_seed = earlier["by_seed"]
+                self.code = earlier.get("code", {})
 
     def add(self, seed: int, figures: dict[str, float]) -> None:
-        """Those of one seed, in the place of earlier ones."""
-        self.by_seed[str(seed)] = figures
+        """Those of one seed, in the place of earlier ones; what is not told again stays."""
+        self.by_seed[str(seed)] = {**self.by_seed.get(str(seed), {}), **figures}
+        self.code[str(seed)] = code_version()
 
     def write(self) -> None:
         """The file, with the means and the spread of all seeds."""
@@ -284,6 +301,7 @@ class Kept:
             "metrics": {name: statistics.fmean(values) for name, values in columns.items()},
             "spread": {name: [min(values), max(values)] for name, values in columns.items()},
             "by_seed": self.by_seed,
+            "code": self.code,
         }
         write(self.path, content)
 

@@ -16,10 +16,11 @@ ways to those that are there; with --keep an interrupted one goes on.
 """
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +173,7 @@ def of_masks(inspection: Inspection, frames: Sequence[Frame]) -> dict[str, float
     """Figures of pixels, pictures and areas."""
     found = inspect(inspection, frames)
     pairs = [(heat, frame.mask) for (_, heat), frame in zip(found, frames, strict=True)]
-    scores = mask_scores(pairs, threshold=inspection.card.sure or 0.5, tolerance=TOLERANCE)
+    scores = mask_scores(pairs, threshold=inspection.card.limit, tolerance=TOLERANCE)
     return {
         "pixel_ap": scores.pixel_ap,
         "aupro": scores.aupro,
@@ -223,6 +224,15 @@ def places(inspection: Inspection, frames: Sequence[Frame]) -> list[Place]:
     return found
 
 
+def examples(frames: Sequence[Frame]) -> Examples:
+    """As masks are learnt from."""
+    return Examples(
+        pictures=[frame.picture for frame in frames],
+        groups=[frame.place for frame in frames],
+        masks=[frame.regions for frame in frames],
+    )
+
+
 def measured(
     way: str,
     seed: int,
@@ -236,12 +246,9 @@ def measured(
     known = [frame for frame in learning if not frame.doubtful]
     if way == "good":
         known = [frame for frame in known if frame.label == GOOD]
-    given = Examples(
-        pictures=[frame.picture for frame in known],
-        groups=[frame.place for frame in known],
-        masks=[frame.regions for frame in known] if way == "masks" else None,
-        labels=None if way == "masks" else [frame.label for frame in known],
-    )
+    given = examples(known)
+    if way != "masks":
+        given = replace(given, masks=None, labels=[frame.label for frame in known])
     folder = None if keep is None else keep / f"{TASK.name}-{way}-{seed}"
     resumed = folder is not None and (folder / "checkpoint").exists()
 
@@ -271,6 +278,8 @@ def measured(
     figures_["best_epoch"] = trained.best_epoch[-1]
     if not resumed:
         figures_["training_cpu_s"] = cpu_s
+    if folder is not None:
+        shutil.rmtree(folder / "checkpoint")  # or the next run trains nothing
     return figures_ if way == "masks" else {f"{way}_{name}": x for name, x in figures_.items()}
 
 
@@ -316,7 +325,7 @@ def main() -> None:
         given.json or RESULTS / f"{TASK.name}.json",
         TASK,
         tested=test is not None,
-        pictures=(len(learning), len(judged)),
+        parts=(examples(learning), examples(judged)),
         beside={"passes": PASSES, "quick": given.quick},
     )
     if given.quick:
@@ -325,7 +334,7 @@ def main() -> None:
         for way in given.learn:
             changed = {"epochs": 1, "warmup_epochs": 0} if given.quick else PASSES[way]
             found = measured(way, seed, changed, learning=learning, judged=judged, keep=given.keep)
-            kept.add(seed, {**kept.by_seed.get(str(seed), {}), **found})
+            kept.add(seed, found)
             if given.json or not given.quick:
                 kept.write()
     say("")

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from _detection import LayoutError
 from _pictures import Task, decoded, main
 from PIL import UnidentifiedImageError
 
 from models.vision.box_scores import Boxes, box_scores, pooled
+from models.vision.contract import Pixels
 from models.vision.inspection import Inspection
-from models.vision.preprocess import Pixels
 from models.vision.settings import (
     AugmentSettings,
     FinderSettings,
@@ -92,9 +91,9 @@ class Pairs:
     def figures(self, inspection: Inspection, folder: Path | None) -> dict[str, float]:
         """How well an inspection finds what is marked; what it found goes to a folder."""
         found = list(inspection.each(self.pictures, self.templates, least=TOLD))
-        marked = [_boxes([(one.label, one.box, 1.0) for one in own]) for own in self.boxes]
+        marked = [Boxes.listed((one.label, one.box, 1.0) for one in own) for own in self.boxes]
         said = [
-            _boxes([(one.label, one.box, one.probability) for one in each.defects])
+            Boxes.listed((one.label, one.box, one.probability) for one in each.defects)
             for each in found
         ]
         if folder is not None:
@@ -134,14 +133,6 @@ def read_pairs(folder: Path) -> Pairs:
         raise LayoutError(f"{folder / 'pairs.zip'}: {error}") from error
     boxes = tuple(tuple(marked.get(name, ())) for name in names)
     return Pairs(names=tuple(names), pictures=pictures, templates=templates, boxes=boxes)
-
-
-def _boxes(each: Sequence[tuple[str, tuple[float, float, float, float], float]]) -> Boxes:
-    return Boxes(
-        np.array([box for _, box, _ in each], np.float64).reshape(-1, 4),
-        np.array([label for label, _, _ in each], np.str_),
-        np.array([score for _, _, score in each], np.float64),
-    )
 
 
 def _write(path: Path, names: Sequence[str], said: Sequence[Boxes]) -> None:

@@ -25,10 +25,10 @@ import numpy as np
 from _machine import RESULTS, table, write
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri
-from scipy.stats import rankdata
 
 from models.calibration import Calibration
 from models.fusion import CAP, agreed, balance, combine, fade, share
+from models.vision.scores import auroc
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -94,14 +94,6 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def auroc(scores: NDArray[np.floating], fault: NDArray[np.bool_]) -> float:
-    """The chance that a fault [N] scores higher than health; half for equals."""
-    ranks, faults = rankdata(scores), int(fault.sum())
-    return float(
-        (ranks[fault].sum() - faults * (faults + 1) / 2) / (faults * (len(fault) - faults))
-    )
-
-
 def drawn(chance: np.random.Generator, strength: float, fault: NDArray[np.bool_], how: str) -> F64:
     """Raw scores [N] of a side of this AUROC."""
     noise = chance.standard_normal(len(fault))
@@ -142,17 +134,17 @@ def _one(how: str, strengths: tuple[float, float], seed: int, moments: int) -> d
     found = []
     for strength in strengths:
         calibration = Calibration.fit(drawn(chance, strength, np.zeros(HEALTHY, np.bool_), how))
-        known = auroc(drawn(chance, strength, labels, how), labels)
+        known = auroc(labels, drawn(chance, strength, labels, how))
         found.append((known, calibration.apply(drawn(chance, strength, fault, how))))
     (sensor_auroc, sensor), (picture_auroc, picture) = found
     weight = balance(sensor_auroc=sensor_auroc, picture_auroc=picture_auroc)
 
     def judged(rule: Rule, share: float) -> float:
-        return auroc(rule(sensor, picture, np.full(len(fault), share)), fault)
+        return auroc(fault, rule(sensor, picture, np.full(len(fault), share)))
 
     return {
-        "sensor": auroc(sensor, fault),
-        "picture": auroc(picture, fault),
+        "sensor": auroc(fault, sensor),
+        "picture": auroc(fault, picture),
         "fused": judged(combine, weight),
         "equal weights": judged(combine, 0.5),
         "weight": weight,
@@ -203,16 +195,16 @@ def ages(*, ticks: int) -> list[dict[str, Any]]:
             row = {
                 "strengths": [sensor, picture],
                 "every": every,
-                "sensors alone": auroc(said, fault),
-                "no fading": auroc(combine(said, shown, np.full(len(fault), weight)), fault),
+                "sensors alone": auroc(fault, said),
+                "no fading": auroc(fault, combine(said, shown, np.full(len(fault), weight))),
             }
             for part in HALF_LIVES:
                 left = fade(age, part * LIFE * np.log(2))
                 faded = combine(said, shown, share(weight, left))
                 weaker = (shown * left).astype(np.float32)
-                row[f"weight, {part:g}"] = auroc(faded, fault)
+                row[f"weight, {part:g}"] = auroc(fault, faded)
                 row[f"surprise, {part:g}"] = auroc(
-                    combine(said, weaker, np.full(len(fault), weight)), fault
+                    fault, combine(said, weaker, np.full(len(fault), weight))
                 )
             found.append(row)
     return found

@@ -95,7 +95,7 @@ def main() -> None:
         given.json or RESULTS / f"generator_{given.set}.json",
         question.task,
         tested=given.test is not None,
-        pictures=(len(learning.labels), len(judged.labels)),
+        parts=(learning.examples(), judged.examples()),
         beside={"generator": question.settings.model_dump(mode="json", exclude={"seed"})},
     )
     for seed in given.seeds[:1] if given.quick else given.seeds:

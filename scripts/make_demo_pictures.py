@@ -22,7 +22,7 @@ from PIL import Image
 
 from models.runtime import use_one_thread
 from models.training import Epoch
-from models.vision.preprocess import Pixels
+from models.vision.contract import Pixels
 from models.vision.settings import (
     AugmentSettings,
     InspectionSettings,

@@ -47,9 +47,9 @@ class BoxReport:
         """Of pictures; what was found down to LEAST. Raises ValueError where none is marked."""
         if len(found) != len(marked):
             raise ValueError(f"marked: want {len(found)}, one for each picture, got {len(marked)}")
-        own = [_boxes([(one.label, one.box, 1.0) for one in each]) for each in marked]
+        own = [Boxes.listed((one.label, one.box, 1.0) for one in each) for each in marked]
         said = [
-            _boxes([(one.label, one.box, one.probability) for one in each.defects])
+            Boxes.listed((one.label, one.box, one.probability) for one in each.defects)
             for each in found
         ]
         called = [_alike(one, sure) for one in said]
@@ -121,14 +121,6 @@ class BoxReport:
         (folder / "report.json").write_text(content, encoding="utf-8")
         if self.curve is not None:
             draw_curve(self.curve).savefig(folder / "curve.png", dpi=DPI)
-
-
-def _boxes(places: Sequence[tuple[str, tuple[float, float, float, float], float]]) -> Boxes:
-    return Boxes(
-        np.array([box for _, box, _ in places], np.float64).reshape(-1, 4),
-        np.array([label for label, _, _ in places], np.str_),
-        np.array([score for _, _, score in places], np.float64),
-    )
 
 
 def _alike(said: Boxes, sure: float) -> Boxes:

@@ -7,7 +7,7 @@ arXiv 1902.06197): all classes in one ranking, boxes matched in the order they a
 their class is compared. F1 is that at the best score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,16 @@ class Boxes:
     box: F64  # [B, 4]
     label: NDArray[np.str_]  # [B]
     score: F64  # [B] of marked ones: not looked at
+
+    @classmethod
+    def listed(cls, rows: Iterable[tuple[str, Sequence[float], float]]) -> "Boxes":
+        """From label, corners and score of each."""
+        each = list(rows)
+        return cls(
+            np.array([box for _, box, _ in each], np.float64).reshape(-1, 4),
+            np.array([label for label, _, _ in each], np.str_),
+            np.array([score for _, _, score in each], np.float64),
+        )
 
     def of(self, label: str) -> "Boxes":
         """Those of one class."""
@@ -46,15 +56,18 @@ class BoxScores:
 
 
 def box_scores(marked: Sequence[Boxes], found: Sequence[Boxes], overlap: float) -> BoxScores:
-    """Of pictures, marked and found in the same order. Raises ValueError where none is marked."""
-    names = sorted({str(label) for one in marked for label in one.label})
-    if not names:
+    """Of pictures, marked and found in the same order. Raises ValueError where none is marked.
+
+    A found box of a class that is marked nowhere is as false as any other, in F1 and precision.
+    """
+    names = sorted({str(label) for one in (*marked, *found) for label in one.label})
+    if not any(len(one.label) for one in marked):
         raise ValueError("boxes: no picture has a marked defect: nothing to be found")
     matched = {
         name: _matched([o.of(name) for o in marked], [o.of(name) for o in found], overlap)
         for name in names
     }
-    each = {name: _envelope(*one) for name, one in matched.items()}
+    each = {name: _envelope(*one) for name, one in matched.items() if one[2]}
     score = np.concatenate([one[0] for one in matched.values()])
     hit = np.concatenate([one[1] for one in matched.values()])
     count = sum(one[2] for one in matched.values())

@@ -76,6 +76,11 @@ class VisionCard(ModelCard):
     created_with: dict[str, str]  # library -> version
 
     @property
+    def limit(self) -> float:
+        """From which probability on a place or a pixel is called a defect's."""
+        return 0.5 if self.sure is None else self.sure
+
+    @property
     def inputs(self) -> int:
         """Channels that the network sees."""
         channels = 1 if self.settings.preprocess.grey else self.seen.channels

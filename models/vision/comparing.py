@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from models.training import Progress
 from models.vision.adversarial import is_of
 from models.vision.adversarial import train as train_generator
+from models.vision.contract import Pixels
 from models.vision.generator import Check, PictureGenerator
-from models.vision.preprocess import Pixels, resized
+from models.vision.preprocess import resized
 from models.vision.report import Report
 from models.vision.settings import GeneratorSettings, InspectionSettings, VisionFitSettings
 from models.vision.splits import held_out

@@ -10,7 +10,7 @@ from models.vision.inspected import Inspected
 
 # H, W height and width of a picture, C its colours: 1 grey, 3 red, green and blue
 
-Picture = NDArray[np.uint8] | NDArray[np.uint16]  # [H, W, C]
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # [H, W, C]
 
 
 class UnlikeError(ValueError):
@@ -26,7 +26,7 @@ class Inspector(Protocol):
         ...
 
     def inspect(
-        self, pictures: Sequence[Picture], templates: Sequence[Picture] | None = None
+        self, pictures: Sequence[Pixels], templates: Sequence[Pixels] | None = None
     ) -> list[Inspected]:
         """What is on each picture, in their order; ``templates``: how each should look.
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from models.bundle import BundleError, Device, resolve
 from models.vision import bundle
 from models.vision.bundle import Task, VisionCard
+from models.vision.contract import Pixels
 from models.vision.inspected import Inspected
 from models.vision.masks import Masks
 from models.vision.places import Places
 from models.vision.preprocess import (
     PictureError,
-    Pixels,
     checked,
     paired,
     placement,

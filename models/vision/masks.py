@@ -49,7 +49,7 @@ class Masks:
     ) -> list[Inspected]:
         """What prepared pictures [N, C, h, w] show; defects from ``least`` on, else the card's."""
         features, share = look(self._network, shown, self._device)
-        limit = (self._card.sure or 0.5) if least is None else least
+        limit = self._card.limit if least is None else least
         return [self._told(*one, limit) for one in zip(features, share, where, strict=True)]
 
     def _told(self, features: Tensor, share: Tensor, where: Placement, limit: float) -> Inspected:

@@ -52,6 +52,8 @@ def measure(picture: NDArray[np.generic], rule: MeasureSettings) -> Measured:
     if part.size == 0:
         high, wide = picture.shape[:2]
         return Measured(None, f"its region lies outside of the picture of {wide} x {high} pixels")
+    if picture.dtype == np.bool_ and not part.any() and rule.what != "gap":
+        return Measured(0.0)  # what is not there
     grey: F64 = part.astype(np.float64)
     if grey.ndim == 3:
         grey = grey.mean(axis=2)

@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-from models.vision.contract import Picture
+from models.vision.contract import Pixels
 from models.vision.inspected import BOOL, U8, Inspected
 
 # H, W height and width of the picture as it came; h, w as it is shown
@@ -27,12 +27,12 @@ TEXT = 15  # pixels high
 QUALITY = 85  # of the JPEG
 
 
-def shown(picture: Picture) -> U8:
+def shown(picture: Pixels) -> U8:
     """A picture [H, W, C] as it came, for eyes: uint8 RGB [h, w, 3]."""
     return np.asarray(_light(picture)[0])
 
 
-def overlay(picture: Picture, found: Inspected) -> U8:
+def overlay(picture: Pixels, found: Inspected) -> U8:
     """The same with what was found on it."""
     light, factor = _light(picture)
     share = Image.fromarray(found.heat).resize(light.size).point(lambda heat: heat * STRONGEST)
@@ -59,7 +59,7 @@ def jpeg(shown: U8) -> bytes:
     return held.getvalue()
 
 
-def _light(picture: Picture) -> tuple[Image.Image, float]:
+def _light(picture: Pixels) -> tuple[Image.Image, float]:
     """At the size at which it is shown, and how many times its own that is."""
     height, width = picture.shape[:2]
     factor = max(min(MOST / max(height, width), 1.0), LEAST / max(height, width))
@@ -74,7 +74,7 @@ def _outline(mask: BOOL, factor: float) -> Image.Image:
     return ImageChops.subtract(grown, grown.filter(ImageFilter.MinFilter(2 * LINE + 1)))
 
 
-def _stretched(picture: Picture) -> U8:
+def _stretched(picture: Pixels) -> U8:
     """Black to white by the picture's own darkest and lightest, [H, W] or [H, W, 3]."""
     few = -(-max(picture.shape) // LEAST)  # rows and columns apart are enough to tell
     low, high = np.percentile(picture[::few, ::few], STRETCHED)

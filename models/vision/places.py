@@ -117,7 +117,7 @@ class Places:
         best = int(shares.argmax())
         anomaly = anomaly_of(wrong)
         sure, name = seen.share[:, others].max(1)
-        limit = (card.sure or 0.5) if least is None else least
+        limit = card.limit if least is None else least
         defects = [
             Defect(
                 label=card.classes[others[int(name[number])]],

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from models.vision.contract import UnlikeError
+from models.vision.contract import Pixels, UnlikeError
 from models.vision.settings import PreprocessSettings
 
 # H, W height and width of the picture as it came; h, w as it is prepared; C channels
@@ -23,12 +23,10 @@ U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 STRETCHED = (1.0, 99.0)  # percentiles that become black and white
 LEVELS = 4096  # of lightness, that are told apart where they are made equally frequent
 FLAT = 1e-3  # a picture whose lightness varies less has no contrast to be normalised by
-HALF = 0.5
 SIGMA = 6.0  # a gaussian of so many pixels across has a deviation of one
 
 
@@ -68,11 +66,11 @@ class Placement:
         height, width = self.picture
         return functional.pad(inner, (x1, width - x2, y1, height - y2))
 
-    def mask(self, mask: Bool) -> Bool:
-        """A mask [H, W] of the picture as it came, [h, w]: a pixel that is half covered counts."""
+    def cover(self, mask: Bool) -> F32:
+        """How much of each prepared pixel [h, w], 0 to 1, a mask [H, W] as it came covers."""
         x1, y1, x2, y2 = self.crop
         part = torch.from_numpy(np.ascontiguousarray(mask[y1:y2, x1:x2]))
-        return np.asarray(resized(part[None].float(), self.size)[0].numpy() >= HALF)
+        return np.asarray(resized(part[None].float(), self.size)[0].numpy())
 
     @property
     def _scale(self) -> tuple[float, float]:

@@ -16,20 +16,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from models.vision.box_scores import Boxes, BoxScores, box_scores
+from models.vision.contract import Pixels
 from models.vision.inspected import Inspected
 from models.vision.mask_scores import MaskScores, mask_scores
 from models.vision.overlay import overlay
-from models.vision.preprocess import Pixels
 from models.vision.scores import Curve, Scores, scored
-from models.vision.stock import Marked, Region
+from models.vision.stock import Region
 
 # N pictures, K classes
 
 Bool = NDArray[np.bool_]
 
 DPI = 100
-OVERLAP = 0.5  # of a found box with a marked one
 TOLERANCE = 15  # pixels beside a defect that a map's highest place may lie (Zhang et al., 2018)
 MISTAKES = 12  # shown, the surest ones first
 ACROSS = 4  # of them beside each other
@@ -46,7 +44,6 @@ class Report:
     labels: tuple[str, ...]
     found: tuple[Inspected, ...]
     pixels: MaskScores | None = None
-    boxes: BoxScores | None = None
 
     @classmethod
     def of(
@@ -56,14 +53,12 @@ class Report:
         *,
         good: str | None = None,
         masks: Sequence[Sequence[Region]] | None = None,
-        boxes: Sequence[Sequence[Marked]] | None = None,
         sure: float = 0.5,
     ) -> "Report":
-        """Of pictures with these labels, and what is painted or marked on each, if anybody did.
+        """Of pictures with these labels, and what is painted on each, if anybody did.
 
-        ``sure``: what a map's areas are counted from. Average precision of boxes is that of the
-        defects that were told: ask for improbable ones, too. Raises ValueError for a label that is
-        no class.
+        ``sure``: what a map's areas are counted from. Raises ValueError for a label that is no
+        class.
         """
         if len(found) != len(labels) or not found:
             raise ValueError(
@@ -79,7 +74,6 @@ class Report:
             tuple(labels),
             tuple(found),
             None if masks is None else _of_masks(found, masks, sure),
-            None if boxes is None else _of_boxes(found, boxes),
         )
 
     def table(self) -> str:
@@ -114,8 +108,6 @@ class Report:
                 whole[name] = scores.curve.escape_at(overkill)
         if self.pixels is not None:
             whole |= {name: _finite(x) for name, x in asdict(self.pixels).items()}
-        if self.boxes is not None:
-            whole |= {"map50": self.boxes.mean, "box_f1_50": self.boxes.f1}
         by_class = {
             name: {
                 "pictures": one.pictures,
@@ -174,20 +166,6 @@ def _of_masks(
         ((one.heat, painted(own, one.heat.shape)) for one, own in pairs),
         threshold=sure,
         tolerance=TOLERANCE,
-    )
-
-
-def _of_boxes(found: Sequence[Inspected], boxes: Sequence[Sequence[Marked]]) -> BoxScores:
-    marked = [_boxes([(b.label, b.box, 1.0) for b in own]) for own in boxes]
-    said = [_boxes([(d.label, d.box, d.probability) for d in one.defects]) for one in found]
-    return box_scores(marked, said, OVERLAP)
-
-
-def _boxes(given: Sequence[tuple[str, tuple[float, float, float, float], float]]) -> Boxes:
-    return Boxes(
-        np.array([box for _, box, _ in given], np.float64).reshape(-1, 4),
-        np.array([label for label, _, _ in given], np.str_),
-        np.array([score for _, _, score in given], np.float64),
     )
 
 

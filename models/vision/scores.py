@@ -112,7 +112,7 @@ def scored(
     )
 
 
-def auroc(positive: Bool, score: F64) -> float:
+def auroc(positive: Bool, score: NDArray[np.floating]) -> float:
     """The chance that a positive outranks a negative, ties counted half; NaN with one kind only."""
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:

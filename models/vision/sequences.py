@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,6 +37,7 @@ from models.vision.progression import (
     course,
     tensors_of,
 )
+from models.vision.scores import auroc
 
 # T pictures of a place, F features, A steps ahead, R rows that are learnt from at once, K members
 
@@ -214,13 +214,14 @@ def measure(said: Sequence[tuple[Place, Outlook]], settings: ProgressionSettings
         soon, told = onset_of(place, settings)
         chance += outlook.onset[told].tolist()
         begins += soon[told].tolist()
+    ranked = auroc(np.array(begins, np.bool_), np.array(chance))
     return Measured(
         pictures=len(error),
         error=float(np.mean(error)) if error else 0.0,
         persistence=float(np.mean(stays)) if stays else 0.0,
         linear=float(np.mean(line)) if line else 0.0,
         within=float(np.mean(inside)) if inside else 0.0,
-        onset_auroc=_auroc(np.array(chance), np.array(begins, np.bool_)),
+        onset_auroc=None if math.isnan(ranked) else ranked,
     )
 
 
@@ -369,14 +370,6 @@ def _widened(held: Sequence[tuple[Place, Outlook]], card: ProgressionCard) -> tu
     return tuple(
         float(np.quantile(one, settings.level, method="higher")) if one else 0.0 for one in missed
     )
-
-
-def _auroc(score: F64, positive: Bool) -> float | None:
-    """Mann and Whitney, Ann. Math. Stat. 18, 1947; None where one side is empty."""
-    yes, no = int(positive.sum()), int((~positive).sum())
-    if not yes or not no:
-        return None
-    return float((rankdata(score)[positive].sum() - yes * (yes + 1) / 2) / (yes * no))
 
 
 def _digest(places: Sequence[Place]) -> str:

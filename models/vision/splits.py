@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from models.vision.preprocess import FLAT, Pixels, resized
+from models.vision.contract import Pixels
+from models.vision.preprocess import FLAT, resized
 
 # N pictures, G groups
 
@@ -40,16 +39,20 @@ def thumbnail(picture: Pixels) -> Tensor:
 
 
 def near_copies(thumbnails: Tensor, alike: float = ALIKE) -> I64:
-    """The group [N] of each thumbnail [N, 576]: who is alike, and who is alike with these."""
+    """The group [N] of each thumbnail [N, 576]: who is alike, and who is alike with these.
+
+    Numbered by their first pictures. Memory goes with N, however many are alike.
+    """
     count = len(thumbnails)
-    pairs = []
-    for first in range(0, count, BLOCK):
-        close = thumbnails[first : first + BLOCK] @ thumbnails.T >= alike
-        one, other = close.nonzero(as_tuple=True)
-        pairs.append(torch.stack([one + first, other]))
-    one, other = torch.cat(pairs, 1).numpy()
-    links = coo_matrix((np.ones(len(one), np.bool_), (one, other)), (count, count))
-    return np.asarray(connected_components(links, directed=False)[1], np.int64)
+    first = np.arange(count)  # of the group of each, as far as it is known
+    for block in range(0, count, BLOCK):
+        close = (thumbnails[block : block + BLOCK] @ thumbnails.T >= alike).numpy()
+        for near in close:
+            own = first[near]
+            if len(own) and (own != own[0]).any():
+                joined = np.unique(own)
+                first[np.isin(first, joined)] = joined[0]
+    return np.unique(first, return_inverse=True)[1]
 
 
 def held_out(
@@ -77,12 +80,17 @@ def held_out(
         own = np.flatnonzero(counts[:, number])
         if len(own) < 2:
             count = int(counts[:, number].sum())
-            what = (
-                "is one picture" if count == 1 else f"is one picture and {count - 1} more like it"
-            )
+            what, way_out = "is one picture", ""
+            if count > 1:
+                what = f"is one picture and {count - 1} more like it, or of its group"
+                way_out = (
+                    " Where parts look alike, as before a fixed camera, say which pictures are of "
+                    "one part: groups, on the command line --groups, as '(.+)' where each is of "
+                    "another."
+                )
             raise ValueError(
                 f"class {names[number]!r} {what}, and a part is to be held out. Give more "
-                "pictures, of other parts or places."
+                f"pictures, of other parts or places.{way_out}"
             )
         want = max(1, round(share * counts[:, number].sum()))
         for one in draw.permutation(own):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.vision.bundle import Seen
+from models.vision.contract import Pixels
 from models.vision.preprocess import (
     PictureError,
-    Pixels,
     checked,
     paired,
     placement,
@@ -24,7 +24,9 @@ from models.vision.settings import InspectionSettings
 
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
+Crop = tuple[int, int, int, int]  # x1, y1, x2, y2: pixels of the picture as it came
 
+HALF = 0.5
 KEPT_BYTES = 2 << 30  # prepared pictures are kept up to here; beyond, they are prepared each time
 
 
@@ -35,6 +37,12 @@ class Marked:
     label: str
     box: tuple[float, float, float, float]  # x1, y1, x2, y2: pixels of the picture as it came
 
+    def within(self, crop: Crop | None) -> bool:
+        """Whether its middle is."""
+        x1, y1, x2, y2 = self.box
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        return crop is None or (crop[0] <= x < crop[2] and crop[1] <= y < crop[3])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
@@ -42,6 +50,13 @@ class Region:
 
     label: str
     mask: Bool  # [H, W] of the picture as it came
+
+    def within(self, crop: Crop | None) -> bool:
+        """Whether any of it is."""
+        if crop is None:
+            return True
+        x1, y1, x2, y2 = crop
+        return bool(self.mask[y1:y2, x1:x2].any())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +104,7 @@ class Stock:
                 self._check_masks(examples.masks[number], picture, what)
             if made.numel() * made.element_size() * len(examples.pictures) <= KEPT_BYTES:
                 self._kept[number] = made
-            self._hash.update(repr((self._known(number), picture.shape)).encode())
-            self._hash.update(picture.tobytes())
-            if examples.templates is not None:
-                self._hash.update(examples.templates[number].tobytes())
+            _hash(self._hash, examples, number, picture)
         self.channels = len(made)
         depth, channels = kinds.pop()
         self.seen = Seen(
@@ -119,19 +131,33 @@ class Stock:
         return self._hash.hexdigest()
 
     def places(self, number: int) -> list[tuple[str, tuple[float, float, float, float]]]:
-        """Label and box, in pixels as prepared, of each defect that is marked on a picture."""
+        """Label and box, in pixels as prepared, of each defect that is marked within the crop."""
         assert self.examples.boxes is not None  # noqa: S101 (only asked where boxes are learnt)
         where = placement(self.examples.pictures[number], self.settings)
-        return [(one.label, where.box(one.box)) for one in self.examples.boxes[number]]
+        return [
+            (one.label, where.box(one.box))
+            for one in self.examples.boxes[number]
+            if one.within(self.settings.crop)
+        ]
 
-    def painted(self, number: int, classes: Sequence[str], good: int) -> U8:
-        """The number of each pixel's class on a picture, as prepared [H, W]; of two, the last."""
+    def painted(self, number: int, classes: Sequence[str], good: int) -> tuple[U8, list[str]]:
+        """The number of each pixel's class on a picture, as prepared [H, W]; of two, the last.
+
+        A pixel that is half covered counts. Of what covers none by half, as a scratch thinner than
+        a pixel, those count that are half as covered as the one that is most; the labels of such
+        are told, too.
+        """
         assert self.examples.masks is not None  # noqa: S101 (only asked where masks are learnt)
         where = placement(self.examples.pictures[number], self.settings)
-        found = np.full(where.size, good, np.uint8)
+        found, thin = np.full(where.size, good, np.uint8), []
         for region in self.examples.masks[number]:
-            found[where.mask(region.mask)] = classes.index(region.label)
-        return found
+            cover = where.cover(region.mask)
+            most = float(cover.max())
+            if 0 < most < HALF:
+                thin.append(region.label)
+            if most > 0:
+                found[cover >= HALF * (1 if most >= HALF else most)] = classes.index(region.label)
+        return found, thin
 
     def batch(self, numbers: Sequence[int]) -> Tensor:
         """Float32 [N, C, H, W]."""
@@ -152,21 +178,37 @@ class Stock:
                     f"picture, got {one.mask.dtype} {list(one.mask.shape)}"
                 )
 
-    def _known(self, number: int) -> object:
-        """What is known of a picture."""
-        if self.examples.labels is not None:
-            return self.examples.labels[number]
-        if self.examples.boxes is not None:
-            return [(one.label, one.box) for one in self.examples.boxes[number]]
-        if self.examples.masks is not None:
-            return [
-                (one.label, hashlib.sha256(np.packbits(one.mask).tobytes()).hexdigest())
-                for one in self.examples.masks[number]
-            ]
-        return None
-
     def _prepared(self, number: int, picture: Pixels) -> Tensor:
         made = prepared(picture, self.settings)
         if self.examples.templates is None:
             return made
         return paired(made, prepared(self.examples.templates[number], self.settings))
+
+
+def content_hash(examples: Examples) -> str:
+    """SHA-256 of pictures, templates and labels, as of a Stock of them."""
+    found = hashlib.sha256()
+    for number, picture in enumerate(examples.pictures):
+        _hash(found, examples, number, picture)
+    return found.hexdigest()
+
+
+def _hash(into: "hashlib._Hash", examples: Examples, number: int, picture: Pixels) -> None:
+    """One picture, and what is known of it."""
+    into.update(repr((_known(examples, number), picture.shape)).encode())
+    into.update(picture.tobytes())
+    if examples.templates is not None:
+        into.update(examples.templates[number].tobytes())
+
+
+def _known(examples: Examples, number: int) -> object:
+    if examples.labels is not None:
+        return examples.labels[number]
+    if examples.boxes is not None:
+        return [(one.label, one.box) for one in examples.boxes[number]]
+    if examples.masks is not None:
+        return [
+            (one.label, hashlib.sha256(np.packbits(one.mask).tobytes()).hexdigest())
+            for one in examples.masks[number]
+        ]
+    return None

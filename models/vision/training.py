@@ -7,6 +7,7 @@ pictures that this module has not seen at all.
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from models.vision.preprocess import resized
 from models.vision.segmenter import Segmenter
 from models.vision.settings import InspectionSettings, VisionFitSettings
 from models.vision.splits import grouped, held_out
-from models.vision.stock import Examples, Marked, Region, Stock
+from models.vision.stock import Crop, Examples, Marked, Region, Stock
 from models.vision.whole import anomaly_of, prototypes_of, tensors_of
 
 # N pictures, C channels, K classes, F features, M places
@@ -52,6 +53,7 @@ LEAST_GOOD = 20  # good pictures held out: fewer say nothing about how strange o
 WRONGLY_FOUND = 3  # places of a picture where a finder is wrong, that a classifier learns as good
 ELSEWHERE = 0.1  # a place that overlaps all marked boxes by less is none of them
 SAME = 0.5  # overlap of a found box with a marked one, for it to be right
+LEAST_SURE = 1 / 255  # the lowest step of a map: from 0 on, all of every picture is a defect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ def train(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Trained:
     """Learn to tell the classes of pictures apart, to find what is marked on them, or what is odd.
 
@@ -100,6 +103,7 @@ def train(
         checkpoint: A folder that each epoch is saved to, and that training goes on from where it
         exists. It is the caller's to remove, once the inspection is safe.
         should_stop: Asked often; true raises Interrupted.
+        warn: Told what is odd about the examples, before anything is learnt.
 
     Raises:
         ValueError: The examples cannot make an inspection, the checkpoint is of another training,
@@ -107,7 +111,7 @@ def train(
         PictureError: A picture is none, or not like the others.
         Interrupted: should_stop() said so; the same call goes on, and ends with the same bits.
     """
-    task, shown, classes = _checked(examples, good)
+    task, shown, classes = _checked(examples, good, settings.preprocess.crop, warn)
     stock = Stock(examples, settings)
     groups = grouped(examples.pictures) if examples.groups is None else examples.groups
     real = np.flatnonzero(~examples.are_made).tolist()
@@ -131,6 +135,7 @@ def train(
         progress=progress,
         checkpoint=checkpoint,
         should_stop=should_stop,
+        warn=warn,
     )
     learnt = {
         "classes": work.whole,
@@ -170,7 +175,9 @@ def train(
     )
 
 
-def _checked(examples: Examples, good: str | None) -> tuple[Task, Shown, tuple[str, ...]]:
+def _checked(
+    examples: Examples, good: str | None, crop: Crop | None, warn: Callable[[str], None]
+) -> tuple[Task, Shown, tuple[str, ...]]:
     """What is learnt, the classes on each picture, and all of them by name."""
     count = len(examples.pictures)
     for what in ("labels", "boxes", "masks", "groups", "made"):
@@ -178,7 +185,7 @@ def _checked(examples: Examples, good: str | None) -> tuple[Task, Shown, tuple[s
         if given is not None and len(given) != count:
             raise ValueError(f"{what}: want {count}, one for each picture, got {len(given)}")
     check_templates(examples.templates is not None, count, examples.templates)
-    task, shown, names = _task(examples, good)
+    task, shown, names = _task(examples, good, crop, warn)
     made = examples.are_made
     real = {name for own, fake in zip(shown, made, strict=True) if not fake for name in own}
     if unreal := sorted({name for own in shown for name in own} - real):
@@ -212,15 +219,17 @@ def _counted(shown: Iterable[Collection[str]]) -> dict[str, int]:
     return dict(Counter(name for own in shown for name in own))
 
 
-def _task(examples: Examples, good: str | None) -> tuple[Task, Shown, set[str]]:
+def _task(
+    examples: Examples, good: str | None, crop: Crop | None, warn: Callable[[str], None]
+) -> tuple[Task, Shown, set[str]]:
     """What is learnt, the classes on each picture, and all of them."""
     known = (examples.labels, examples.boxes, examples.masks)
     if sum(one is not None for one in known) != 1:
         raise ValueError("examples: want labels, boxes or masks, one of them")
     if examples.boxes is not None:
-        return "boxes", *_on_places(examples.boxes, good, "boxes")
+        return "boxes", *_on_places(examples.boxes, good, "boxes", crop, warn)
     if examples.masks is not None:
-        return "masks", *_on_places(examples.masks, good, "masks")
+        return "masks", *_on_places(examples.masks, good, "masks", crop, warn)
     assert examples.labels is not None  # noqa: S101 (as was asked before)
     shown = [(label,) for label in examples.labels]
     if good is None or set(examples.labels) != {good}:
@@ -231,16 +240,32 @@ def _task(examples: Examples, good: str | None) -> tuple[Task, Shown, set[str]]:
 
 
 def _on_places(
-    places: Sequence[Sequence[Marked | Region]], good: str | None, task: Task
+    places: Sequence[Sequence[Marked | Region]],
+    good: str | None,
+    task: Task,
+    crop: Crop | None,
+    warn: Callable[[str], None],
 ) -> tuple[Shown, set[str]]:
     """Of each picture its defects, or good; and the classes of places."""
     if good is None:
         raise ValueError(f"good: want a name for what has no defect, where {task} are learnt")
-    counts = Counter(one.label for own in places for one in own)
+    marks = [[(one.label, one.within(crop)) for one in own] for own in places]
+    counts = Counter(label for own in marks for label, within in own if within)
     if good in counts:
         raise ValueError(f"good: {good!r} is marked as a defect on {counts[good]} places")
-    shown = [tuple(dict.fromkeys(one.label for one in own)) or (good,) for own in places]
+    beyond = Counter(label for own in marks for label, within in own if not within)
+    if beyond:
+        warn(
+            f"{task}: {_listed(beyond)} beyond the crop {list(crop or ())}: left out, for the "
+            "network does not see them. Correct preprocess.crop if it should."
+        )
+    shown = [tuple(dict.fromkeys(name for name, seen in own if seen)) or (good,) for own in marks]
     return shown, {good, *counts} if counts else set()
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """As "3 of scratch, 1 of pit"."""
+    return ", ".join(f"{count} of {name}" for name, count in counts.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +286,7 @@ class _Work:
     progress: Progress | None
     checkpoint: Path | None
     should_stop: Callable[[], bool]
+    warn: Callable[[str], None]
 
     def whole(self) -> _Learnt:
         """Pictures by their labels."""
@@ -339,13 +365,7 @@ class _Work:
             own = self.stock.places(number)
             anomaly.append(_anomaly_elsewhere(seen, own, good))
             found.append(_boxes(seen, self.classes, good))
-            marked.append(
-                Boxes(
-                    np.array([box for _, box in own], np.float64).reshape(-1, 4),
-                    np.array([label for label, _ in own], np.str_),
-                    np.ones(len(own)),
-                )
-            )
+            marked.append(Boxes.listed((label, box, 1.0) for label, box in own))
         scores = box_scores(marked, found, SAME)
         return _Learnt(
             tensors=tensors,
@@ -368,7 +388,7 @@ class _Work:
             network,
             self.stock,
             self.fit,
-            painted={n: self._painted(n, good) for n in (*self.learning, *self.validating)},
+            painted=self._painted(good),
             good=good,
             crop=settings.crop,
             crops=settings.crops,
@@ -384,15 +404,15 @@ class _Work:
             painted = objective.painted[number] != good
             wrong = resized(1 - share[None, good], painted.shape)[0].numpy()
             maps.append((eight_bits(wrong), painted))
-            if not painted.any():
+            if self.shown[number] == (self.good,):
                 anomaly.append(whole_of(share, good)[0])
         metrics = {}
         if self.task == "good":
             highest = [heat.max() / np.iinfo(heat.dtype).max for heat, _ in maps]
-            sure = float(np.quantile(highest, 1 - FALSELY_FOUND))
+            sure = max(float(np.quantile(highest, 1 - FALSELY_FOUND)), LEAST_SURE)
         else:
             scores = mask_scores(maps, threshold=0.5)
-            sure = scores.dice_from
+            sure = max(scores.dice_from, LEAST_SURE)
             metrics = {
                 f"validation_{name}": getattr(scores, name)
                 for name in ("pixel_ap", "aupro", "dice")
@@ -407,11 +427,24 @@ class _Work:
             sure=sure,
         )
 
-    def _painted(self, number: int, good: int) -> U8:
-        """The class of each pixel of a prepared picture [H, W]."""
-        if self.task == "masks":
-            return self.stock.painted(number, self.classes, good)
-        return np.full(self.stock.size, good, np.uint8)
+    def _painted(self, good: int) -> dict[int, U8]:
+        """The class of each pixel of a prepared picture [H, W], by its number."""
+        numbers = (*self.learning, *self.validating)
+        if self.task == "good":
+            clean = np.full(self.stock.size, good, np.uint8)
+            return dict.fromkeys(numbers, clean)
+        painted, thin = {}, Counter[str]()
+        for number in numbers:
+            painted[number], labels = self.stock.painted(number, self.classes, good)
+            thin.update(labels)
+        if thin:
+            height, width = self.stock.size
+            self.warn(
+                f"masks: {_listed(thin)} cover no pixel by half, once a picture is brought to "
+                f"{width} x {height} pixels: what they cover most is learnt. Raise "
+                "preprocess.width and height to have them learnt as they are."
+            )
+        return painted
 
     def _start(self, network: Classifier | Segmenter, generator: torch.Generator) -> None:
         start(network, generator)

@@ -117,6 +117,15 @@ def train(
         console.say(f"brought to {prepared.width} x {prepared.height} pixels", stderr=True)
         if words := going_on(out):
             console.say(words, stderr=True)
+    warned = list(gathered.labelled.warnings)
+
+    def warn(message: str) -> None:
+        warned.append(message)
+        console.say_warning(message)
+
+        if words := going_on(out):
+            console.say(words, stderr=True)
+
     with console.interruptible(kept="") as stopping, console.training(out.name) as progress:
         try:
             learnt = learn(
@@ -128,6 +137,7 @@ def train(
                 backbone=backbone,
                 progress=progress,
                 should_stop=stopping.is_set,
+                warn=warn,
             )
         except Interrupted as stopped:
             raise console.StopError(str(stopped), code=console.Exit.INTERRUPTED) from None
@@ -137,7 +147,7 @@ def train(
             "are too good. Give the settings, --groups and --seed that generated them"
         )
     if as_json:
-        console.say_json(_learnt_json(learnt, gathered))
+        console.say_json(_learnt_json(learnt, gathered, warned))
     else:
         _say_learnt(learnt, chosen.fit.epochs)
 
@@ -161,8 +171,9 @@ def evaluate(
     """
     _begin(folder, as_json=as_json)
     from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
-    from monitor.site.vision.learning import measured, written  # noqa: PLC0415 - as above
+    from monitor.site.vision.learning import check_report, measured, written  # noqa: PLC0415 - as above
 
+    check_report(out)
     use_one_thread()
     inspection = Inspection.load(bundle, device=_device(device))
     gathered = gathered_from(folder, labels, templates=templates)
@@ -441,7 +452,7 @@ def _say_learnt(learnt: "Learnt", most_epochs: int) -> None:
         )
 
 
-def _learnt_json(learnt: "Learnt", gathered: "Gathered") -> dict[str, Any]:
+def _learnt_json(learnt: "Learnt", gathered: "Gathered", warned: Sequence[str]) -> dict[str, Any]:
     card = learnt.card
     return {
         "path": str(learnt.path),
@@ -454,7 +465,7 @@ def _learnt_json(learnt: "Learnt", gathered: "Gathered") -> dict[str, Any]:
         "best_epoch": list(learnt.best_epoch),
         "metrics": dict(card.metrics),
         "unreadable": list(gathered.unreadable),
-        "warnings": list(gathered.labelled.warnings),
+        "warnings": list(warned),
         "held_out_report": learnt.report.numbers(),
     }
 

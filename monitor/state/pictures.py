@@ -135,10 +135,6 @@ class PictureStore:
         """What the files of pictures without a result take."""
         return self._held("picture_waiting")
 
-    def held_bytes(self) -> int:
-        """What all files take; one that several pictures share counts for each."""
-        return self._held("picture")
-
     def read(self, file: str) -> bytes:
         """What is in a file. Raises CorruptError where it is gone or changed, StorageError."""
         path = self.folder / file

@@ -44,8 +44,8 @@ def test_a_picture_that_fades_takes_nothing_from_the_sensors_and_gives_where_it_
 
 
 def test_equal_scores_count_half(script: ModuleType) -> None:
-    assert script.auroc(np.array([1.0, 1, 1, 1]), np.array([True, False, True, False])) == 0.5
-    assert script.auroc(np.array([1.0, 2, 3, 4]), np.array([False, False, True, True])) == 1.0
+    assert script.auroc(np.array([True, False, True, False]), np.array([1.0, 1, 1, 1])) == 0.5
+    assert script.auroc(np.array([False, False, True, True]), np.array([1.0, 2, 3, 4])) == 1.0
 
 
 def test_an_alarm_of_both_finds_what_neither_side_alarms_at_and_says_nothing_again(

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from support.bars import FIT, SETTINGS, bars
 
+from models.bundle import code_version
 from models.vision.inspected import Defect, Inspected
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -97,7 +98,36 @@ def test_pictures_of_a_test_folder_judge_and_what_was_made_is_kept(
     made = tmp_path / "kept" / "bars-0"
     assert (made / "bundle" / "card.json").is_file()
     assert (made / "report" / "report.md").is_file()
-    assert (made / "checkpoint").is_dir()
+    assert not (made / "checkpoint").exists()
+
+
+def test_a_training_that_went_on_keeps_the_time_of_the_whole_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder(tmp_path / "data", 80)
+    words = ("--data", data, "--seeds", "0", "--keep", tmp_path / "kept")
+    before = run(*words)["by_seed"]["0"]
+
+    def broken(*_args: object) -> float:
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.import_module("_pictures"), "_speed", broken)
+        with pytest.raises(InterruptedError):
+            run(*words)
+    assert (tmp_path / "kept" / "bars-0" / "checkpoint").is_dir()
+    after = run(*words)["by_seed"]["0"]
+
+    assert after["training_cpu_s"] == before["training_cpu_s"]
+    assert after["accuracy"] == before["accuracy"]
+
+
+def test_seeds_of_as_many_other_pictures_begin_anew(run: Run, tmp_path: Path) -> None:
+    run("--data", folder(tmp_path / "data", 80), "--seeds", "3")
+    other = run("--data", folder(tmp_path / "other", 80, seed=1), "--seeds", "5")
+
+    assert other["seeds"] == [5]
+    assert other["code"] == {"5": code_version()}
 
 
 def test_a_folder_of_another_layout_is_refused(run: Run, tmp_path: Path) -> None:
@@ -157,7 +187,7 @@ def test_boards_are_read_beside_their_templates_and_counted_as_the_public_scorer
     figures = data.figures(inspection, tmp_path / "report")
 
     assert data.names[1] == "0001"
-    assert data.labels == ("good", "dot", "ring", "dot", "ring")
+    assert data.shown == [("good",), ("dot",), ("ring",), ("dot",), ("ring",)]
     assert data.pictures[1].shape == data.templates[1].shape == (48, 48, 1)
     assert data.pictures[1].dtype == np.uint8
     assert figures["ap50_dot"] == pytest.approx(5 / 6)  # of 2 dots, and 2 rings called so, in turn

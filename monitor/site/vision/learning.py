@@ -6,6 +6,7 @@ afterwards NAME.report: what it makes of the pictures that were held out.
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from monitor.site.vision.settings import LearningSettings
 from monitor.state.locks import held
 
 CHECKPOINT = "checkpoint.json"  # in a folder for each network
+REPORT = "report.json"  # in the folder of every report
 GOOD = "good"  # what a picture without a mark is called, unless it is said
 KINDS: Mapping[Task, str] = {
     "classes": "one class for each picture",
@@ -67,20 +69,23 @@ def learn(
     backbone: Path | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Learnt:
     """Train, save, and measure on what was held out; the same call goes on where it was stopped.
 
-    ``task``: boxes, where labels have masks, too; else what the labels say. Raises PlantError where
+    ``task``: boxes, where labels have masks, too; else what the labels say. ``warn`` is told what
+    is odd about them. Raises PlantError where
     the folder is another's, MismatchedError where nothing can be made of these pictures,
     LockedError, and Interrupted where should_stop() says so.
     """
     if path.exists() and not (path / CARD).is_file():
         raise PlantError(f"{path}: is there, and is no inspection. Give another name with --out.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     words = f"{path}: {{process}} is training it. Wait until it has ended, or give another --out."
     checkpoint, report_path = (
         path.with_name(path.name + end) for end in (".checkpoint", ".report")
     )
+    check_report(report_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(path.name + ".lock"), by_another=words):
         try:
             trained = train(
@@ -92,11 +97,10 @@ def learn(
                 progress=progress,
                 checkpoint=checkpoint,
                 should_stop=should_stop,
+                warn=warn,
             )
         except (ValueError, PictureError) as error:
-            hint = " Where parts that are not the same look alike, say who is who: --groups."
-            alike = gathered.groups is None and "more like it" in str(error)
-            raise MismatchedError(f"{error}{hint if alike else ''}") from error
+            raise MismatchedError(str(error)) from error
         except Interrupted as stopped:
             if any(checkpoint.rglob(CHECKPOINT)):
                 raise
@@ -187,15 +191,22 @@ def measured(
             f"{gathered.labelled.form}: no picture has a mark: nothing can be measured."
         )
     if card.task == "boxes":
-        return BoxReport.of(found, marked, sure=card.sure or 0.5)
+        return BoxReport.of(found, marked, sure=card.limit)
     regions = gathered.regions
     return Report.of(
         found,
         [_label(gathered, n, card) for n in wanted],
         good=card.good,
         masks=[regions[n] for n in wanted] if gathered.task == "masks" else None,
-        sure=card.sure or 0.5,
+        sure=card.limit,
     )
+
+
+def check_report(folder: Path) -> None:
+    """Raises PlantError for a folder that is there, and is another's."""
+    foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT).is_file()
+    if foreign or (folder.exists() and not folder.is_dir()):
+        raise PlantError(f"{folder}: is there, and is no report. Rename it, or give another --out.")
 
 
 def _label(gathered: Gathered, number: int, card: VisionCard) -> str:

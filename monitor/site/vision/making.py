@@ -31,8 +31,8 @@ from models.vision.comparing import (
     lacking,
     learnt,
 )
+from models.vision.contract import Pixels
 from models.vision.generator import SIDES, Check, GeneratorCard, PictureGenerator
-from models.vision.preprocess import Pixels
 from models.vision.splits import grouped, held_out
 from monitor.site.problems import PlantError
 from monitor.site.vision.gathering import Gathered, gather

@@ -247,6 +247,16 @@ def test_the_mask_of_a_class_can_be_measured():
     assert graded(outside, by=acceptance).measured_px["bore"] == 25
 
 
+@pytest.mark.parametrize("what", ["width", "height", "area"])
+def test_a_part_without_a_class_whose_mask_is_measured_measures_nought(what):
+    limit = {"most_mm2" if what == "area" else "most_mm": 1}
+    measures = dimension(what=what, mask="blob", region=(0, 0, 80, 80), **limit)
+    found = graded(square(9, label="other"), by=table(label="other", measures=measures))
+    assert (found.grade, found.measured_px["bore"]) == (Grade.ACCEPT, 0)
+    measures = dimension(what="gap", mask="blob", region=(0, 0, 80, 80), most_mm=1)
+    assert graded(by=table(label="blob", measures=measures)).grade is Grade.NONE
+
+
 @pytest.mark.parametrize(
     ("given_settings", "message"),
     [

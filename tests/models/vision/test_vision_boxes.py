@@ -22,7 +22,7 @@ from models.vision.settings import (
     NetworkSettings,
     PreprocessSettings,
 )
-from models.vision.stock import Examples, Marked
+from models.vision.stock import Examples, Marked, Stock
 from models.vision.training import Trained, train
 
 WIDE = 48
@@ -35,7 +35,7 @@ SETTINGS = InspectionSettings(
 )
 BOX_FIT = FIT.model_copy(
     update={
-        "epochs": 8,
+        "epochs": 12,
         "batch_size": 8,
         "augment": AugmentSettings(flip_horizontal=True, flip_vertical=True),
     }
@@ -71,7 +71,7 @@ def boards(count: int, *, seed: int = 0) -> Examples:
 
 @pytest.fixture(scope="module")
 def pair() -> Trained:
-    return train(boards(60), SETTINGS, BOX_FIT, good="good")
+    return train(boards(80), SETTINGS, BOX_FIT, good="good")
 
 
 def test_defects_that_were_never_seen_are_found_with_their_boxes_and_names(pair: Trained) -> None:
@@ -284,6 +284,17 @@ def test_average_precision_and_f1_are_those_counted_by_hand() -> None:
         box_scores([boxes([])], [boxes([])], 0.5)
 
 
+def test_found_boxes_of_a_class_that_is_marked_nowhere_are_false() -> None:
+    marked = [boxes([("a", 1, [0, 0, 10, 10])])]
+    others = [("b", 0.9, [20.0, 20.0 * n, 30.0, 20.0 * n + 10]) for n in range(3)]
+    said = [boxes([("a", 0.8, [0, 0, 10, 10]), *others])]
+
+    found = box_scores(marked, said, 0.5)
+
+    assert found.average_precision == {"a": 1.0}
+    assert (found.precision, found.f1) == (1 / 4, 2 / 5)
+
+
 def test_overlap_is_shared_area_over_joint_area() -> None:
     one = np.array([[0.0, 0, 10, 10]])
 
@@ -320,3 +331,23 @@ def test_a_finder_that_sees_less_says_where_in_pixels_of_the_picture_as_prepared
 
     assert torch.allclose(centre, fine.eval()(means)[0])
     assert coarse.stride == 2 * fine.stride
+
+
+def test_what_is_marked_beyond_the_crop_is_left_out_and_warned_of() -> None:
+    settings = SETTINGS.model_copy(
+        update={"preprocess": PreprocessSettings(height=32, width=32, crop=(0, 0, 32, 32))}
+    )
+    within, beyond = (Marked(label="pit", box=(a, a, a + 10, a + 10)) for a in (20.0, 30.0))
+    given = Examples(
+        pictures=[np.full((48, 48, 1), n, np.uint8) for n in range(3)],
+        boxes=[[within, beyond], [beyond], []],
+        groups=range(3),
+    )
+    told: list[str] = []
+
+    assert Stock(given, settings).places(0) == [("pit", (20, 20, 30, 30))]
+    with pytest.raises(ValueError, match="'pit' is one picture, and a part is to be held out"):
+        train(given, settings, BOX_FIT, good="good", warn=told.append)  # the other one is good
+
+    assert len(told) == 1
+    assert told[0].startswith("boxes: 2 of pit beyond the crop [0, 0, 32, 32]: left out")

@@ -9,6 +9,7 @@ import torch
 from support.bars import FIT
 
 from models.training import Epoch, Interrupted
+from models.vision import training
 from models.vision.acceptance import AcceptanceSettings, RuleSettings
 from models.vision.augment import Lot
 from models.vision.inspection import Inspection
@@ -27,7 +28,7 @@ from models.vision.settings import (
     PreprocessSettings,
 )
 from models.vision.severity import Grade, grade
-from models.vision.stock import Examples, Region
+from models.vision.stock import Examples, Region, Stock
 from models.vision.training import Trained, train
 
 WIDE, HIGH = 48, 40
@@ -322,3 +323,87 @@ def test_a_map_points_at_a_defect_as_often_as_its_highest_places_are_near_it() -
 
     assert points_at(heat, painted, 1) == 0
     assert points_at(heat, painted, 2) == 0.5
+
+
+def scratched(count: int) -> Examples:
+    """Pictures [96, 96, 1], each other one with a scratch a pixel wide."""
+    draw = np.random.default_rng(0)
+    pictures, masks = [], []
+    for number in range(count):
+        picture = np.clip(draw.normal(120, 10, (96, 96, 1)), 0, 255).astype(np.uint8)
+        mask = np.zeros((96, 96), np.bool_)
+        y = int(draw.integers(5, 90))
+        mask[y, 10:70] = number % 2
+        picture[mask] = 250
+        pictures.append(picture)
+        masks.append([Region(label="scratch", mask=mask)] if number % 2 else [])
+    return Examples(pictures=pictures, masks=masks, groups=range(count))
+
+
+def made_small(side: int = 32, crop: tuple[int, int, int, int] | None = None) -> InspectionSettings:
+    return SETTINGS.model_copy(
+        update={"preprocess": PreprocessSettings(height=side, width=side, crop=crop)}
+    )
+
+
+@pytest.mark.parametrize("wide", [1, 2, 3, 20])
+def test_what_is_painted_leaves_pixels_however_small_a_picture_is_made(wide: int) -> None:
+    for y in range(30, 40):
+        mask = np.zeros((96, 96), np.bool_)
+        mask[y : y + wide, 10:70] = True
+        given = Examples(
+            pictures=[np.zeros((96, 96, 1), np.uint8)], masks=[[Region(label="pit", mask=mask)]]
+        )
+
+        painted, thin = Stock(given, made_small()).painted(0, ("good", "pit"), 0)
+
+        across = np.flatnonzero((painted == 1).any(0))
+        down = np.flatnonzero((painted == 1).any(1))
+        assert abs(len(across) - 60 / 3) <= 1
+        assert 1 <= len(down) <= wide / 3 + 2
+        assert abs((y + wide / 2) / 3 - (down.mean() + 0.5)) < 0.6
+        assert thin in ([["pit"]] if wide == 1 else [[], ["pit"]] if wide == 2 else [[]])
+
+
+def test_scratches_thinner_than_a_pixel_are_warned_of_and_do_not_calibrate_as_good() -> None:
+    short = MASK_FIT.model_copy(update={"epochs": 1, "warmup_epochs": 0, "validation_share": 0.4})
+    told: list[str] = []
+
+    card = train(scratched(100), made_small(), short, good="good", warn=told.append).inspection.card
+
+    assert len(told) == 1
+    assert told[0].startswith(
+        "masks: 50 of scratch cover no pixel by half, once a picture is brought to 32 x 32 pixels"
+    )
+    assert card.calibration.frames == card.held_out["good"]
+
+
+def test_what_is_painted_beyond_the_crop_is_left_out_and_warned_of() -> None:
+    given, told = scratched(100), []
+    assert given.masks is not None
+    below = [own for own in given.masks if own and own[0].mask[64:].any()]
+    short = MASK_FIT.model_copy(update={"epochs": 1, "warmup_epochs": 0, "validation_share": 0.4})
+
+    card = train(
+        given, made_small(64, (0, 0, 96, 64)), short, good="good", warn=told.append
+    ).inspection.card
+
+    assert len(told) == 1
+    assert told[0].startswith(f"masks: {len(below)} of scratch beyond the crop [0, 0, 96, 64]")
+    seen = {name: card.learnt[name] + card.held_out[name] for name in card.classes}
+    assert seen == {"good": 50 + len(below), "scratch": 50 - len(below)}
+    assert card.calibration.frames == card.held_out["good"]
+
+
+def test_where_nothing_is_found_on_good_pictures_not_everything_is_a_defect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "eight_bits", lambda wrong: np.zeros(wrong.shape, np.uint8))
+    good = Examples(pictures=scratched(100).pictures[::2], labels=["good"] * 50, groups=range(50))
+    short = MASK_FIT.model_copy(update={"epochs": 1, "warmup_epochs": 0, "validation_share": 0.4})
+
+    card = train(good, made_small(), short, good="good").inspection.card
+
+    assert card.limit == card.sure == 1 / 255
+    assert card.model_copy(update={"sure": None}).limit == 0.5
+    assert card.model_copy(update={"sure": 0.0}).limit == 0.0

@@ -1,11 +1,14 @@
 """Who is held out: whole groups, a share of each class."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
-from models.vision.splits import grouped, held_out
+from models.vision import splits
+from models.vision.splits import grouped, held_out, near_copies
 
 
 def noise(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -23,6 +26,41 @@ def test_copies_with_other_light_and_noise_are_one_group_and_other_pictures_are_
 
     assert len(set(found[:6].tolist())) == 6
     assert found[6] == found[7] == found[2]
+
+
+@pytest.mark.parametrize("alike", [0.9, 0.98, 0.999])
+def test_groups_hang_together_by_copies_of_copies_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, alike: float
+) -> None:
+    thumbnails = torch.randn(150, 3, generator=torch.Generator().manual_seed(0))
+    thumbnails /= thumbnails.norm(dim=1, keepdim=True)
+    linked = (thumbnails @ thumbnails.T >= alike).numpy()
+    wanted = np.full(150, -1)
+    for number, first in enumerate(iter(lambda: int(np.argmin(wanted)), None)):
+        if wanted[first] >= 0:
+            break
+        reached = {first}
+        while reached:
+            own = reached.pop()
+            wanted[own] = number
+            reached |= set(np.flatnonzero(linked[own] & (wanted < 0)).tolist())
+
+    monkeypatch.setattr(splits, "BLOCK", 32)
+
+    assert near_copies(thumbnails, alike).tolist() == wanted.tolist()
+
+
+def test_copies_of_one_picture_by_the_thousand_take_no_more_room_than_others() -> None:
+    thumbnails = torch.full((1500, 16), 0.25)
+    tracemalloc.start()
+    try:
+        found = near_copies(thumbnails)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert not found.any()
+    assert peak < 1500 * 1000  # bytes; a number for each pair is 18 million
 
 
 def one_each(labels: Sequence[str]) -> list[tuple[str]]:
@@ -89,5 +127,8 @@ def test_pictures_that_show_several_classes_are_drawn_for_each_of_them() -> None
 
 
 def test_a_class_of_one_picture_or_its_copies_is_refused() -> None:
-    with pytest.raises(ValueError, match="class 'b' is one picture and 1 more like it"):
+    with pytest.raises(ValueError, match="class 'b' is one picture and 1 more like it") as refused:
         held_out(one_each("aabb"), [0, 1, 2, 2], 0.5, seed=0)
+    assert r"groups, on the command line --groups, as '(.+)'" in str(refused.value)
+    with pytest.raises(ValueError, match=r"other parts or places\.$"):
+        held_out(one_each("aab"), [0, 1, 2], 0.5, seed=0)

@@ -339,6 +339,16 @@ def test_a_folder_of_somebody_else_is_not_written_to(home: Path, tmp_path: Path)
     said = watchkeeper(*words, "--out", tmp_path)
     assert said.code == 4
     assert "is there, and is no report" in said.err
+    words = ("vision", "evaluate", home / "model", home / "kept_aside")
+    said = watchkeeper(*words, "--out", tmp_path)
+    assert said.code == 4
+    assert "is there, and is no report" in said.err
+    (tmp_path / "model.report").mkdir()
+    (tmp_path / "model.report" / "mine.txt").touch()
+    said = train(home, tmp_path / "model")
+    assert said.code == 4
+    assert "model.report: is there, and is no report. Rename it, or give another" in said.err
+    assert not (tmp_path / "model.checkpoint").exists()
 
 
 @pytest.mark.parametrize(

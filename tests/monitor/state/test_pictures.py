@@ -71,7 +71,7 @@ def test_a_picture_waits_until_it_has_its_result_and_has_only_one(database, stor
         assert store.finish(tx, first.number)
         assert not store.finish(tx, first.number)
     assert [one.number for one in store.waiting(9)] == [second.number]
-    assert (store.waiting_bytes(), store.held_bytes()) == (SIZE, 2 * SIZE)
+    assert store.waiting_bytes() == SIZE
 
 
 def test_an_overlay_is_shown_in_place_of_its_picture_and_goes_with_it(database, store):
@@ -139,7 +139,6 @@ def test_the_oldest_go_by_age_and_by_bytes(database, store):
     assert files(store) == sorted(CONTENT[1:])
     assert forget(database, store, limit_bytes=SIZE) == 2
     assert files(store) == [CONTENT[3]]
-    assert store.held_bytes() == SIZE
 
 
 def test_a_picture_that_comes_again_while_its_file_goes_has_its_file(database, store):
