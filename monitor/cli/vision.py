@@ -114,9 +114,8 @@ def train(
     if gathered.made is not None:
         _say_made(gathered.made, (prepared.height, prepared.width))
     if not as_json:
-        console.say(f"brought to {prepared.width} x {prepared.height} pixels", stderr=True)
-        if words := going_on(out):
-            console.say(words, stderr=True)
+        brought = f"brought to {prepared.width} x {prepared.height} pixels"
+        console.say("; ".join(filter(None, (brought, going_on(out)))), stderr=True)
     warned = list(gathered.labelled.warnings)
 
     def warn(message: str) -> None:
