@@ -9,6 +9,7 @@ Reasons are the few words of ``Reason`` and never repeat the content.
 
 import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from connectors.batch import U8
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
 # H, W height and width in pixels, C colours: 1 grey, 3 red, green and blue
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Pixels = U8 | NDArray[np.uint16]  # [H, W, C]
 
 MOST_MEGAPIXELS = 89  # Pillow's own bound begins here (Image.MAX_IMAGE_PIXELS)
+_STRIP = 256  # rows that are turned into an array together
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _HEAD, _SEAL = 8, 4  # bytes before and after a chunk's data: length and type, CRC
 _DEPTH, _COLOUR = 24, 25  # where a PNG says how many bits, and which colours (IHDR)
@@ -68,7 +71,7 @@ class Bounds:
     """The largest picture that is taken."""
 
     bytes: int
-    pixels: int  # height x width
+    pixels: int  # height x width; those of 16 bits a colour count twice, for they take more bytes
 
 
 def form_of(content: bytes) -> Form | None:
@@ -133,14 +136,18 @@ def encode(pixels: U8, form: Form = Form.PNG, *, most: int | None = None) -> byt
 def _pixels(content: bytes, form: Form, bounds: Bounds) -> Pixels:
     """Decode. Raises PictureError, and whatever Pillow does."""
     image = _open(content, form)
-    if image.width * image.height > bounds.pixels:
-        raise _too_many(image.size, bounds)
-    if form is Form.PNG and content[_DEPTH] == 16:
+    is_deep = form is Form.PNG and content[_DEPTH] == 16
+    worth = 2 if is_deep and content[_COLOUR] != _GREY else 1
+    if image.width * image.height * worth > bounds.pixels:
+        raise _too_many(image.size, bounds, worth)
+    if is_deep:
         return _sixteen_bits(content, image)
     if (mode := _MODES.get(image.mode)) is None:
         raise PictureError(Reason.COLOURS, f"its colours are {image.mode}, want grey or RGB")
-    found = np.asarray(image.convert(mode), np.uint8)
-    return found.reshape(*found.shape[:2], -1)
+    found = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for rows, strip in _strips(image):
+        found[rows] = np.asarray(strip.convert(mode)).reshape(found[rows].shape)
+    return found
 
 
 def _sixteen_bits(content: bytes, image: "ImageFile") -> Pixels:
@@ -154,10 +161,20 @@ def _sixteen_bits(content: bytes, image: "ImageFile") -> Pixels:
         return np.asarray(image, np.uint16)[..., None]
     if colour not in (_RGB, _RGBA):
         raise PictureError(Reason.COLOURS, "16 bits of grey with alpha, want grey or RGB")
-    lower = _open(content, Form.PNG)
-    lower.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in lower.tile]
-    high, low = (np.asarray(one, np.uint16)[..., :3] for one in (image, lower))
-    return (high * np.uint16(256)) | low
+    found = np.zeros((image.height, image.width, 3), np.uint16)
+    for order, worth in (("B", 256), ("L", 1)):  # the decoded one before is let go of by then
+        half = _open(content, Form.PNG)
+        half.tile = [one._replace(args=one.args.replace("16B", f"16{order}")) for one in half.tile]
+        for rows, strip in _strips(half):
+            found[rows] += np.asarray(strip, np.uint16)[..., :3] * np.uint16(worth)
+    return found
+
+
+def _strips(image: "Image") -> Iterator[tuple[slice, "Image"]]:
+    """An image in parts, from the top: whatever is made of all at once is held twice over."""
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
 def _open(content: bytes, form: Form) -> Any:
@@ -178,13 +195,17 @@ def _check_chunks(content: bytes) -> None:
         sealed = content[at + 4 : end - _SEAL]
         if zlib.crc32(sealed) != int.from_bytes(content[end - _SEAL : end]):
             raise PictureError(Reason.DAMAGED, "the checksum of a part of the png is wrong")
+        if (sealed[:4] == b"IHDR") != (at == len(_PNG)):  # depth and colours are read from there
+            raise PictureError(Reason.DAMAGED, "the png begins with no head, or has two")
         if sealed[:4] == b"IEND":
             return
         at = end
 
 
-def _too_many(size: tuple[int, int] | None, bounds: Bounds) -> PictureError:
+def _too_many(size: tuple[int, int] | None, bounds: Bounds, worth: int = 1) -> PictureError:
     declared = "more" if size is None else f"{size[0]} x {size[1]}"
+    twice = " of 16 bits a colour, which count twice" if worth > 1 else ""
     return PictureError(
-        Reason.TOO_MANY_PIXELS, f"it declares {declared} pixels, want at most {bounds.pixels:,}"
+        Reason.TOO_MANY_PIXELS,
+        f"it declares {declared} pixels{twice}, want at most {bounds.pixels:,}",
     )
