@@ -1,6 +1,7 @@
 """Pictures with labels in every form people have them; and what is wrong with them, in words."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,12 @@ def test_a_class_is_the_folder_that_a_picture_is_in(tmp_path: Path) -> None:
         plain(tmp_path / name)
     found = read(tmp_path)
     assert found.labels == ["dent", "good", "good"]
+
+
+def test_a_class_whose_folder_is_no_utf8_has_a_name_that_is_text(tmp_path: Path) -> None:
+    plain(tmp_path / os.fsdecode(b"d\xff") / "1.png")
+    plain(tmp_path / "good" / "2.png")
+    assert read(tmp_path).labels == ["d\\udcff", "good"]
 
 
 def test_a_folder_of_a_class_without_pictures_is_named(tmp_path: Path) -> None:

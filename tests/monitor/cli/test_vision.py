@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -284,6 +287,30 @@ def test_the_report_has_a_page_a_row_for_each_defect_and_overlays(
     assert "src='data:image/jpeg;base64," in page
     assert "http" not in page  # it holds all that it shows
     assert page.index("reject</b>") < page.index("accept</b>")  # the worst first
+
+
+def test_names_are_shown_whatever_is_in_them_and_a_table_holds_no_formula(
+    home: Path, tmp_path: Path
+) -> None:
+    one = next((home / "kept_aside" / "lying").iterdir())
+    names = ["=1+2.png", "a#b?c%20.png", os.fsdecode(b"d\xff.png"), os.fsdecode(b"@\xfe.png")]
+    for name in names[:3]:
+        (tmp_path / "new" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(one, tmp_path / "new" / name)
+    (tmp_path / "new" / names[3]).write_bytes(b"none")
+    out = tmp_path / "inspection"
+    said = watchkeeper("vision", "inspect", home / "model", tmp_path / "new", "--out", out)
+    assert said.code == 1, said.err
+    with (out / "defects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == [
+        *("'=1+2.png", "'@\\udcfe.png", "a#b?c%20.png", "d\\udcff.png")
+    ]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    links = re.findall("href='([^']+)'", page)
+    assert len(links) == 3
+    for link in links:
+        assert (out / unquote(urlsplit(link).path)).is_file()
 
 
 def test_a_folder_of_somebody_else_is_not_written_to(home: Path, tmp_path: Path) -> None:
