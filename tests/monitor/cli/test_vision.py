@@ -1,6 +1,7 @@
 """`watchkeeper vision` as a user and as a script see it."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from support.commands import Said, watchkeeper
 from support.labelled import coco, folders, plain, save
 
 from models.vision.inspection import Inspection
+from monitor import cli
 from monitor.cli import console
 from monitor.site.vision.report import COLUMNS
 
@@ -311,6 +313,16 @@ def test_names_are_shown_whatever_is_in_them_and_a_table_holds_no_formula(
     assert len(links) == 3
     for link in links:
         assert (out / unquote(urlsplit(link).path)).is_file()
+
+
+def test_what_is_printed_may_hold_a_name_that_is_no_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = io.BytesIO()
+    out = io.TextIOWrapper(held, "utf-8")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr(cli, "app", lambda **_: out.write("d\udcff"))
+    cli.main()
+    out.flush()
+    assert held.getvalue() == b"d\\udcff"
 
 
 def test_a_folder_of_somebody_else_is_not_written_to(home: Path, tmp_path: Path) -> None:
