@@ -9,6 +9,7 @@ then all that is there is taken: what was taken before is recognised by camera, 
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import re
@@ -62,6 +63,7 @@ class FolderSource(Way):
         self._taken: dict[str, _Sign] = {}  # of what is still there
         self._to_settle: deque[tuple[str, list[_Found]]] = deque()  # by position
         self._told = False  # that a file cannot be moved or deleted
+        self._passed = False  # it is said that one cannot be looked at
 
     async def open(self, *, resume: str | None) -> None:
         """See Source of the contract. NotReadyError while the folder is not there."""
@@ -113,10 +115,10 @@ class FolderSource(Way):
             folder = self._root / address
             try:
                 with os.scandir(folder) as entries:
-                    for entry in entries:
-                        if self._name.fullmatch(entry.name) and (one := _looked_at(entry)):
-                            path = os.path.normpath(f"{address}/{entry.name}")
-                            found.append(_Found((one.st_ctime_ns, path), _sign(one), camera))
+                    named = [one for one in entries if self._name.fullmatch(one.name)]
+                for name, one in self._looked_at(named):
+                    path = os.path.normpath(f"{address}/{name}")
+                    found.append(_Found((one.st_ctime_ns, path), _sign(one), camera))
             except OSError as problem:
                 raise error(
                     f"{self.name}: cannot look into {folder}: {problem.strerror}. Trying again; "
@@ -124,6 +126,28 @@ class FolderSource(Way):
                     connector=self.name,
                 ) from problem
         return found
+
+    def _looked_at(self, entries: Sequence["os.DirEntry[str]"]) -> list[tuple[str, os.stat_result]]:
+        """The files among them, by name. Raises OSError where not one can be looked at."""
+        found, trouble = [], None
+        for entry in entries:
+            try:
+                found.append((entry.name, entry.stat()))
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # as a link to itself
+                if not entry.is_symlink():
+                    trouble = error
+                if not self._passed:
+                    log.warning(
+                        "%s: %s cannot be looked at, and is passed over: %s. This is not said "
+                        "again, of others neither.",
+                        *(self.name, _portable(entry.path), error.strerror),
+                    )
+                self._passed = True
+        if trouble is not None and not found:
+            raise trouble
+        return [(name, one) for name, one in found if stat.S_ISREG(one.st_mode)]
 
     def _ready(self, found: Sequence[_Found]) -> list[_Found]:
         """The new files that are whole, in their order, up to the first that is not."""
@@ -199,25 +223,25 @@ class FolderSource(Way):
                     path.unlink()
                 else:
                     (path.parent / DONE).mkdir(exist_ok=True)
-                    path.replace(path.parent / DONE / path.name)
+                    path.replace(_free(path.parent / DONE / path.name, one.sign.mtime))
             except FileNotFoundError:
                 continue
             except OSError as error:
                 if not self._told:
                     log.error(  # noqa: TRY400 - said in full
                         "%s: %s cannot be put away, and stays: %s. This is not said again.",
-                        *(self.name, path, error.strerror),
+                        *(self.name, _portable(str(path)), error.strerror),
                     )
                 self._told = True
 
 
-def _looked_at(entry: "os.DirEntry[str]") -> os.stat_result | None:
-    """A file that is there, and is one."""
-    try:
-        found = entry.stat()
-    except FileNotFoundError:
-        return None
-    return found if stat.S_ISREG(found.st_mode) else None
+def _free(path: Path, mtime: int) -> Path:
+    """The path, or one like it where that is taken: a name that comes again replaces nothing."""
+    marks = itertools.chain(
+        ("", f".{mtime}"), (f".{mtime}.{number}" for number in itertools.count(2))
+    )
+    named = (path.with_name(f"{path.stem}{mark}{path.suffix}") for mark in marks)
+    return next(one for one in named if not os.path.lexists(one))
 
 
 def _sign(found: os.stat_result) -> _Sign:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OK, NOT_MODIFIED, UNAUTHORIZED, FORBIDDEN = 200, 304, 401, 403
+IDENTITY = "identity"  # no Content-Encoding: RFC 9110, 12.5.3
+_PLAIN = {"accept-encoding": IDENTITY}
 LONGEST_TAG = 1000  # characters of an ETag that are kept
 _URL: TypeAdapter[str] = TypeAdapter(HttpUrl)
 
@@ -90,7 +92,7 @@ class HttpSource(Way):
         secret = await asyncio.to_thread(self._secret)
         self._client = httpx.AsyncClient(
             auth=self._auth(secret),
-            headers={"authorization": f"Bearer {secret}"} if self._bears_token else {},
+            headers=_PLAIN | ({"authorization": f"Bearer {secret}"} if self._bears_token else {}),
             timeout=None,  # noqa: S113 - bounded as a whole, in _ask
             verify=await asyncio.to_thread(trust, self._how.ca_file, connector=self.name),
             trust_env=False,  # what is configured is what is used
@@ -176,7 +178,7 @@ class HttpSource(Way):
                 self._client.stream("GET", address, headers=last.conditions) as answer,
             ):
                 if answer.status_code == OK:
-                    async for part in answer.aiter_bytes():
+                    async for part in answer.aiter_raw():  # packed, it would have no bound
                         content += part
                         if len(content) > most:
                             break  # the rest is left unread: it is too large
@@ -190,6 +192,11 @@ class HttpSource(Way):
             return None
         if answer.status_code != OK:
             raise self._refusal(address, answer)
+        if answer.headers.get("content-encoding", IDENTITY).lower() != IDENTITY:
+            raise _AwayError(
+                f"{host_of(address)} packs its pictures (Content-Encoding) though it is asked not "
+                "to. Switch that off; JPEG and PNG are packed as they are"
+            )
         return self._shot(address, bytes(content), answer.headers)
 
     def _shot(self, address: str, content: bytes, headers: Mapping[str, str]) -> Shot | None:

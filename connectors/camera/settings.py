@@ -171,7 +171,8 @@ class ReadingSettings(BaseModel):
         50.0,
         gt=0,
         le=MOST_MEGAPIXELS,
-        description="A picture that declares more is rejected before it is unpacked.",
+        description="A picture that declares more is rejected before it is unpacked. A pixel of "
+        "16 bits a colour counts as two.",
     )
     clock_ahead_s: float = Field(
         60.0,

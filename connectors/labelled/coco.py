@@ -5,9 +5,9 @@ is passed over. Pictures without an annotation are good ones.
 """
 
 import json
-import math
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from connectors.labelled.pictures import (
 
 WANTED = ("images", "annotations", "categories")
 LEAST_CORNERS = 3
+BEYOND = 1e100  # no number of pixels: what is not below has no float, or no square of one
 
 
 def read(folder: Path, file: Path) -> Labelled:
@@ -38,7 +39,7 @@ def read(folder: Path, file: Path) -> Labelled:
     paths = _paths(folder, file, images)
     sizes = {number: _size(file, images[number], path) for number, path in paths.items()}
     marks: dict[object, list[Mark]] = {number: [] for number in images}
-    crowds = 0
+    crowds, thin = 0, []
     for annotation in content["annotations"]:
         where = f"{file}: annotation {annotation['id']!r}"
         image, category = annotation.get("image_id"), annotation.get("category_id")
@@ -50,15 +51,13 @@ def read(folder: Path, file: Path) -> Labelled:
             crowds += 1
             continue
         if (size := sizes[image]) is not None:
-            marks[image].append(_mark(where, annotation, names[category], size))
-    used = Counter(one.label for own in marks.values() for one in own)
-    warnings = []
-    if crowds:
-        warnings.append(f"{file}: {crowds} crowds are passed over: they are no single defects")
-    if empty := [name for name in names.values() if name not in used]:
-        warnings.append(
-            f"{file}: nothing is marked as {several(sorted(empty))}: it will not be learnt"
-        )
+            mark = _mark(where, annotation, names[category], size)
+            marks[image].append(mark)
+            if mark.mask is None and annotation.get("segmentation"):
+                thin.append(annotation["id"])
+    warnings = _warnings(file, marks, names, crowds=crowds, thin=thin)
+    if outside := [one for one in paths.values() if os.path.relpath(one, folder).startswith("..")]:
+        warnings.append(f"{file}: names {_names_of(outside)}, outside of {folder}")
     there = {path.resolve() for path in paths.values()}
     if others := [one for one in pictures_in(folder) if one.resolve() not in there]:
         warnings.append(f"{folder}: {file.name} does not name {_names_of(others)}: left out")
@@ -68,6 +67,32 @@ def read(folder: Path, file: Path) -> Labelled:
         marks=[marks[number] for number in paths],
         warnings=tuple(warnings),
     )
+
+
+def _warnings(
+    file: Path,
+    marks: Mapping[object, Sequence[Mark]],
+    names: Mapping[object, str],
+    *,
+    crowds: int,
+    thin: Sequence[object],
+) -> list[str]:
+    """What is passed over, or will be learnt otherwise than it was meant."""
+    used = Counter(one.label for own in marks.values() for one in own)
+    warnings = []
+    if crowds:
+        warnings.append(f"{file}: {crowds} crowds are passed over: they are no single defects")
+    if thin:
+        warnings.append(
+            f"{file}: the segmentation of annotation {several(thin)} holds the middle of no pixel: "
+            "only its box is known, and masks are learnt only where every annotation has one. "
+            "Draw it wider, or take it out"
+        )
+    if empty := [name for name in names.values() if name not in used]:
+        warnings.append(
+            f"{file}: nothing is marked as {several(sorted(empty))}: it will not be learnt"
+        )
+    return warnings
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -122,7 +147,8 @@ def _paths(
         paths[key] = folder / name
     if twice := [path for path, count in Counter(paths.values()).items() if count > 1]:
         raise LabelsError(f"{file}: two images have the file_name {twice[0].name!r}.")
-    if missing := [str(path.relative_to(folder)) for path in paths.values() if not path.is_file()]:
+    named = {key: str(entry["file_name"]) for key, entry in images.items()}
+    if missing := [named[key] for key, path in paths.items() if not path.is_file()]:
         raise LabelsError(
             f"{folder}: {len(missing)} of {len(paths)} pictures that {file.name} names are not "
             f"there: {several(missing)}. Give the folder that file_name is meant from."
@@ -147,7 +173,12 @@ def _mark(where: str, annotation: Mapping[str, Any], label: str, size: tuple[int
     own = None if mask is None else box_of(mask)
     given = annotation.get("bbox")
     if given is None and own is None:
-        raise LabelsError(f"{where}: has neither bbox nor segmentation.")
+        has = (
+            "no bbox, and no pixel's middle in its"
+            if annotation.get("segmentation")
+            else "neither bbox nor"
+        )
+        raise LabelsError(f"{where}: has {has} segmentation.")
     if given is None:
         assert own is not None  # noqa: S101 - looked at above
         box = own
@@ -204,7 +235,7 @@ def _mask(where: str, given: object, size: tuple[int, int]) -> Bool | None:
 
 def _numbers(given: list[Any]) -> bool:
     return all(
-        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in given
+        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < BEYOND for x in given
     )
 
 

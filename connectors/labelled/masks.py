@@ -36,9 +36,10 @@ def polygon(corners: Sequence[float], size: tuple[int, int]) -> Bool:
 def run_lengths(counts: Sequence[int] | str, size: tuple[int, int]) -> Bool:
     """The pixels [H, W] of run lengths; ``size`` is width and height. Raises ValueError."""
     width, height = size
-    runs = np.asarray(_unpacked(counts) if isinstance(counts, str) else counts, np.int64)
-    if (runs < 0).any() or runs.sum() != width * height:
-        raise ValueError(f"run lengths of {runs.sum()} pixels, want {width} x {height}")
+    given = _unpacked(counts) if isinstance(counts, str) else counts
+    if any(one < 0 for one in given) or sum(given) != width * height:
+        raise ValueError(f"run lengths of {sum(given)} pixels, want {width} x {height}")
+    runs = np.asarray(given, np.int64)
     ones = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return ones.reshape(width, height).T
 

@@ -5,7 +5,7 @@ Coordinates are pixels of the picture as it is stored: the first one lies betwee
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
@@ -57,6 +57,14 @@ class Labelled:
     marks: Sequence[Sequence[Mark]] | None = None  # none on a picture: it is good
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what else a table says
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names of classes go into cards and reports: they are text, whatever they came from."""
+        if self.labels is not None:
+            object.__setattr__(self, "labels", [portable(one) for one in self.labels])
+        if self.marks is not None:
+            marks = [[replace(one, label=portable(one.label)) for one in own] for own in self.marks]
+            object.__setattr__(self, "marks", marks)
 
     def some(self, numbers: Sequence[int]) -> "Labelled":
         """Those with these numbers."""
@@ -190,6 +198,11 @@ def within(box: Box, size: tuple[int, int], where: str) -> Box:
             "pixels. Correct it, or give the picture that was labelled."
         )
     return cut
+
+
+def portable(text: str) -> str:
+    r"""Text that any file and any screen takes: what is no UTF-8 in a name becomes as \udcff."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shown(box: Sequence[float]) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from connectors.batch import U8
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
 # H, W height and width in pixels, C colours: 1 grey, 3 red, green and blue
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Pixels = U8 | NDArray[np.uint16]  # [H, W, C]
 
 MOST_MEGAPIXELS = 89  # Pillow's own bound begins here (Image.MAX_IMAGE_PIXELS)
+_STRIP = 256  # rows that are turned into an array together
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _HEAD, _SEAL = 8, 4  # bytes before and after a chunk's data: length and type, CRC
 _DEPTH, _COLOUR = 24, 25  # where a PNG says how many bits, and which colours (IHDR)
@@ -70,7 +72,7 @@ class Bounds:
     """The largest picture that is taken."""
 
     bytes: int
-    pixels: int  # height x width
+    pixels: int  # height x width; those of 16 bits a colour count twice, for they take more bytes
 
 
 def form_of(content: bytes) -> Form | None:
@@ -161,15 +163,20 @@ def _pixels(content: bytes, form: Form, bounds: Bounds) -> Pixels:
     _check_head(image, content, form, bounds)
     if _is_deep(content, form):
         return _sixteen_bits(content, image)
-    found = np.asarray(image.convert(_MODES[image.mode]), np.uint8)
-    return found.reshape(*found.shape[:2], -1)
+    mode = _MODES[image.mode]
+    found = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for rows, strip in _strips(image):
+        found[rows] = np.asarray(strip.convert(mode)).reshape(found[rows].shape)
+    return found
 
 
 def _check_head(image: "ImageFile", content: bytes, form: Form, bounds: Bounds) -> None:
     """How large and of which colours it says it is. Raises PictureError."""
-    if image.width * image.height > bounds.pixels:
-        raise _too_many(image.size, bounds)
-    if _is_deep(content, form):
+    is_deep = _is_deep(content, form)
+    worth = 2 if is_deep and content[_COLOUR] != _GREY else 1
+    if image.width * image.height * worth > bounds.pixels:
+        raise _too_many(image.size, bounds, worth)
+    if is_deep:
         if content[_COLOUR] not in (_GREY, _RGB, _RGBA):
             raise PictureError(Reason.COLOURS, "16 bits of grey with alpha, want grey or RGB")
     elif image.mode not in _MODES:
@@ -188,10 +195,20 @@ def _sixteen_bits(content: bytes, image: "ImageFile") -> Pixels:
     """
     if content[_COLOUR] == _GREY:
         return np.asarray(image, np.uint16)[..., None]
-    lower = _open(content, Form.PNG)
-    lower.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in lower.tile]
-    high, low = (np.asarray(one, np.uint16)[..., :3] for one in (image, lower))
-    return (high * np.uint16(256)) | low
+    found = np.zeros((image.height, image.width, 3), np.uint16)
+    for order, worth in (("B", 256), ("L", 1)):  # the decoded one before is let go of by then
+        half = _open(content, Form.PNG)
+        half.tile = [one._replace(args=one.args.replace("16B", f"16{order}")) for one in half.tile]
+        for rows, strip in _strips(half):
+            found[rows] += np.asarray(strip, np.uint16)[..., :3] * np.uint16(worth)
+    return found
+
+
+def _strips(image: "Image") -> Iterator[tuple[slice, "Image"]]:
+    """An image in parts, from the top: whatever is made of all at once is held twice over."""
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
 def _open(content: bytes, form: Form) -> Any:
@@ -212,13 +229,17 @@ def _check_chunks(content: bytes) -> None:
         sealed = content[at + 4 : end - _SEAL]
         if zlib.crc32(sealed) != int.from_bytes(content[end - _SEAL : end]):
             raise PictureError(Reason.DAMAGED, "the checksum of a part of the png is wrong")
+        if (sealed[:4] == b"IHDR") != (at == len(_PNG)):  # depth and colours are read from there
+            raise PictureError(Reason.DAMAGED, "the png begins with no head, or has two")
         if sealed[:4] == b"IEND":
             return
         at = end
 
 
-def _too_many(size: tuple[int, int] | None, bounds: Bounds) -> PictureError:
+def _too_many(size: tuple[int, int] | None, bounds: Bounds, worth: int = 1) -> PictureError:
     declared = "more" if size is None else f"{size[0]} x {size[1]}"
+    twice = " of 16 bits a colour, which count twice" if worth > 1 else ""
     return PictureError(
-        Reason.TOO_MANY_PIXELS, f"it declares {declared} pixels, want at most {bounds.pixels:,}"
+        Reason.TOO_MANY_PIXELS,
+        f"it declares {declared} pixels{twice}, want at most {bounds.pixels:,}",
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.vision.box_scores import Boxes, BoxScores, box_scores
 from models.vision.inspected import Inspected
-from models.vision.report import DPI, OVERKILLS, draw_curve
+from models.vision.report import DPI, OVERKILLS, draw_curve, in_table
 from models.vision.scores import Curve, auroc, overkill_and_escape
 from models.vision.stock import Marked
 
@@ -76,8 +76,9 @@ class BoxReport:
             "| --- | --- | --- | --- | --- |",
         ]
         for name, count in self.marked.items():
-            cells = (self.ranked[SAME].average_precision[name], *self.by_class[name])
-            lines.append(f"| {name} | {count} | {' | '.join(f'{one:.3f}' for one in cells)} |")
+            of_it = (self.ranked[SAME].average_precision[name], *self.by_class[name])
+            cells = " | ".join(f"{one:.3f}" for one in of_it)
+            lines.append(f"| {in_table(name)} | {count} | {cells} |")
         whole = self.numbers()["whole"]
         lines += [
             "",

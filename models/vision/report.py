@@ -84,7 +84,7 @@ class Report:
         ]
         for name, one in self.scores.by_class.items():
             cells = map(_shown, (one.precision, one.recall, one.f1, one.auroc))
-            lines.append(f"| {name} | {one.pictures} | {' | '.join(cells)} |")
+            lines.append(f"| {in_table(name)} | {one.pictures} | {' | '.join(cells)} |")
         whole = self.numbers()["whole"]
         lines += ["", *(f"- {name.replace('_', ' ')}: {_shown(x)}" for name, x in whole.items())]
         return "\n".join(lines)
@@ -150,6 +150,11 @@ class Report:
         return sorted(wrong, key=lambda n: -self.found[n].probability)[:MISTAKES]
 
 
+def in_table(name: str) -> str:
+    """A name as a cell of a table in Markdown: a bar or a new line would end it."""
+    return " ".join(name.split()).replace("|", "\\|")
+
+
 def painted(regions: Sequence[Region], shape: tuple[int, ...]) -> Bool:
     """All that is painted on a picture [H, W]."""
     whole = np.zeros(shape[:2], np.bool_)
@@ -182,8 +187,8 @@ def draw_confusion(scores: Scores) -> Figure:
         colour = "white" if share[row, column] > 0.5 else INK
         text = str(scores.confusion[row, column])
         panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    panel.set_xticks(range(count), scores.classes, rotation=45, ha="right")
-    panel.set_yticks(range(count), scores.classes)
+    panel.set_xticks(range(count), scores.classes, rotation=45, ha="right", parse_math=False)
+    panel.set_yticks(range(count), scores.classes, parse_math=False)
     panel.set_xlabel("what was said")
     panel.set_ylabel("what it is")
     panel.set_title(f"accuracy {scores.accuracy:.3f}", color=INK, loc="left")
@@ -221,7 +226,8 @@ def draw_looks(
 def _draw_look(panel: Axes, picture: Pixels, one: Inspected, label: str) -> None:
     panel.imshow(overlay(picture, one))
     said = f"{one.label} {one.probability:.2f}"
-    panel.set_title(f"{said}\nis {label}", fontsize=8, color=STRANGE if one.label != label else INK)
+    colour = STRANGE if one.label != label else INK
+    panel.set_title(f"{said}\nis {label}", fontsize=8, color=colour, parse_math=False)
 
 
 def _finite(value: float) -> float | None:

@@ -4,6 +4,8 @@ A command file has a function ``command``, whose name on the command line is the
 what it needs inside that function, so that `watchkeeper --help` does not wait for torch.
 """
 
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -116,4 +118,6 @@ for _module in GROUPS:
 
 def main() -> None:
     """Where the installed `watchkeeper` begins."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need be no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="watchkeeper")

@@ -4,7 +4,9 @@ Beside the kinds, as ``links`` is. A camera has two points: that a part is grade
 picture is stranger than good ones are; and a third with a model of progression: that what is wrong
 is foretold to be too large, while it is not yet. Pictures come when parts come, so the delays of
 these alarms count pictures, not time; else they are as all others (ISA-18.2: on-delay, off-delay,
-deadband). Times are event time: that of the picture.
+deadband). Times are event time: that of the picture. Where one is not later than the change before,
+for names tell whole seconds only or an older picture came last, it is 1 ns later than that: an
+alarm is known by when it was raised, and a transition by its time.
 """
 
 import math
@@ -34,8 +36,9 @@ REJECT, SURPRISE, GROWTH = "reject", "surprise", "growth"
 class _Point:
     """One condition of one camera."""
 
-    raised: int | None = None  # ns, time of the picture that raised the alarm that stands
+    raised: int | None = None  # ns, when the alarm that stands was raised
     run: int = 0  # pictures in a row that speak for a change
+    changed: int | None = None  # ns, its last transition
 
     def turns(self, *, entered: bool, left: bool, raise_after: int, return_after: int) -> bool:
         """Whether it changes with a picture; one in the deadband speaks for nothing."""
@@ -134,7 +137,9 @@ class Cameras:
             place = self._places.get((alarm.asset, alarm.point))
             named = (alarm.asset, alarm.alarm_class, alarm.point, alarm.raised)
             if place is not None and alarm.id == alarm_id(self._site, *named):
-                self._points[place].raised = alarm.raised
+                point = self._points[place]
+                point.raised = alarm.raised
+                point.changed = max(point.changed or alarm.raised, alarm.raised)
                 mine.append(alarm)
             else:
                 rest.append(alarm)
@@ -148,8 +153,9 @@ class Cameras:
         """An alarm is raised, or returns."""
         point = self._points[camera.id, what]
         rises = point.raised is None
-        raised = result.time if point.raised is None else point.raised
-        point.raised, point.run = (raised if rises else None), 0
+        tick = result.time if point.changed is None else max(result.time, point.changed + 1)
+        raised = tick if point.raised is None else point.raised
+        point.raised, point.run, point.changed = (raised if rises else None), 0, tick
         name = f"{camera.name} {what}"
         named = (camera.asset, AlarmClass.PICTURE, name, raised)
         value, threshold = _measured(camera, what, result)
@@ -160,7 +166,7 @@ class Cameras:
                 alarm_class=AlarmClass.PICTURE,
                 point=name,
                 transition=Transition.RAISED if rises else Transition.RETURNED,
-                tick=result.time,
+                tick=tick,
                 raised=raised,
                 reason=_reason(camera, what, result, rises=rises),
                 value=math.nan if value is None else value,
@@ -176,7 +182,7 @@ class Cameras:
         """What the next alarms and counts depend on."""
         return {
             "points": [
-                [number, what, point.raised, point.run]
+                [number, what, point.raised, point.run, point.changed]
                 for (number, what), point in self._points.items()
             ],
             "seen": dict(self._seen),
@@ -187,9 +193,9 @@ class Cameras:
 
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Take back what ``snapshot`` gave, for the cameras that are still there."""
-        for number, what, raised, run in tree["points"]:
+        for number, what, *point in tree["points"]:
             if (number, what) in self._points:
-                self._points[number, what] = _Point(raised, run)
+                self._points[number, what] = _Point(*point)
         self._seen, self._waiting = Counter(tree["seen"]), Counter(tree["waiting"])
         self.board.restore(tree["board"], {camera.asset for camera in self._cameras.values()})
         for number, one in self._growth.items():

@@ -96,6 +96,7 @@ class Lane:
                 fontsize=6.5,
                 color=INK,
                 zorder=8,
+                parse_math=False,
             )
             panel.plot(
                 [at_N[place], middle],

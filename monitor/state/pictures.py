@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class PictureStore:
         self.folder = database.folder / "pictures"
 
     def keep(self, content: bytes) -> str:
-        """Make a file durable; its name below the folder. One that is there stays as it is.
+        """Make a file durable; its name below the folder. One that is there whole stays as it is.
 
         Raises StorageError. May be called from several threads at once.
         """
@@ -66,7 +67,7 @@ class PictureStore:
         path = self.folder / name
         try:
             make_folder(path.parent)
-            if not path.exists():
+            if not _holds(path, len(content)):
                 partial = path.with_name(f"{path.name}.{os.urandom(4).hex()}{_PARTIAL}")
                 with partial.open("wb") as file:
                     file.write(content)
@@ -262,6 +263,13 @@ class PictureStore:
 
 def _is_picture(path: Path) -> bool:
     return not path.name.endswith((_PARTIAL, _OVERLAY))
+
+
+def _holds(path: Path, size: int) -> bool:
+    """Whether a file is there with so many bytes; not its name alone is believed."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size == size
+    return False
 
 
 def _name(content: bytes) -> str:

@@ -1,6 +1,7 @@
 """Pictures from a folder: whole ones, in their order, each once, and what becomes of the files."""
 
 import asyncio
+import errno
 import os
 
 import pytest
@@ -164,6 +165,53 @@ async def test_touching_the_rights_of_a_file_that_was_taken_gives_nothing(tmp_pa
     put(tmp_path, "2.png", content(2))
     assert contents([await anext(running)]) == [content(2)]
     await running.aclose()
+
+
+async def test_a_name_that_comes_again_replaces_no_file_that_was_moved(tmp_path):
+    made = source(tmp_path, afterwards="move")
+    for number in range(4):
+        put(tmp_path, "latest.png", content(number), time=TIME + number // 2)
+        await take(made, 1)
+    moved = list((tmp_path / "done").iterdir())
+    assert sorted(one.read_bytes() for one in moved) == sorted(map(content, range(4)))
+    assert {one.name for one in moved} == {
+        "latest.png",
+        f"latest.{TIME}.png",
+        f"latest.{TIME + 1}.png",
+        f"latest.{TIME + 1}.2.png",
+    }
+
+
+async def test_a_link_to_itself_is_passed_over_and_said_once(tmp_path, caplog):
+    for name in ("loop.png", "other.png"):
+        (tmp_path / name).symlink_to(name)
+    assert await nothing_more(source(tmp_path), resume=None)
+    put(tmp_path, "1.png", content(1))
+    assert contents(await take(source(tmp_path), 1)) == [content(1)]
+    (said, _) = [one.message for one in caplog.records if "passed over" in one.message]
+    assert "loop.png" in said or "other.png" in said
+
+
+class Broken:
+    """An entry of a folder that cannot be looked at."""
+
+    name, path = "2.png", "2.png"
+
+    def is_symlink(self):
+        return False
+
+    def stat(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+async def test_a_file_that_cannot_be_looked_at_is_passed_over_and_all_of_them_are_a_loss(tmp_path):
+    put(tmp_path, "1.png", content(1))
+    made = source(tmp_path)
+    with os.scandir(tmp_path) as entries:
+        (found,) = made._looked_at([Broken(), *entries])
+    assert found[0] == "1.png"
+    with pytest.raises(OSError, match="Input/output"):
+        made._looked_at([Broken()])
 
 
 @pytest.mark.parametrize(("afterwards", "left"), [("delete", []), ("move", ["done/1.png"])])

@@ -1,6 +1,7 @@
 """Snapshots over HTTP: what is new, once; and servers that are away, slow, huge, or say no."""
 
 import asyncio
+import gzip
 
 import pytest
 from support.pictures import noise, png
@@ -54,6 +55,7 @@ async def test_a_picture_is_given_once_and_then_only_another_is_asked_for(camera
     assert first.time.tolist() == [TIME - 20 * SECOND]
     assert second.time.tolist() == [TIME]
     assert "if-none-match" not in camera.got[0].headers
+    assert camera.got[0].headers["accept-encoding"] == "identity"
     for asked in camera.got[1:3]:
         assert asked.headers["if-none-match"] == '"a1"'
         assert asked.headers["if-modified-since"] == MODIFIED
@@ -99,6 +101,7 @@ async def test_what_is_no_picture_is_rejected(camera):
         (Answer(401), "answers 401. Check user_name"),
         (Answer(302, {"Location": "/other"}), "redirects are not followed"),
         (Answer(500), "answers 500. Trying again"),
+        (Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(content(1))), "packs its pict"),
         (HANG_UP, "no picture from http://localhost"),
         (Answer(200, {"Content-Length": "9999"}, b"cut"), "no picture from http://localhost"),
     ],

@@ -1,6 +1,7 @@
 """Pictures to pixels, and every way in which one is refused."""
 
 import io
+import tracemalloc
 import warnings
 from contextlib import suppress
 
@@ -83,6 +84,7 @@ def test_what_it_is_written_in_is_told_by_its_first_bytes():
         (bytes(200), Reason.UNKNOWN_FORM),
         (GREY_JPEG + bytes(100_000), Reason.TOO_LARGE),
         (png(noise(1, 101, 100, 1)), Reason.TOO_MANY_PIXELS),
+        (png(noise(1, 101, 50, 3, dtype=np.uint16)), Reason.TOO_MANY_PIXELS),
         (png(noise(1, 4, 4, 2, dtype=np.uint16)), Reason.COLOURS),
         (saved(Image.new("CMYK", (8, 8)), "JPEG"), Reason.COLOURS),
         (b"\xff\xd8\xff" + bytes(50), Reason.DAMAGED),
@@ -107,6 +109,33 @@ def test_a_bomb_is_refused_by_what_it_declares_before_it_is_unpacked(side):
         warnings.simplefilter("ignore")  # no error, as in the service
         assert reason(png(noise(1, 4, 4, 1), declared=(side, side))) is Reason.TOO_MANY_PIXELS
     assert reason(png(noise(1, 4, 4, 1), declared=(side, side))) is Reason.TOO_MANY_PIXELS
+
+
+def test_a_pixel_of_16_bits_a_colour_counts_twice_and_one_of_grey_once():
+    for channels, dtype in ((3, np.uint16), (1, np.uint16), (3, np.uint8), (4, np.uint8)):
+        side = 70 if (channels, dtype) == (3, np.uint16) else 100
+        pixels = noise(1, side, side, channels, dtype=dtype)
+        assert np.array_equal(decode(png(pixels), BOUNDS), pixels[..., :3])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_decoding_holds_no_more_than_the_pixels_and_one_copy_of_a_strip(dtype):
+    pixels = noise(1, 1500, 400, 3, dtype=dtype)
+    content, bounds = png(pixels), Bounds(bytes=1 << 24, pixels=2_000_000)
+    decode(SOUND["RGB PNG"], BOUNDS)  # Pillow is imported
+    tracemalloc.start()
+    found = decode(content, bounds)
+    most = tracemalloc.get_traced_memory()[1]  # numpy's and Python's; Pillow has 4 bytes a pixel
+    tracemalloc.stop()
+    assert np.array_equal(found, pixels)
+    assert most < 1.8 * pixels.nbytes
+
+
+def test_a_png_that_says_twice_what_it_is_or_too_late_is_refused():
+    head, grey = png(noise(1, 8, 8, 3)), png(noise(1, 8, 8, 1, dtype=np.uint16))
+    start, end = 8, 8 + 25  # of the head
+    for content in (head[:end] + grey[start:], head[:8] + chunk(b"tEXt", b"a\0" * 20) + head[8:]):
+        assert reason(content) is Reason.DAMAGED
 
 
 def test_one_that_declares_more_than_it_holds_is_refused():

@@ -1,6 +1,7 @@
 """Pictures with labels in every form people have them; and what is wrong with them, in words."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from connectors.labelled import Files, LabelsError, pictures_in, read
 from connectors.labelled.masks import polygon, run_lengths
 
 SIZE = (SIDE, SIDE)
+THIN = [1.6, 1.6, 1.9, 1.6, 1.9, 1.9]  # no pixel's middle
 SQUARE = [4.0, 6.0, 10.0, 6.0, 10.0, 14.0, 4.0, 14.0]  # x 4 to 10, y 6 to 14
 
 
@@ -122,6 +124,12 @@ def test_a_box_may_reach_beyond_its_picture_by_a_pixel_and_is_cut(two: Path) -> 
         ({"segmentation": "mask"}, "annotation 1: segmentation is neither polygons"),
         ({"segmentation": {"size": [2, 2], "counts": [4]}}, r"annotation 1: run lengths of size"),
         ({"segmentation": {"size": [SIDE, SIDE], "counts": [4]}}, "annotation 1: run lengths of 4"),
+        (
+            {"segmentation": {"size": [SIDE, SIDE], "counts": [10**30]}},
+            "annotation 1: run lengths of 1000000000000000000000000000000 pixels",
+        ),
+        ({"bbox": [10**400, 0, 1, 1]}, "annotation 1: bbox is"),
+        ({"segmentation": [THIN]}, "annotation 1: has no bbox, and no pixel's middle in its seg"),
         ({"segmentation": {"size": [SIDE, SIDE]}}, "annotation 1: run lengths without counts"),
     ],
 )
@@ -150,6 +158,8 @@ def twice(what: str) -> Callable[[dict[str, Any]], None]:
         (lambda c: c["categories"][1].update(name=" "), "category 2 has the name ' '"),
         (lambda c: c["images"][1].pop("id"), r"images\[1\] has no id"),
         (lambda c: c["images"][1].update(file_name="a.png"), "two images have the file_name"),
+        (lambda c: c["images"][1].update(file_name="/n/c.png"), "1 of 2 .* there: /n/c.png"),
+        (lambda c: c["images"][1].update(file_name="../c.png"), r"1 of 2 .* there: \.\./c\.png"),
         (lambda c: c["images"][1].update(file_name=""), "image 2 has the file_name ''"),
         (lambda c: c["images"][1].update(file_name="c.png"), "1 of 2 pictures .* there: c.png"),
         (lambda c: c["images"][0].update(width=99), "says a.png has 99 x 24 pixels, and it has 24"),
@@ -175,6 +185,20 @@ def test_what_coco_says_for_nothing_is_a_warning(two: Path) -> None:
     assert "1 crowds are passed over" in said
     assert "nothing is marked as dent" in said
     assert "does not name 1 picture, c.png: left out" in said
+
+
+def test_a_mask_without_a_pixel_is_a_warning_for_its_set_is_learnt_as_boxes(two: Path) -> None:
+    thin = {"bbox": [1.6, 1.6, 0.3, 0.3], "segmentation": [THIN]}
+    one_annotation(two, {"segmentation": [SQUARE]}, thin)
+    said = " | ".join(read(two).warnings)
+    assert "the segmentation of annotation 2 holds the middle of no pixel" in said
+
+
+def test_pictures_outside_of_the_folder_are_said(two: Path) -> None:
+    inner = two / "inner"
+    plain(inner / "c.png")
+    coco(inner / "labels.json", {"c.png": SIZE, "../a.png": SIZE}, [])
+    assert f"names 1 picture, a.png, outside of {inner}" in " | ".join(read(inner).warnings)
 
 
 # ---- Pascal VOC
@@ -296,6 +320,12 @@ def test_a_class_is_the_folder_that_a_picture_is_in(tmp_path: Path) -> None:
         plain(tmp_path / name)
     found = read(tmp_path)
     assert found.labels == ["dent", "good", "good"]
+
+
+def test_a_class_whose_folder_is_no_utf8_has_a_name_that_is_text(tmp_path: Path) -> None:
+    plain(tmp_path / os.fsdecode(b"d\xff") / "1.png")
+    plain(tmp_path / "good" / "2.png")
+    assert read(tmp_path).labels == ["d\\udcff", "good"]
 
 
 def test_a_folder_of_a_class_without_pictures_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectors.labelled import Files, LabelsError, pictures_in
+from connectors.labelled import Files, LabelsError, pictures_in, portable
 from connectors.payloads.image import PictureError as UnreadableError
 from connectors.payloads.image import Pixels
 from models.vision.acceptance import AcceptanceSettings
@@ -107,9 +107,9 @@ def _some(inspection: Inspection, what: Asked, numbers: Sequence[int]) -> Iterat
         )
     )
     for at, path in enumerate(pictures.paths):
-        name = path.relative_to(what.folder).as_posix()
+        name = portable(path.relative_to(what.folder).as_posix())
         if at in refused:
-            yield Looked(name=name, refused=refused[at])
+            yield Looked(name=name, refused=portable(refused[at]))
             continue
         yield _looked(name, pictures[at], next(found), what)
 

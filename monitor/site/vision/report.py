@@ -14,7 +14,9 @@ from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
+from connectors.labelled import portable
 from connectors.payloads.image import Form, encode
 from models.vision.bundle import VisionCard
 from models.vision.inspected import Defect
@@ -34,6 +36,7 @@ COLUMNS = (
     "defect", "defect_label", "defect_probability", "defect_grade", "x1", "y1", "x2", "y2",
     "length_px", "area_px", "length_mm", "area_mm2", "size_by", "overlay", "refused",
 )  # fmt: skip
+TEXTS = ("picture", "label", "rule", "reason", "defect_label", "refused")  # of others' words
 
 
 @dataclass(order=True, slots=True)
@@ -85,7 +88,7 @@ class DefectReport:
         self.pictures += 1
         if one.found is None or one.pixels is None:
             self.refused[one.name] = one.refused
-            self._rows.writerow({"picture": one.name, "refused": one.refused})
+            self._row({"picture": one.name, "refused": one.refused})
             return
         found, graded = one.found, one.graded
         self.labels[found.label] += 1
@@ -147,9 +150,21 @@ class DefectReport:
         if graded is not None:
             row |= {"grade": graded.grade.value, "rule": graded.rule, "reason": graded.reason}
         for number, (defect, size) in enumerate(zip(found.defects, one.sizes, strict=True)):
-            self._rows.writerow(row | _defect_row(number, defect, size, graded))
+            self._row(row | _defect_row(number, defect, size, graded))
         if not found.defects:
-            self._rows.writerow(row)
+            self._row(row)
+
+    def _row(self, row: Mapping[str, object]) -> None:
+        """Write one; a text that a spreadsheet would take for a formula has an apostrophe before.
+
+        CSV injection (OWASP); a report is sent on, and names come from outside.
+        """
+        texts = {
+            name: f"'{row[name]}"
+            for name in TEXTS
+            if str(row.get(name, "")).startswith(("=", "+", "-", "@", "\t", "\r"))
+        }
+        self._rows.writerow({**row, **texts})
 
     def _html(self) -> str:
         cards = sorted(self._cards)[:MOST_SHOWN]
@@ -164,7 +179,8 @@ class DefectReport:
         rest = f"<p>{more} more pictures are in {TABLE}.</p>" if more > 0 else ""
         lists = _table("class", "pictures", self.labels) + _table("defect", "found", self.defects)
         head = "".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in self._head.items()
+            f"<dt>{escape(name)}</dt><dd>{escape(portable(value))}</dd>"
+            for name, value in self._head.items()
         )
         refused = ""
         if self.refused:
@@ -213,7 +229,7 @@ def _card_html(one: Looked, overlay: str, plain: str, drawn: str) -> str:
     found, graded = one.found, one.graded
     looks = f"<img src='{plain}' alt='as it came'><img src='{drawn}' alt='with what was found'>"
     if overlay:
-        looks = f"<a href='{escape(overlay)}'>{looks}</a>"
+        looks = f"<a href='{quote(overlay)}'>{looks}</a>"
     verdict = ""
     if graded is not None:
         rule = f"{graded.rule}: " if graded.rule else ""

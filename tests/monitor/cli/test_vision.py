@@ -1,10 +1,14 @@
 """`watchkeeper vision` as a user and as a script see it."""
 
 import csv
+import io
 import json
+import os
+import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from support.commands import Said, watchkeeper
 from support.labelled import coco, folders, plain, save
 
 from models.vision.inspection import Inspection
+from monitor import cli
 from monitor.cli import console
 from monitor.site.vision.report import COLUMNS
 
@@ -331,6 +336,40 @@ def test_a_training_that_is_stopped_within_its_first_pass_does_not_speak_of_a_ch
     assert said.code == 130
     assert "training was stopped within its first pass; nothing is kept" in said.err
     assert not (tmp_path / "model.checkpoint").exists()
+
+
+def test_names_are_shown_whatever_is_in_them_and_a_table_holds_no_formula(
+    home: Path, tmp_path: Path
+) -> None:
+    one = next((home / "kept_aside" / "lying").iterdir())
+    names = ["=1+2.png", "a#b?c%20.png", os.fsdecode(b"d\xff.png"), os.fsdecode(b"@\xfe.png")]
+    for name in names[:3]:
+        (tmp_path / "new" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(one, tmp_path / "new" / name)
+    (tmp_path / "new" / names[3]).write_bytes(b"none")
+    out = tmp_path / "inspection"
+    said = watchkeeper("vision", "inspect", home / "model", tmp_path / "new", "--out", out)
+    assert said.code == 1, said.err
+    with (out / "defects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == [
+        *("'=1+2.png", "'@\\udcfe.png", "a#b?c%20.png", "d\\udcff.png")
+    ]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    links = re.findall("href='([^']+)'", page)
+    assert len(links) == 3
+    for link in links:
+        assert (out / unquote(urlsplit(link).path)).is_file()
+
+
+def test_what_is_printed_may_hold_a_name_that_is_no_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = io.BytesIO()
+    out = io.TextIOWrapper(held, "utf-8")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr(cli, "app", lambda **_: out.write("d\udcff"))
+    cli.main()
+    out.flush()
+    assert held.getvalue() == b"d\\udcff"
 
 
 def test_a_folder_of_somebody_else_is_not_written_to(home: Path, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from monitor.core.records import (
     PicturesTaken,
     Record,
     SeenDefect,
+    Standing,
 )
+from monitor.live.messages import message
 
 RECEIVED = (START + 10_000) * SECOND
 
@@ -87,6 +89,43 @@ def test_a_strange_picture_raises_once_so_many_in_a_row_were_and_the_deadband_st
     pictures = [result(n, surprise=one, grade=Grade.NONE) for n, one in enumerate(surprises)]
     found = stepped(Pipeline(plan(raise_after=2), {}), *pictures)
     assert found == [("m0", "top surprise", "raised", 3), ("m0", "top surprise", "returned", 7)]
+
+
+def changes(step, *bodies):
+    return [event for body in bodies for event in step.step(Record(RECEIVED, body)).alarms]
+
+
+def test_pictures_of_one_second_raise_alarms_that_are_told_apart():
+    pictures = [
+        result(5, grade=grade, hash=name)
+        for grade, name in zip((Grade.REJECT, Grade.ACCEPT) * 2, "abcd", strict=True)
+    ]
+    first, second, third, fourth = found = changes(Pipeline(plan(return_after=1), {}), *pictures)
+    assert (first.id, third.id) == (second.id, fourth.id)
+    assert first.id != third.id
+    assert len({message(one, site="works").id for one in found}) == 4
+    assert [one.tick - result(5).time for one in found] == [0, 1, 2, 3]
+
+
+def test_an_older_picture_returns_an_alarm_after_it_was_raised_and_raises_the_next_one_later():
+    found = changes(
+        Pipeline(plan(return_after=1), {}),
+        result(100, grade=Grade.REJECT),
+        result(3),
+        result(4, grade=Grade.REJECT),
+    )
+    assert [one.tick - found[0].tick for one in found] == [0, 1, 2]
+    assert [one.raised - found[0].tick for one in found] == [0, 0, 2]
+
+
+def test_what_the_store_says_stands_returns_after_it_was_raised():
+    (raised,) = changes(Pipeline(plan(return_after=1), {}), result(100, grade=Grade.REJECT))
+    step = Pipeline(plan(return_after=1), {})  # whose snapshot was lost
+    kept = ("id", "asset", "alarm_class", "point", "raised", "threshold")
+    told = {name: getattr(raised, name) for name in kept}
+    step.settle([Standing(**told, acknowledged=False)])
+    (returned,) = changes(step, result(3))
+    assert returned.tick == raised.tick + 1
 
 
 def test_a_grade_of_nobody_neither_raises_nor_returns():
@@ -167,7 +206,7 @@ def test_a_result_whose_picture_was_in_a_lost_record_still_balances():
     assert step.conservation["eyes"] == Conservation(received=1, stored=1)
 
 
-@pytest.mark.parametrize("cut", range(8))
+@pytest.mark.parametrize("cut", range(11))
 def test_it_goes_on_from_a_snapshot_as_if_there_had_been_none(cut):
     bodies = [
         taken(*range(6)),
@@ -178,6 +217,9 @@ def test_it_goes_on_from_a_snapshot_as_if_there_had_been_none(cut):
         result(4, rejected="inspection_failed"),
         result(5),
         taken(6, repeated=1),
+        result(2),
+        result(2),
+        result(2, grade=Grade.REJECT),
     ]
     whole, first, second = (Pipeline(plan(), {}) for _ in range(3))
     expected = stepped(whole, *bodies)
@@ -189,7 +231,7 @@ def test_it_goes_on_from_a_snapshot_as_if_there_had_been_none(cut):
 
 
 def test_an_alarm_of_a_camera_that_is_no_longer_configured_ends_with_the_next_epoch():
-    from monitor.core.records import Cause, Epoch, Standing
+    from monitor.core.records import Cause, Epoch
 
     step = Pipeline(plan(), {})
     (raised,) = step.step(Record(RECEIVED, result(1, surprise=9.0))).alarms

@@ -22,8 +22,9 @@ from monitor.core.records import (
     SeenDefect,
     Transition,
 )
-from monitor.history.camera_lane import spread
+from monitor.history.camera_lane import Lane, spread
 from monitor.history.plot import NothingToDrawError, draw, figure_of
+from monitor.history.timeline import Timeline
 from monitor.state.database import Database
 from monitor.state.names import Names
 from monitor.state.picture_results import PictureResults
@@ -350,3 +351,17 @@ def test_pictures_stand_by_their_marks_in_order_and_beside_each_other(
     at: list[float], stand: list[float]
 ) -> None:
     assert spread(np.array(at), 0.2) == pytest.approx(np.asarray(stand))
+
+
+def test_a_class_may_have_a_name_with_marks_of_mathematics(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png(noise(1, 8, 8, 3)))
+    seen = PictureResult(
+        camera=1, time=2 * SECOND, part=None, label="a$_$", probability=0.9, model="b0",
+        surprise=2.0, source="eyes", hash="f",
+    )  # fmt: skip
+    lane = Lane("top", (seen,), ((0, path),))
+    timeline = Timeline.of(np.array([SECOND]), np.array([3 * SECOND]))
+    figure = Figure()
+    lane.draw(figure.add_subplot(label="top"), timeline, across=10.0)
+    figure.savefig(tmp_path / "plot.png")

@@ -1,5 +1,6 @@
 """The store of pictures: safe before they count, one result each, and let go of in their time."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +103,12 @@ def test_a_file_is_named_by_its_hash_and_its_form(store):
     assert store.keep(jpeg(noise(1, 8, 8, 1))).endswith(".jpg")
     assert store.keep(CONTENT[0]) == store.keep(CONTENT[0])
     assert len(files(store)) == 2
+
+
+def test_a_file_that_lost_its_end_is_written_again_when_its_picture_comes_again(store):
+    os.truncate(store.folder / store.keep(CONTENT[0]), 3)
+    store.keep(CONTENT[0])
+    assert files(store) == [CONTENT[0]]
 
 
 def test_the_same_picture_again_is_counted_and_another_of_its_moment_is_taken(database, store):
