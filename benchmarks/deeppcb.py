@@ -47,13 +47,15 @@ TASK = Task(
         ),
     ),
     fit=VisionFitSettings(
-        epochs=50,
+        epochs=60,
         batch_size=16,
         validation_share=0.1,
         smoothing=0.05,
         average=0.99,
         precision="bfloat16",
-        augment=AugmentSettings(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
+        augment=AugmentSettings(
+            flip_horizontal=True, flip_vertical=True, quarter_turns=True, scale=0.1
+        ),
     ),
     good=GOOD,
     floors={"map50": 0.97, "f1_33": 0.96},
