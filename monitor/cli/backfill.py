@@ -44,7 +44,7 @@ def command(
         stop_where_all_was_rejected,
     )
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - as above
-    from monitor.site import plant  # noqa: PLC0415 - as above
+    from monitor.site import past  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
     from monitor.site.status import summary  # noqa: PLC0415 - as above
     from monitor.state.database import DatabaseReader  # noqa: PLC0415 - as above
@@ -65,16 +65,16 @@ def command(
             code=console.Exit.USAGE,
         )
     with (
-        plant.replacing_database(config.data_dir / FOLDER) as database,
+        past.replacing_database(config.data_dir / FOLDER) as database,
         console.reading("scoring") as progress,
     ):
         if origin is Origin.JOURNAL:
             with DatabaseReader(config.data_dir) as journal:
-                plant.replay_journal(
+                past.replay_journal(
                     config, journal, database, progress=progress, warn=console.say_warning
                 )
         else:
-            plant.score_history(
+            past.score_history(
                 config, database, clock=SystemClock(), since=start, until=end, progress=progress
             )
         found = summary(database, config.site.alarm_budget)

@@ -62,7 +62,7 @@ def command(
     history behind the model is too short for.
     """
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
-    from monitor.site import plant  # noqa: PLC0415 - as above
+    from monitor.site import past, plant  # noqa: PLC0415 - as above
     from monitor.site.budget import report  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
 
@@ -80,7 +80,7 @@ def command(
         update={name: number for name, number in given.items() if number is not None}
     )
     with console.reading("scoring") as progress:
-        reviewed = plant.review_history(
+        reviewed = past.review_history(
             config, clock=SystemClock(), since=start, until=end, progress=progress
         )
     with console.reading("counting alarms"):

@@ -26,7 +26,7 @@ def command(
     """
     from monitor.site.advice import advice  # noqa: PLC0415 - commands import when they run
     from monitor.site.config import load  # noqa: PLC0415 - as above
-    from monitor.site.inspection import inspect  # noqa: PLC0415 - as above
+    from monitor.site.named_files import inspect  # noqa: PLC0415 - as above
     from monitor.site.problems import ConfigError  # noqa: PLC0415 - as above
 
     try:

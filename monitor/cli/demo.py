@@ -51,7 +51,7 @@ def command(
     claim holds, with 1 where one does not, saying which; the figures are in summary.json.
     """
     from monitor.live.clock import SystemClock  # noqa: PLC0415 - commands import when they run
-    from monitor.site import plant  # noqa: PLC0415 - as above
+    from monitor.site import past  # noqa: PLC0415 - as above
     from monitor.site.demo import SUMMARY, judge, new_secret, prepare  # noqa: PLC0415 - as above
     from monitor.site.receiver import receiving  # noqa: PLC0415 - as above
     from monitor.state.store import Store  # noqa: PLC0415 - as above
@@ -75,8 +75,8 @@ def command(
 
         watched = demo.watched
         with (
-            plant.fresh_database(watched.data_dir) as live,
-            plant.fresh_database(watched.data_dir / FOLDER) as again,
+            past.fresh_database(watched.data_dir) as live,
+            past.fresh_database(watched.data_dir / FOLDER) as again,
         ):
             with _step("3  Watching two machines that it never saw", took, "watch_s"):
                 played, ended = asyncio.run(_watch(demo, live))
@@ -84,7 +84,7 @@ def command(
 
             with _step("4  Scoring what was sent once more, as history", took, "backfill_s"):
                 with console.reading("scoring") as progress:
-                    plant.score_history(
+                    past.score_history(
                         demo.recorded,
                         again,
                         clock=SystemClock(),

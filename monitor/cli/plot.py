@@ -32,7 +32,8 @@ def command(
     """
     from models.bundle import Bundle  # noqa: PLC0415 - commands import when they run
     from monitor.cli.stored import stored  # noqa: PLC0415 - as above
-    from monitor.history.plot import NothingToDrawError, draw  # noqa: PLC0415 - as above
+    from monitor.history.plot import draw  # noqa: PLC0415 - as above
+    from monitor.history.shown import NothingToDrawError  # noqa: PLC0415 - as above
     from monitor.site.config import load  # noqa: PLC0415 - as above
 
     config = load(file)

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.batch import I64, U8
 from models.contract import Deviation
@@ -48,13 +47,12 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.sensors import WORD_OF, WORDS, Verdict, in_words
-from monitor.core.words import duration, form
+from monitor.core.why import blamed, crossed, largest_first, lasting, shares
 
 # A assets, C channels, R frames, L limits of a kind
 
 Explain = Callable[[int], Deviation | None]  # of a row of the last frames
 
-ALONE = 0.9  # share in the blame: a drift of the sensor looks the same
 CLASSES = (
     AlarmClass.PROCESS,
     AlarmClass.COMBINED,
@@ -264,7 +262,7 @@ class Alarms:
             counts=counts,
             fresh=frames.fresh,
         )
-        lasting = self._episode.step(
+        over_all = self._episode.step(
             frames.asset,
             scores.blame,
             over=counts & (scores.surprise >= self._threshold),
@@ -287,13 +285,13 @@ class Alarms:
             if change.active:
                 blame_C = weighed(blame_C, moved[change.row])
             else:
-                blame_C = lasting.get(change.row, blame_C)
-            blame = _largest_first(self._channels, blame_C)
-            reason = f"surprise {self._crossed(surprise, crossing, self._threshold)}"
+                blame_C = over_all.get(change.row, blame_C)
+            blame = largest_first(self._channels, blame_C)
+            reason = f"surprise {crossed(surprise, crossing, self._threshold, self._kind)}"
             if change.active:
-                reason += self._blamed(blame, scores, change.row, explain(change.row))
-            elif change.row in lasting:
-                reason += f"; all in all from {', '.join(_shares(blame))}"
+                reason += blamed(blame, scores, change.row, explain(change.row), self._kind)
+            elif change.row in over_all:
+                reason += f"; all in all from {', '.join(shares(blame))}"
             if (name := names.get(change.row)) is not None and name.fault != UNKNOWN:
                 reason += f"; {name}"
             events.append(
@@ -333,30 +331,20 @@ class Alarms:
         ):
             n = crossing.change.row
             surprise = float(agreed[n])
-            crossed = self._crossed(surprise, crossing, self._together)
+            words = crossed(surprise, crossing, self._together, self._kind)
             events.append(
                 self._event(
                     replace(crossing.change, row=int(fused.row[n])),
                     frames,
                     alarm_class=AlarmClass.COMBINED,
                     point="combined",
-                    reason=f"surprise of both {crossed}; {both.words(n)}",
+                    reason=f"surprise of both {words}; {both.words(n)}",
                     value=surprise,
                     threshold=self._together,
                     picture=fused.picture[n],
                 )
             )
         return events
-
-    def _crossed(self, surprise: float, crossing: Crossing, threshold: float) -> str:
-        """What was crossed, in words, and for how long; where it returns, from how high."""
-        alarm, (change, level, peak) = self._kind.alarm, crossing
-        if change.active:
-            return f"{surprise:.1f} at or over {level:.1f}{self._lasting(alarm.on_delay_s)}"
-        words = f"{surprise:.1f} below {level:.1f}{self._lasting(alarm.off_delay_s)}"
-        if alarm.return_ratio * peak > threshold * alarm.clear_ratio:
-            words += f"; it had been {peak:.1f}"
-        return words
 
     def _named(
         self,
@@ -383,42 +371,13 @@ class Alarms:
                     reason=str(one.name),
                     value=float(scores.surprise[one.row]),
                     threshold=self._threshold or math.inf,
-                    blame=_largest_first(self._channels, scores.blame[one.row]),
+                    blame=largest_first(self._channels, scores.blame[one.row]),
                     diagnosis=one.name,
                 ),
                 transition=Transition.DIAGNOSED,
             )
             for one in told
         ]
-
-    def _blamed(
-        self, blame: Mapping[str, float], scores: Scores, row: int, found: Deviation | None
-    ) -> str:
-        """Where a surprise comes from, in words: the first channel against what was expected."""
-        if not blame:
-            return ""
-        first, *others = _shares(blame)
-        name = next(iter(blame))
-        at = row, self._channels.index(name)
-        unit = self._kind.channels[name].unit
-        against = (
-            _off(found, at[1], unit=unit, tick_ms=self._kind.tick_ms)
-            if found is not None
-            else _against(
-                float(scores.value[at]),
-                float(scores.expected[at]),
-                float(scores.spread[at]),
-                unit=unit,
-            )
-        )
-        then = f"; then {', '.join(others)}" if others else ""
-        lonely = "; no other disagrees: see to its sensor, too" if scores.blame[at] >= ALONE else ""
-        return f"; most of it from {first}{against}{then}{lonely}"
-
-    def _lasting(self, delay_s: float) -> str:
-        """For how long it was seen: frames as far as the delay; nothing where one was enough."""
-        seen_s = math.ceil(delay_s * 1000 / self._kind.tick_ms) * self._kind.tick_ms / 1000
-        return f" for {duration(seen_s)}" if delay_s else ""
 
     def _step_limits(self, frames: Frames, scores: Scores) -> list[AlarmEvent]:
         if not self._limits:
@@ -458,7 +417,7 @@ class Alarms:
                 delay = limit.settings.on_delay_s if change.active else limit.settings.off_delay_s
                 reason = (
                     f"{channel} {value:.6g}{unit.rstrip()}, {side} {limit.name} {limit.at:g}"
-                    f"{self._lasting(delay)}"
+                    f"{lasting(delay, self._kind)}"
                 )
                 events.append(
                     self._event(
@@ -500,9 +459,13 @@ class Alarms:
             value = float(frames.value[row, column])
             if change.active:
                 why = in_words(Verdict(verdict[row, column]), self._kind.channels[name], value)
-                reason = f"{word}: {name} {why}{self._lasting(self._kind.instrument.on_delay_s)}"
+                reason = (
+                    f"{word}: {name} {why}{lasting(self._kind.instrument.on_delay_s, self._kind)}"
+                )
             else:
-                reason = f"{name}: no {word}{self._lasting(self._kind.instrument.off_delay_s)}"
+                reason = (
+                    f"{name}: no {word}{lasting(self._kind.instrument.off_delay_s, self._kind)}"
+                )
             events.append(
                 self._event(
                     replace(change, row=row),
@@ -600,44 +563,3 @@ class Alarms:
 
 # The place in WORDS of what a verdict asks for; -1: nothing
 _ASKS = np.array([WORDS.index(WORD_OF[v]) if v in WORD_OF else -1 for v in Verdict])
-
-
-def _off(found: Deviation, channel: int, *, unit: str | None, tick_ms: int) -> str:
-    """How far a channel lay from what was expected, over the time in which that was strange."""
-    by, times = float(found.by[channel]), float(found.times[channel])
-    if not (math.isfinite(by) and math.isfinite(times)):
-        return ""
-    ticks = int(found.ticks[channel])
-    over = f"averaged over {duration(ticks * tick_ms / 1000)} " if ticks > 1 else ""
-    far = f"{abs(by):{form(abs(by) or 1.0, digits=2)}} {unit or ''}".rstrip()
-    others = " beside the others" if np.isfinite(found.by).sum() > 1 else ""
-    return (
-        f": {over}{far} {'above' if by > 0 else 'below'} what was expected{others}, "
-        f"{times:.1f} times its healthy spread"
-    )
-
-
-def _against(value: float, expected: float, spread: float, *, unit: str | None) -> str:
-    """What was measured, against what was expected, as exactly as the spread makes sense of.
-
-    Nothing where one of the two is not known, or where this one frame shows nothing odd.
-    """
-    if not (math.isfinite(value) and math.isfinite(expected)) or abs(value - expected) < spread:
-        return ""
-    as_said, within = ".6g", ""  # a float32 has no more
-    if math.isfinite(spread) and spread > 0:
-        as_said = form(spread, digits=1)
-        within = f" +- {spread:{as_said}}"
-    shown = f": measured {value:{as_said}}, expected {expected:{as_said}}{within}"
-    return f"{shown} {unit or ''}".rstrip()
-
-
-def _largest_first(channels: Sequence[str], blame_C: NDArray[np.float32]) -> dict[str, float]:
-    """The channels with a share in it."""
-    order = np.argsort(-blame_C, kind="stable")
-    return {channels[c]: float(blame_C[c]) for c in order if blame_C[c] > 0}
-
-
-def _shares(blame: Mapping[str, float]) -> list[str]:
-    """The first three channels with their shares, in words."""
-    return [f"{name} {share:.0%}" for name, share in blame.items()][:3]

@@ -17,7 +17,6 @@ import numpy as np
 
 from connectors.batch import (
     GOOD,
-    I32,
     I64,
     Flag,
     Notice,
@@ -31,7 +30,6 @@ from models.vision.progression import Progression
 from monitor.core.aggregate import Bool, Index
 from monitor.core.alarms import CLASSES
 from monitor.core.conservation import Conservation
-from monitor.core.frames import FrameBuilder
 from monitor.core.kind import KindPipeline
 from monitor.core.links import Links
 from monitor.core.missing import LONGEST_WORDS, SourceGap, said
@@ -55,6 +53,7 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.core.shelving import Shelves
+from monitor.core.slots import SlotMap, hear
 from monitor.core.vibration import feature_of, samples_of
 
 # The most that a step of wall time from one record to the next counts as silence: more of it is a
@@ -76,62 +75,6 @@ _SAYS = {  # what a notice says of its source, in a word
 
 
 Rows = TypeVar("Rows", Samples, Waveforms)
-
-
-class SlotMap:
-    """Which kind, and which slot of its frames, each tag of a plan belongs to."""
-
-    def __init__(self, plan: Plan) -> None:
-        size = 1 + max((tag for a in plan.assets for tag, _ in a.tags.values()), default=0)
-        self._slots: dict[Feature | None, tuple[Index, Index]] = {}  # kind and slot of each tag
-        names = {source for a in plan.assets for _, source in a.tags.values()}
-        self._number = {source: number for number, source in enumerate(sorted(names))}
-        self._source = np.full(size, -1)
-        for number, (name, kind) in enumerate(plan.kinds.items()):
-            for row, asset in enumerate(plan.assets_of(name)):
-                for column, (tag, feature) in enumerate(kind.slots):
-                    nothing = np.full(size, -1), np.zeros(size, np.intp)
-                    kinds, slots = self._slots.setdefault(feature, nothing)
-                    kinds[asset.tags[tag][0]] = number
-                    slots[asset.tags[tag][0]] = row * len(kind.slots) + column
-                    self._source[asset.tags[tag][0]] = self._number[asset.tags[tag][1]]
-        self.features = tuple(feature for feature in self._slots if feature is not None)
-
-    def tags_of(self, source: str) -> list[int]:
-        """The numbers of all tags of a source."""
-        return np.flatnonzero(self._source == self._number.get(source, -2)).tolist()
-
-    def of(self, source: str, tag: I32, feature: Feature | None = None) -> tuple[Index, Index]:
-        """The number of the kind [N], -1 where the source has no such tag, and the slot [N].
-
-        ``feature``: of the tags' waveform blocks; None: of their samples.
-
-        A journal may hold what a tag's source was before the configuration changed.
-        """
-        known = (tag >= 0) & (tag < len(self._source))
-        within = np.where(known, tag, 0)
-        if feature not in self._slots:
-            return np.full(len(tag), -1), within.astype(np.intp)
-        kinds, slots = self._slots[feature]
-        known &= self._source[within] == self._number.get(source, len(self._number))
-        return np.where(known, kinds[within], -1), slots[within]
-
-
-def hear(notice: Notice, builders: Iterable[FrameBuilder], *, received: int, now: int) -> None:
-    """What a source said of itself, as far as it matters to frames; times as in FrameBuilder."""
-    gap = said(notice, received=received)
-    for frames in builders:
-        match notice:
-            case Notice(kind=NoticeKind.ALIVE, since=int() as since, until=int() as until):
-                frames.alive(
-                    notice.source, since, until, tags=notice.tags, received=received, now=now
-                )
-            case Notice(kind=NoticeKind.ENDED):
-                frames.ended(notice.source)
-            case _ if gap is not None:
-                frames.missing(gap, received=received)
-            case _:
-                pass  # kept by the journal alone
 
 
 class Pipeline:

@@ -18,10 +18,10 @@ from models.contract import Stretch
 from monitor.core.frames import FrameBuilder
 from monitor.core.holding import Frames
 from monitor.core.modes import RunStates, scored
-from monitor.core.pipeline import SlotMap, hear
 from monitor.core.plan import KindSettings, Plan
 from monitor.core.sensors import Sensors
 from monitor.core.settling import Settling
+from monitor.core.slots import SlotMap, hear
 
 # R frames, C channels of the kind that the model sees
 

@@ -8,9 +8,7 @@ the highest.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -25,17 +23,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from monitor.core.plan import MILLISECOND, ChannelSettings, KindSettings
-from monitor.core.records import AlarmClass, ScoreState, Transition
+from monitor.core.plan import ChannelSettings, KindSettings
+from monitor.core.records import AlarmClass, ScoreState
 from monitor.history import camera_lane
 from monitor.history.camera_lane import Lane
-from monitor.history.inks import EXPECTED, INK, MUTED, RULE, STRANGE
-from monitor.history.rows import Rows, read
-from monitor.history.timeline import Buckets, Span, Timeline, nearest_second
+from monitor.history.inks import ALARMS, EXPECTED, INK, MUTED, RULE, STRANGE
+from monitor.history.shown import Raised, Shown, shown_of, when
+from monitor.history.timeline import Buckets, Span
 from monitor.state.database import DatabaseReader
-from monitor.state.names import Family, Names
 from monitor.state.rollups import Width
-from monitor.state.store import Store
 
 # N rows (a frame, a minute or an hour each), C channels, B buckets
 
@@ -62,64 +58,7 @@ STATES = {
 INVALID = "#8e3fa8"
 RESOLUTION = {Width.MINUTE: "a row a minute", Width.HOUR: "a row an hour"}
 BAND = 0.28  # how strong the band between the lowest and the highest is
-ALARMS = {
-    AlarmClass.PROCESS: STRANGE,
-    AlarmClass.COMBINED: "#0f7a6c",
-    AlarmClass.LIMIT: "#c9720c",
-    AlarmClass.INSTRUMENT: "#7a5195",
-    AlarmClass.PICTURE: "#2f7f79",
-}  # those of class pipeline are of a source, which may have an asset's name
 BLAME = LinearSegmentedColormap.from_list("blame", ["#ffffff", "#f0b27a", STRANGE, "#5c0f12"])
-
-
-class NothingToDrawError(Exception):
-    """There is nothing of this asset in the range asked for; says which range there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """The surprise that alarms are raised at."""
-
-    value: float
-    provisional: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    """One alarm, as far as it can be seen."""
-
-    alarm_class: AlarmClass
-    point: str
-    span: Span
-    begins: bool  # within the picture
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Picture:
-    """Everything that the panels share."""
-
-    rows: Rows
-    kind: KindSettings
-    level: _Level | None
-    alarms: Sequence[_Raised]
-    lanes: Sequence[Lane]
-    timeline: Timeline
-    buckets: Buckets
-
-    @property
-    def seen(self) -> NDArray[np.bool_]:
-        """The channels that the model sees, as far as the rows tell [C]."""
-        rows = self.rows
-        seen: NDArray[np.bool_] = np.logical_or.reduce(
-            np.isfinite(rows.expected) | (rows.blame > 0), axis=0
-        )
-        return seen
-
-    def stretches(self) -> list[tuple[int, int, int]]:
-        """From which row to before which there is one resolution, and that: 0 for frames."""
-        changes = np.flatnonzero(np.diff(self.rows.resolution)) + 1
-        edges = [0, *changes.tolist(), len(self.rows)]
-        return [(a, b, int(self.rows.resolution[a])) for a, b in pairwise(edges)]
 
 
 def draw(
@@ -166,83 +105,22 @@ def figure_of(
 ) -> Figure:
     """The same, not yet written; each panel is labelled with what it shows."""
     zone = ZoneInfo(timezone)
-    tick = kind.tick_ms * MILLISECOND
-    rows = _rows(database, asset, tick=tick, since=since, until=until, zone=zone)
-    timeline = Timeline.of(rows.start, rows.end)
-    picture = _Picture(
-        rows=rows,
+    picture = shown_of(
+        database,
+        asset,
         kind=kind,
-        level=_level(kind, bundle),
-        alarms=_alarms(database, asset, timeline),
-        lanes=_seen(database, cameras, timeline),
-        timeline=timeline,
-        buckets=Buckets.of(timeline, rows.start, rows.end),
+        bundle=bundle,
+        cameras=cameras,
+        since=since,
+        until=until,
+        zone=zone,
     )
     return _figure(picture, asset, zone)
 
 
-def _rows(
-    database: DatabaseReader,
-    asset: str,
-    *,
-    tick: int,
-    since: int | None,
-    until: int | None,
-    zone: ZoneInfo,
-) -> Rows:
-    """What is kept of the asset in the range, with the channels that it has now."""
-    numbers = {name: number for number, name in Names(database).of(Family.ASSET).items()}
-    if asset not in numbers:
-        raise NothingToDrawError(
-            f"{asset}: nothing is stored of it; there are {', '.join(numbers)}."
-        )
-    if (rows := read(database, numbers[asset], tick=tick, since=since, until=until)) is not None:
-        return rows
-    if (rows := read(database, numbers[asset], tick=tick)) is None:
-        raise NothingToDrawError(f"{asset}: no frames are stored of it yet.")
-    raise NothingToDrawError(
-        f"{asset}: no frames in the range asked for; there are some "
-        f"from {_when(int(rows.end[0]), zone)} to {_when(int(rows.end[-1]), zone)}."
-    )
-
-
-def _level(kind: KindSettings, bundle: Bundle | None) -> _Level | None:
-    """The threshold in force; what the configuration sets is nobody's guess."""
-    if bundle is None:
-        return None
-    if kind.alarm.threshold != "auto":
-        return _Level(kind.alarm.threshold, provisional=False)
-    if bundle.card.threshold is None:
-        return None
-    return _Level(bundle.card.threshold, provisional=bundle.card.provisional)
-
-
-def _alarms(database: DatabaseReader, asset: str, timeline: Timeline) -> list[_Raised]:
-    """The alarms that stood within the picture, in order of time."""
-    events = [e for e in Store(database).alarm_events(asset=asset) if e.alarm_class in ALARMS]
-    returned = {event.id: event.tick for event in events if event.transition is Transition.RETURNED}
-    first, last = int(timeline.start[0]), int(timeline.end[-1])
-    found = []
-    for event in events:
-        end = returned.get(event.id, last)
-        if event.transition is Transition.RAISED and event.tick <= last and end > first:
-            left, right = timeline.at(np.array([event.tick, end])).tolist()
-            found.append(
-                _Raised(event.alarm_class, event.point, (left, right), begins=event.tick > first)
-            )
-    return found
-
-
-def _seen(database: DatabaseReader, cameras: Sequence[str], timeline: Timeline) -> list[Lane]:
-    """What its cameras saw within the picture."""
-    first, last = int(timeline.start[0]), int(timeline.end[-1])
-    lanes = (Lane.read(database, camera, since=first, until=last) for camera in cameras)
-    return [lane for lane in lanes if lane is not None]
-
-
-def _figure(picture: _Picture, asset: str, zone: ZoneInfo) -> Figure:
+def _figure(picture: Shown, asset: str, zone: ZoneInfo) -> Figure:
     """All panels, one below the other."""
-    parts: dict[str, tuple[float, Callable[[Axes, _Picture], None]]] = {
+    parts: dict[str, tuple[float, Callable[[Axes, Shown], None]]] = {
         "alarms": (HEIGHT["alarms"] * max(len(_lanes(picture)), 1), _draw_alarms)
     }
     if blamed := _most_blamed(picture):
@@ -268,7 +146,7 @@ def _figure(picture: _Picture, asset: str, zone: ZoneInfo) -> Figure:
     return figure
 
 
-def _prepare(panel: Axes, picture: _Picture) -> None:
+def _prepare(panel: Axes, picture: Shown) -> None:
     """What every panel has: the same time, marked gaps, and where alarms stand."""
     panel.set_xlim(0, 1)
     panel.set_xticks([])
@@ -298,7 +176,7 @@ def _prepare(panel: Axes, picture: _Picture) -> None:
     )
 
 
-def _shade_states(panel: Axes, picture: _Picture) -> None:
+def _shade_states(panel: Axes, picture: Shown) -> None:
     """Where no score counts, and why."""
     for state, (colour, _) in STATES.items():
         _shade(panel, picture.buckets.spans(picture.rows.mostly(state)), colour, order=0)
@@ -322,16 +200,16 @@ def _shade(
     )
 
 
-def _lanes(picture: _Picture) -> list[str]:
+def _lanes(picture: Shown) -> list[str]:
     """What alarms are of: a process alarm by its class, a limit by its channel and name."""
     return list(dict.fromkeys(_lane(alarm) for alarm in picture.alarms))
 
 
-def _lane(alarm: _Raised) -> str:
+def _lane(alarm: Raised) -> str:
     return alarm.alarm_class if alarm.point == "surprise" else alarm.point
 
 
-def _draw_alarms(panel: Axes, picture: _Picture) -> None:
+def _draw_alarms(panel: Axes, picture: Shown) -> None:
     """A bar an alarm, those of one thing in one lane."""
     lanes = _lanes(picture)
     panel.set_ylim(max(len(lanes), 1), 0)
@@ -347,7 +225,7 @@ def _draw_alarms(panel: Axes, picture: _Picture) -> None:
         panel.text(0.004, 0.55, "none", color=MUTED, fontsize=9, va="center")
 
 
-def _draw_surprise(panel: Axes, picture: _Picture) -> None:
+def _draw_surprise(panel: Axes, picture: Shown) -> None:
     """How strange each frame was, where that counts, against the threshold."""
     _shade_states(panel, picture)
     band = "\ngrey: up to the highest" if picture.rows.coarse.any() else ""
@@ -375,13 +253,13 @@ def _draw_surprise(panel: Axes, picture: _Picture) -> None:
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _draw_lane(panel: Axes, picture: _Picture, lane: Lane) -> None:
+def _draw_lane(panel: Axes, picture: Shown, lane: Lane) -> None:
     """One camera's pictures."""
     _name(panel, lane.camera, "pictures by surprise;\nred: with a defect;\nthe strangest shown")
     lane.draw(panel, picture.timeline, across=ACROSS - LEFT - RIGHT)
 
 
-def _most_blamed(picture: _Picture) -> list[int]:
+def _most_blamed(picture: Shown) -> list[int]:
     """The channels that the model sees, those with most of the blame, in the order of the kind."""
     rows, seen = picture.rows, np.flatnonzero(picture.seen)
     weight = rows.surprise * rows.states[:, ScoreState.OK]
@@ -389,7 +267,7 @@ def _most_blamed(picture: _Picture) -> list[int]:
     return sorted(seen[np.argsort(-total, kind="stable")][:BLAMED].tolist())
 
 
-def _draw_blame(panel: Axes, picture: _Picture, blamed: Sequence[int]) -> None:
+def _draw_blame(panel: Axes, picture: Shown, blamed: Sequence[int]) -> None:
     """Each channel's share, as dark as the surprise is near its threshold: else it is noise."""
     rows, buckets = picture.rows, picture.buckets
     peak = buckets.peaks(rows.peak)
@@ -405,7 +283,7 @@ def _draw_blame(panel: Axes, picture: _Picture, blamed: Sequence[int]) -> None:
     _name(panel, "blame", "darker: nearer\nthe threshold" if len(blamed) > 2 else "")
 
 
-def _draw_channel(panel: Axes, picture: _Picture, column: int) -> None:
+def _draw_channel(panel: Axes, picture: Shown, column: int) -> None:
     """One channel against what was expected of it."""
     _shade_states(panel, picture)
     rows, buckets = picture.rows, picture.buckets
@@ -440,7 +318,7 @@ def _limits(settings: ChannelSettings) -> list[float]:
     return [limit for limit in given if limit is not None]
 
 
-def _range(picture: _Picture, column: int) -> tuple[float, float]:
+def _range(picture: Shown, column: int) -> tuple[float, float]:
     """What to show of a channel: all that was scored; a start from zero would flatten the rest."""
     rows = picture.rows
     ends = np.stack([rows.low[:, column], rows.high[:, column], rows.expected[:, column]], axis=1)
@@ -454,7 +332,7 @@ def _range(picture: _Picture, column: int) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _trace(panel: Axes, picture: _Picture, mean: F32, low: F32, high: F32) -> None:
+def _trace(panel: Axes, picture: Shown, mean: F32, low: F32, high: F32) -> None:
     """What was measured [N]: frames as a line, coarser rows as their mean within low and high."""
     buckets, nan = picture.buckets, np.float32(np.nan)
     coarse = picture.rows.coarse
@@ -520,7 +398,7 @@ def _name(panel: Axes, name: str, about: str) -> None:
     )
 
 
-def _label_time(panel: Axes, picture: _Picture, zone: ZoneInfo) -> None:
+def _label_time(panel: Axes, picture: Shown, zone: ZoneInfo) -> None:
     """The only labels of time: below the lowest panel."""
     marks = picture.timeline.marks(zone)
     panel.set_xticks([place for place, _ in marks], [label for _, label in marks])
@@ -529,7 +407,7 @@ def _label_time(panel: Axes, picture: _Picture, zone: ZoneInfo) -> None:
     panel.spines["bottom"].set_color(RULE)
 
 
-def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: float) -> None:
+def _head(figure: Figure, picture: Shown, asset: str, zone: ZoneInfo, down: float) -> None:
     """Which asset, when, how much, and what the colours mean."""
     timeline, rows = picture.timeline, picture.rows
     first, last = int(timeline.start[0]), int(timeline.end[-1])
@@ -537,7 +415,7 @@ def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: f
     figure.text(left, 1 - 0.32 / down, asset, fontsize=16, fontweight="bold", color=INK)
     gaps = len(timeline.gaps())
     words = [
-        f"{_when(first, zone)} to {_when(last, zone)}, {zone.key}",
+        f"{when(first, zone)} to {when(last, zone)}, {zone.key}",
         f"{rows.states.sum():,} frames, {rows.states[:, ScoreState.OK].sum():,} scored",
     ]
     if gaps:
@@ -546,7 +424,7 @@ def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: f
     figure.text(left, 1 - 0.58 / down, "   |   ".join(words), fontsize=9.5, color=MUTED)
     if picture.rows.coarse.any():
         words = [
-            f"{RESOLUTION[Width(resolution)]} up to {_when(int(rows.end[until - 1]), zone)}"
+            f"{RESOLUTION[Width(resolution)]} up to {when(int(rows.end[until - 1]), zone)}"
             if resolution
             else "then every frame"
             for _, until, resolution in picture.stretches()
@@ -566,7 +444,7 @@ def _head(figure: Figure, picture: _Picture, asset: str, zone: ZoneInfo, down: f
     )
 
 
-def _legend(picture: _Picture) -> list[Line2D | Patch]:
+def _legend(picture: Shown) -> list[Line2D | Patch]:
     """Of what is in the picture."""
     rows = picture.rows
     handles: list[Line2D | Patch] = [Line2D([], [], color=INK, linewidth=1.2, label="measured")]
@@ -587,11 +465,6 @@ def _legend(picture: _Picture) -> list[Line2D | Patch]:
     if picture.timeline.gaps():
         handles.append(Line2D([], [], color=MUTED, linewidth=1, linestyle=":", label="gap cut out"))
     return handles
-
-
-def _when(moment: int, zone: ZoneInfo) -> str:
-    """A time in ns since 1970 UTC as the site's people read it."""
-    return nearest_second(moment, zone).isoformat(sep=" ")
 
 
 def _long(seconds: float) -> str:

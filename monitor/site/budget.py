@@ -21,7 +21,7 @@ from monitor.history.budget import (
 from monitor.history.episodes import Episode
 from monitor.history.review import Alarmed, Scored, alarmed, by_month, by_week, months, weeks
 from monitor.site.config import Config
-from monitor.site.plant import Reviewed
+from monitor.site.past import Reviewed
 from monitor.site.settings import Kind
 
 OTHERS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the budget: what the table shows beside it

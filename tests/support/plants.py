@@ -19,6 +19,7 @@ from support.machines import healthy
 from monitor.live.clock import Clock, SystemClock
 from monitor.live.service import Ended, Service
 from monitor.site import config as configuration
+from monitor.site import past
 from monitor.site import plant as rooms
 from monitor.site.config import Config
 from monitor.site.staging import Staging
@@ -341,8 +342,8 @@ class HeldClock:
 def backfill(made: Plant, *, since: int | None = None, until: int | None = None) -> Outcome:
     """Score the history of its sources."""
     config = made.config()
-    with rooms.replacing_database(made.data / "backfill") as database:
-        rooms.score_history(
+    with past.replacing_database(made.data / "backfill") as database:
+        past.score_history(
             config,
             database,
             clock=SystemClock(),
@@ -356,10 +357,8 @@ def backfill(made: Plant, *, since: int | None = None, until: int | None = None)
 def replay(made: Plant) -> Outcome:
     """Step through its journal once more."""
     with (
-        rooms.replacing_database(made.data / "backfill") as database,
+        past.replacing_database(made.data / "backfill") as database,
         DatabaseReader(made.data) as journal,
     ):
-        rooms.replay_journal(
-            made.config(), journal, database, progress=lambda _samples, _time: None
-        )
+        past.replay_journal(made.config(), journal, database, progress=lambda _samples, _time: None)
     return outcome(made.data / "backfill")

@@ -23,7 +23,8 @@ from monitor.core.records import (
     Transition,
 )
 from monitor.history.camera_lane import Lane, spread
-from monitor.history.plot import NothingToDrawError, draw, figure_of
+from monitor.history.plot import draw, figure_of
+from monitor.history.shown import NothingToDrawError
 from monitor.history.timeline import Timeline
 from monitor.state.database import Database
 from monitor.state.names import Names

@@ -10,8 +10,8 @@ from support.commands import watchkeeper
 
 from connectors.batch import Samples
 from monitor.history.reading import merged
-from monitor.site import plant
 from monitor.site.config import load
+from monitor.site.healthy import numbered
 from monitor.site.problems import PlantError
 from monitor.site.simulate.drawing import drawn
 from monitor.site.simulate.faults import DAY_MS, FAULTS, HOUR_MS, Family, Fault
@@ -54,7 +54,7 @@ def test_what_is_read_back_is_what_the_machines_showed(form, changes_only, tmp_p
     what = recordings(form=form, changes_only=changes_only)
     written = write(what, tmp_path, progress=silent)
     config = load(tmp_path / "plant.yaml")
-    tags, _ = plant.numbered(config)
+    tags, _ = numbered(config)
     batches = list(merged([config.make_history(one, tags) for one in config.sources]))
     samples = [batch for batch in batches if isinstance(batch, Samples)]
     assert written == sum(map(len, samples))
