@@ -206,7 +206,7 @@ class FolderSource(Way):
             content=content,
             came=self._now(),
             time=time,
-            part=said["part"] if "part" in said else Path(_portable(path)).stem,
+            part=said.get("part"),
             recipe=said.get("recipe"),
             name=_portable(path),
             refused=refused,

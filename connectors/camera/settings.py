@@ -40,8 +40,7 @@ class FolderSettings(BaseModel):
         r"(?i).*\.(jpe?g|png)",
         description="A regular expression for the whole name of a file; others are left alone. "
         "Its groups part, recipe and time tell what the name says, as in "
-        r"(?P<part>[^_]+)_(?P<time>\d{14})\.png. Without a group part, the part is called as its "
-        "file, less its ending.",
+        r"(?P<part>[^_]+)_(?P<time>\d{14})\.png.",
     )
     time_format: str | None = Field(
         None,

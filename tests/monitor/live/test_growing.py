@@ -28,8 +28,8 @@ class Pits(StandIn):
         seen=SimpleNamespace(paired=False, widths=(8, 8), heights=(8, 8)),
     )
 
-    def _one(self, picture):
-        found = super()._one(picture)
+    def one(self, picture):
+        found = super().one(picture)
         length = round(float(picture.mean()) / 10)
         mask = np.ones((1, length), bool)
         pit = Defect(label="scratch", probability=0.9, box=(0.0, 0.0, length, 1.0), mask=mask)

@@ -79,6 +79,8 @@ def test_what_nobody_watches_wants_a_kind(made):
 
 
 async def test_it_is_watched_as_any_other(made):
+    made.settings["sources"]["eyes"]["folder"]["name"] = r"(?P<part>.+)\.png"
+    made.save()
     put(made.folder / "pictures" / "top", 1, painted(1))
     put(made.folder / "pictures" / "top", 2, painted(2, STRANGE))
     async with plants.serving(made) as running:
