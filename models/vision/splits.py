@@ -4,7 +4,7 @@ A near copy that training has seen makes its twin look like something known. Gro
 the place or the part that pictures are of, or found: pictures whose thumbnails are nearly the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ ALIKE = 0.985  # correlation of two thumbnails, from which on they are of one gr
 BLOCK = 1024  # thumbnails compared with all others at once
 
 
-def grouped(pictures: Sequence[Pixels]) -> I64:
+def grouped(pictures: Iterable[Pixels]) -> I64:
     """The group [N] of each picture: those of near copies."""
     return near_copies(torch.stack([thumbnail(picture) for picture in pictures]))
 

@@ -113,12 +113,13 @@ def train(
     """
     task, shown, classes = _checked(examples, good, settings.preprocess.crop, warn)
     stock = Stock(examples, settings)
-    groups = grouped(examples.pictures) if examples.groups is None else examples.groups
     real = np.flatnonzero(~examples.are_made).tolist()
+    if examples.groups is None:  # made pictures tie no real ones together
+        groups: Sequence[object] = grouped(examples.pictures[n] for n in real).tolist()
+    else:
+        groups = [examples.groups[n] for n in real]
     out = np.zeros(len(shown), np.bool_)
-    out[real] = held_out(
-        [shown[n] for n in real], [groups[n] for n in real], fit.validation_share, seed=fit.seed
-    )
+    out[real] = held_out([shown[n] for n in real], groups, fit.validation_share, seed=fit.seed)
     _check_good(shown, out, good if task != "boxes" else None)
     work = _Work(
         task=task,

@@ -122,9 +122,6 @@ def train(
         warned.append(message)
         console.say_warning(message)
 
-        if words := going_on(out):
-            console.say(words, stderr=True)
-
     with console.interruptible(kept="") as stopping, console.training(out.name) as progress:
         try:
             learnt = learn(
@@ -433,11 +430,10 @@ def _say_made(made: "Gathered", size: tuple[int, int]) -> None:
 
 
 def _say_learnt(learnt: "Learnt", most_epochs: int) -> None:
-    card = learnt.card
     console.say(
         ("trained: ", "bold green"),
-        f"{learnt.path}, from {sum(card.learnt.values())} pictures; "
-        f"{sum(card.held_out.values())} were held out, and of those:",
+        f"{learnt.path}, from {console.count(learnt.taught, 'picture')}; "
+        f"{learnt.held_out} were held out, and of those:",
     )
     _say_report(learnt.report)
     console.say(

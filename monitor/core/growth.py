@@ -48,7 +48,7 @@ class Growth:
             return None
         now = self._count if card.position_unit == "pictures" else result.time
         passed = 0 if self._last is None else max(now - self._last, 0)
-        self._last = now
+        self._last = now if self._last is None else max(now, self._last)
         found, self._state = self._model.step(
             features[None].astype(np.float32),
             np.array([area]),

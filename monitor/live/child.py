@@ -23,6 +23,7 @@ from monitor.live.grading import CameraSetup
 from monitor.live.seeing import Told, look
 from monitor.state.pictures import Waiting
 
+LAST_WORDS_S = 2.0  # for a process that ends by itself to say why
 START_S = 120.0  # to load libraries and networks, on a machine that is busy
 GOES_FIRST = "500"  # of 1000: as if it held half of all memory, for the kernel's choice
 _SET_PDEATHSIG = 1  # prctl(2)
@@ -97,6 +98,8 @@ class Child:
             self.kill()
             raise EndedError(f"gave no answer within {within_s:g} s, and was ended") from error
         except (OSError, EOFError, pickle.UnpicklingError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_WORDS_S)
             self.kill()
             raise EndedError(f"has ended ({_how(self._process.wait())})") from error
 

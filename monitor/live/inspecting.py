@@ -170,14 +170,14 @@ class Inspecting:
                     raise
 
     def _prepared(self, cameras: Mapping[int, CameraSetup]) -> Child | None:
-        """A process that knows these cameras; None: told to stop before there was one."""
+        """A process that knows these cameras; None: told to stop, or they are others by now."""
         if self._child is not None and self._known is not cameras:  # reloaded
             self._child.close()
             self._child = None
         if self._child is not None and not self._child.alive:
             self._ended("has ended while it had nothing to do")
         while self._child is None:
-            if self._stopping.wait(self._pause_s):
+            if self._stopping.wait(self._pause_s) or self._cameras() is not cameras:
                 return None
             try:
                 self._child = Child()

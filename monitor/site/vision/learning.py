@@ -56,6 +56,8 @@ class Learnt:
     report_path: Path
     epochs: tuple[int, ...]  # passes made, of each network
     best_epoch: tuple[int, ...]
+    taught: int  # pictures
+    held_out: int
     seen_before: int  # pictures held out that taught what was made
 
 
@@ -118,6 +120,8 @@ def learn(
         report_path=report_path,
         epochs=trained.epochs,
         best_epoch=trained.best_epoch,
+        taught=len(trained.held_out) - len(out),
+        held_out=len(out),
         seen_before=seen_before(gathered, out),
     )
 

@@ -308,7 +308,8 @@ def compare(
     labels, own_groups = np.array(gathered.labelled.labels), np.asarray(groups(gathered))
     try:
         if test is None:
-            back = held_out(labels.tolist(), own_groups, HELD_BACK, seed=0)
+            shown = [(label,) for label in labels.tolist()]
+            back = held_out(shown, own_groups, HELD_BACK, seed=0)
             judged, judged_labels = (
                 gathered.pictures.some(np.flatnonzero(back).tolist()),
                 labels[back],

@@ -11,6 +11,7 @@ from support.bars import CLASSES, FIT, SETTINGS, bars
 from torch import Tensor
 
 from models.training import Epoch, Interrupted
+from models.vision import training
 from models.vision.fit import Fit
 from models.vision.preprocess import PictureError
 from models.vision.report import Report
@@ -252,13 +253,18 @@ def test_too_few_good_pictures_to_calibrate_by_are_refused() -> None:
 
 
 def test_made_pictures_teach_and_are_never_held_out_and_a_class_needs_real_ones(
-    examples: Examples,
+    examples: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [n < 9 for n in range(len(examples.labels))]
+    compared = []
+    monkeypatch.setattr(
+        training, "grouped", lambda pictures: compared.extend(pictures) or np.arange(len(compared))
+    )
     few = FIT.model_copy(update={"epochs": 1})
-    trained = train(replace(examples, made=made), SETTINGS, few, good="good")
+    trained = train(replace(examples, made=made, groups=None), SETTINGS, few, good="good")
 
     assert not trained.held_out[:9].any()
+    assert len(compared) == len(made) - 9  # made pictures tie no real ones together
     assert trained.inspection.card.made == {"good": 3, "lying": 3, "standing": 3}
     with pytest.raises(ValueError, match="real pictures of each class, 'lying' has none"):
         train(

@@ -216,3 +216,15 @@ def test_a_picture_stamped_before_its_predecessor_is_taken_as_it_comes():
     step = Pipeline(plan(), {}, {"top": progression(unit="h")})
     outlooks = said(step, [GROWING[3], GROWING[2], GROWING[4]])
     assert None not in outlooks
+
+
+def test_an_older_picture_counts_as_taken_at_the_moment_of_the_last_and_no_time_counts_twice():
+    first, older, next_one = (
+        replace(GROWING[n], time=s * SECOND) for n, s in enumerate((100, 50, 101))
+    )
+    at_once = replace(older, time=first.time)
+    one, other = (
+        said(Pipeline(plan(), {}, {"top": progression(unit="s")}), [first, second, next_one])
+        for second in (older, at_once)
+    )
+    assert one == other
