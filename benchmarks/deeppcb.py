@@ -47,15 +47,13 @@ TASK = Task(
         ),
     ),
     fit=VisionFitSettings(
-        epochs=60,
+        epochs=50,
         batch_size=16,
         validation_share=0.1,
         smoothing=0.05,
         average=0.99,
         precision="bfloat16",
-        augment=AugmentSettings(
-            flip_horizontal=True, flip_vertical=True, quarter_turns=True, scale=0.1
-        ),
+        augment=AugmentSettings(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
     ),
     good=GOOD,
     floors={"map50": 0.97, "f1_33": 0.96},
