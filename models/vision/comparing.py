@@ -21,7 +21,7 @@ from models.training import Progress
 from models.vision.adversarial import is_of
 from models.vision.adversarial import train as train_generator
 from models.vision.contract import Pixels
-from models.vision.generator import Check, PictureGenerator
+from models.vision.generator import Check, PictureGenerator, Wanted, lacking
 from models.vision.preprocess import resized
 from models.vision.report import Report
 from models.vision.settings import GeneratorSettings, InspectionSettings, VisionFitSettings
@@ -32,7 +32,6 @@ from models.vision.training import Examples, train
 
 U8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
-Wanted = Callable[[Counter[str]], Mapping[str, int]]  # of those there are, how many there shall be
 
 ARMS = ("real", "copies", "generated")
 
@@ -158,16 +157,6 @@ def learnt(
     return generator
 
 
-def lacking(labels: Sequence[str], wanted: Wanted) -> list[str]:
-    """The class of each picture that is to be made."""
-    count = Counter(labels)
-    return [
-        name
-        for name, many in sorted(wanted(count).items())
-        for _ in range(max(many - count[name], 0))
-    ]
-
-
 def again(
     pictures: U8, labels: Sequence[str], of: Sequence[str], *, seed: int
 ) -> tuple[U8, list[str]]:
@@ -220,7 +209,7 @@ def verdict(filled: Sequence[str], seeds: Sequence[Mapping[str, Mapping[str, Any
 
     F1: recall alone is had for nothing, by calling everything rare. It helped where every seed has
     more with made pictures than with real ones only and than with copies; it did not where no seed
-    has more than with copies.
+    has more than with the better of the two.
     """
     f1 = {
         arm: tuple(

@@ -11,7 +11,7 @@ they help is measured on real pictures (benchmarks/generator.py).
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from models.vision.settings import GeneratorSettings
 # N pictures, H height, W width, C colours, Z noise, D channels
 
 U8 = NDArray[np.uint8]
+Wanted = Callable[[Counter[str]], Mapping[str, int]]  # of those there are, how many there shall be
 
 COARSEST = 8  # the grid is halved while its shorter side is at least this
 SIDES = (8, 256)  # pixels a side, least and most
@@ -181,10 +182,7 @@ class PictureGenerator:
             )
         if len(labels) != len(pictures):
             raise ValueError(f"generator: {len(pictures)} pictures, but {len(labels)} labels")
-        count = Counter(labels)
-        missing = [
-            label for label in sorted(count) for _ in range(max(per_class - count[label], 0))
-        ]
+        missing = lacking(labels, lambda count: dict.fromkeys(count, per_class))
         return self.make(missing, seed=seed), missing
 
     def save(self, path: Path | str) -> None:
@@ -203,6 +201,16 @@ class PictureGenerator:
                 f"{path}: not the weights of this card: {error}", path=Path(path)
             ) from error
         return cls(card, network.eval())
+
+
+def lacking(labels: Sequence[str], wanted: Wanted) -> list[str]:
+    """The class of each picture that is to be made."""
+    count = Counter(labels)
+    return [
+        name
+        for name, many in sorted(wanted(count).items())
+        for _ in range(max(many - count[name], 0))
+    ]
 
 
 def network_of(card: GeneratorCard) -> Network:

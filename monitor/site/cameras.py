@@ -5,8 +5,9 @@ acceptance table, or templates that are not like the pictures it learnt from, ar
 names, by `watchkeeper check`, at a start and at a reload.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from models.bundle import BundleError
 from models.vision.acceptance import AcceptanceSettings
@@ -19,6 +20,15 @@ from monitor.site.config import Config
 from monitor.site.problems import ModelMissingError, PlantError, did_you_mean
 from monitor.site.settings import CameraSettings
 
+M = TypeVar("M")
+NO_MODEL = (
+    "no model in {path}. `watchkeeper vision train` makes it; to keep pictures without looking at "
+    "them, leave `model` out of the camera."
+)
+NO_PROGRESSION = (
+    "no model of progression in {path}. `watchkeeper vision progression` makes it; without one, "
+    "leave `progression` out of the camera."
+)
 MASKED = ("masks", "good")  # tasks of inspections whose defects have masks, and so areas
 
 
@@ -51,7 +61,7 @@ def unfit(config: Config) -> tuple[str, ...]:
 def progressions(config: Config) -> dict[str, Progression]:
     """The model of progression of each camera that has one. Raises as ``camera_setups``."""
     return {
-        name: _progression(name, camera.progression)
+        name: _loaded(name, camera.progression, Progression.load, NO_PROGRESSION)
         for name, camera in config.cameras.items()
         if camera.progression is not None
     }
@@ -61,7 +71,7 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
     templates = None
     if camera.model is not None:
         if camera.model not in loaded:
-            loaded[camera.model] = _inspection(name, camera.model)
+            loaded[camera.model] = _loaded(name, camera.model, Inspection.load, NO_MODEL)
         card = getattr(loaded[camera.model], "card", None)
         wrong = [] if card is None else list(_misfits(camera, card))
         if wrong:
@@ -69,7 +79,7 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
         templates = _templates(name, camera, card)
     progression = None
     if camera.progression is not None and camera.model is not None:
-        progression = _progression(name, camera.progression)
+        progression = _loaded(name, camera.progression, Progression.load, NO_PROGRESSION)
         _foretells(name, camera, progression, loaded[camera.model].hash, card)
     return CameraSetup(
         name=name,
@@ -85,26 +95,12 @@ def _setup(name: str, camera: CameraSettings, loaded: dict[str, Inspection]) -> 
     )
 
 
-def _inspection(name: str, model: str) -> Inspection:
-    if not Path(model).exists():
-        raise ModelMissingError(
-            f"camera {name}: no model in {model}. `watchkeeper vision train` makes it; "
-            f"to keep pictures without looking at them, leave `model` out of the camera."
-        )
-    try:
-        return Inspection.load(model)
-    except (BundleError, ValueError, OSError) as error:
-        raise PlantError(f"camera {name}: {error}") from error
-
-
-def _progression(name: str, path: str) -> Progression:
+def _loaded(name: str, path: str, load: Callable[[str], M], missing: str) -> M:
+    """A model of a camera. ``missing`` says which one it is, and what to do without it."""
     if not Path(path).exists():
-        raise ModelMissingError(
-            f"camera {name}: no model of progression in {path}. `watchkeeper vision progression` "
-            f"makes it; without one, leave `progression` out of the camera."
-        )
+        raise ModelMissingError(f"camera {name}: {missing.format(path=path)}")
     try:
-        return Progression.load(path)
+        return load(path)
     except (BundleError, ValueError, OSError) as error:
         raise PlantError(f"camera {name}: {error}") from error
 

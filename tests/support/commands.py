@@ -13,6 +13,18 @@ from typer.testing import CliRunner
 from monitor.cli import app
 
 
+class Stopping:
+    """As after a Ctrl-C: asked before each step, true from some step on."""
+
+    def __init__(self, step: int) -> None:
+        self.asked = iter(range(1000))
+        self.step = step
+
+    def is_set(self) -> bool:
+        """Whether that step is reached."""
+        return next(self.asked) >= self.step
+
+
 class Said(NamedTuple):
     """How a command ended."""
 

@@ -28,11 +28,10 @@ from models.vision.comparing import (
     answered,
     brought,
     check_depth,
-    lacking,
     learnt,
 )
 from models.vision.contract import Pixels
-from models.vision.generator import SIDES, Check, GeneratorCard, PictureGenerator
+from models.vision.generator import SIDES, Check, GeneratorCard, PictureGenerator, lacking
 from models.vision.splits import grouped, held_out
 from monitor.site.problems import PlantError
 from monitor.site.vision.gathering import Gathered, gather

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from support.bars import bars
-from support.commands import Said, watchkeeper
+from support.commands import Said, Stopping, watchkeeper
 from support.labelled import coco, folders, plain, save
 
 from models.vision.inspection import Inspection
@@ -81,17 +81,6 @@ def test_people_are_told_by_class_and_as_a_whole(home: Path, tmp_path: Path) -> 
     assert "accuracy: " in said.out
     assert "raise fit.epochs above 1" in said.out
     assert Inspection.load(tmp_path / "model").card.seeds == (3,)
-
-
-class Stopping:
-    """As after a Ctrl-C: asked before each step, true from some step on."""
-
-    def __init__(self, step: int) -> None:
-        self.asked = iter(range(1000))
-        self.step = step
-
-    def is_set(self) -> bool:
-        return next(self.asked) >= self.step
 
 
 def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(

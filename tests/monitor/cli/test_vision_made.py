@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.bars import bars
-from support.commands import Said, watchkeeper
+from support.commands import Said, Stopping, watchkeeper
 from support.labelled import folders, save
 
 from models.vision.generator import PictureGenerator
@@ -102,17 +102,6 @@ def test_a_comparison_judges_all_three_by_the_same_real_pictures(
     assert found["verdict"] in said.out
     assert "lying: recall" in said.out
     assert found["verdict"] in (tmp_path / "found" / "report.html").read_text(encoding="utf-8")
-
-
-class Stopping:
-    """As after a Ctrl-C: asked before each step, true from some step on."""
-
-    def __init__(self, step: int) -> None:
-        self.asked = iter(range(1000))
-        self.step = step
-
-    def is_set(self) -> bool:
-        return next(self.asked) >= self.step
 
 
 def test_a_generator_that_is_interrupted_goes_on_to_the_same_bits_and_not_with_other_settings(
