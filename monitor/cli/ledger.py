@@ -30,8 +30,8 @@ def command(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Judge what is stamped from here on, as 2026-03-01T06:00:00Z; left out: from what "
-            "was stored first."
+            help="Judge what is stamped from here on, as 2026-03-01T06:00:00Z; left out: each tag "
+            "from what was stored of it first."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,

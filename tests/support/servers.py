@@ -68,6 +68,8 @@ class Server:
     Its standard input is a pipe, and so is its standard output where there is no ``log``.
     """
 
+    longest_stop_s = LONGEST_STOP_S
+
     def __init__(
         self,
         command: Sequence[str | Path],
@@ -116,7 +118,7 @@ class Server:
         process.send_signal(signal.SIGCONT)
         process.send_signal(how)
         try:
-            process.wait(LONGEST_STOP_S)
+            process.wait(self.longest_stop_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -22,6 +22,8 @@ class Simulator(Server):
     history it had. ``plant`` is the configuration that watches it.
     """
 
+    longest_stop_s = 60.0  # it waits for who still takes something, and itself for its turn
+
     def __init__(
         self,
         folder: Path,

@@ -63,7 +63,7 @@ class Comparison:
     received: int  # of those sent, repeats included
     stored: int  # of those sent, each once
     duplicated: int  # received, and not for the first time
-    early: int  # acknowledged before the service first heard of the lane: not judged
+    early: int  # acknowledged before the service first heard of the tag: not judged
     in_gaps: int  # acknowledged, not stored, and the service says so
     lost: int  # acknowledged, not stored, and nothing says so: must be 0
     differing: int  # received with another value or a bad status: must be 0
@@ -95,7 +95,8 @@ def compare(
         sent: The ledger.
         batches: All that sources gave, in the order of the journal.
         tags: What the numbers of tags stand for, as asset/channel.
-        since: Judge what is stamped from here on, in ns; left out: from what was stored first.
+        since: Judge what is stamped from here on, in ns; left out: each tag from what was stored
+            of it first.
     """
     values = Values(sent.simulation)
     tallies = [_Tally(sent, number, values) for number in range(len(sent.ticks))]
@@ -241,18 +242,16 @@ class _Tally:
         )
 
     def _begin(self, time_T: I64) -> I64:
-        """From when each tag is judged, [A, C]: from the first of the lane that came.
+        """From when each tag is judged, [A, C]: from its first that came.
 
-        Where changes alone are reported, a tag's first may have been its value of long before.
+        A subscription begins tag by tag, be it in the middle of a tick. A tag of which nothing came
+        is judged from where all that came had begun.
         """
         came_AC = self._seen_TAC.any(axis=0)
         if not came_AC.any():
             return np.full(came_AC.shape, np.iinfo(np.int64).min)
         first_AC = self._seen_TAC.argmax(axis=0)
-        first = first_AC[came_AC]
-        if not self._lane.changes_only:
-            return np.full(came_AC.shape, time_T[first.min()])
-        begin_AC: I64 = time_T[np.where(came_AC, first_AC, first.max())]
+        begin_AC: I64 = time_T[np.where(came_AC, first_AC, first_AC[came_AC].max())]
         return begin_AC
 
     def _named(self, row: int, place: int, column: int) -> str:

@@ -5,6 +5,7 @@ when no process ran, and that the ledger knows.
 """
 
 import asyncio
+import math
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -24,9 +25,7 @@ MOST_AT_ONCE = 50  # ticks of a lane, before another lane has its turn
 LONGEST_SLEEP_S = 0.02  # acknowledgements are written down at least this often
 REPORT_S = 0.5
 LINGER_S = 3.0  # that the OPC UA server stays at least after the last value: for who is away
-PATIENCE_S = (
-    10.0  # how long the broker, and subscribers, may take to acknowledge the rest at the end
-)
+PATIENCE_S = 10.0  # how long the broker and subscribers may take none of the rest, at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,16 +169,21 @@ class Run:
     async def _rest(self) -> None:
         """Give the peers time for the last of it: the broker to acknowledge, clients to fetch."""
         linger_s = 0.0 if self._plc is None else LINGER_S
-        begun = self._clock.now()
+        begun = moved = self._clock.now()
+        least = math.inf
         while True:
-            waited_s = (self._clock.now() - begun) / SECOND
-            waits = False
+            now, left = self._clock.now(), 0
             if self._publisher is not None:
                 with self._ledger.atomic():
-                    self._publisher.take(self._clock.now())
-                waits = self._publisher.connected and self._publisher.unanswered > 0
-            waits |= self._plc is not None and self._plc.unfetched
-            if waited_s >= linger_s and (not waits or waited_s > PATIENCE_S):
+                    self._publisher.take(now)
+                left += self._publisher.unanswered if self._publisher.connected else 0
+            if self._plc is not None:
+                left += self._plc.unfetched
+                self._plc.ask()
+            if left < least:
+                least, moved = left, now
+            is_over = not left or now - moved > PATIENCE_S * SECOND
+            if is_over and now - begun >= linger_s * SECOND:
                 return
             await asyncio.sleep(LONGEST_SLEEP_S)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from asyncua import Server, ua
 from asyncua.server.history import HistoryStorageInterface
+from asyncua.server.internal_subscription import InternalSubscription
 from numpy.typing import NDArray
 
 from monitor.site.plc import EPOCH, measured, serving
@@ -47,16 +48,29 @@ class Plc:
         self.acknowledged += written
 
     @property
-    def unfetched(self) -> bool:
-        """Whether somebody has subscribed to what was written and has not acknowledged all of it.
+    def unfetched(self) -> int:
+        """Items and messages that subscribers have not taken, or not acknowledged.
 
         Somebody who went without a word never will.
         """
-        subscriptions = self._server.iserver.subscription_service.subscriptions.values()
-        return any(
-            one._triggered_datachanges or one._not_acknowledged_results  # noqa: SLF001
-            for one in subscriptions
+        return sum(
+            len(one._triggered_datachanges) + len(one._not_acknowledged_results)  # noqa: SLF001
+            for one in self._subscriptions
         )
+
+    def ask(self) -> None:
+        """Have who has not acknowledged all of it do so soon: that comes with the next request.
+
+        A subscriber sends one for each answer, and there is none where nothing is written any more:
+        a sign of life will do.
+        """
+        for one in self._subscriptions:
+            if one._not_acknowledged_results:  # noqa: SLF001
+                one._keep_alive_count = one.data.RevisedMaxKeepAliveCount  # noqa: SLF001
+
+    @property
+    def _subscriptions(self) -> Collection[InternalSubscription]:
+        return self._server.iserver.subscription_service.subscriptions.values()
 
 
 @asynccontextmanager

@@ -217,6 +217,19 @@ def test_what_was_sent_before_the_service_first_heard_is_early_unless_a_beginnin
     assert compare(sent, came, names_of(FLAT), since=0).lost == 15
 
 
+def test_a_tag_is_judged_from_its_own_first_for_a_subscription_begins_in_the_middle_of_a_tick():
+    sent, batches = all_of(FLAT, [FIRST, FIRST + 1, FIRST + 2])
+    heard = [*batches[:3], without(batches[3], range(6)), *batches[4:]]  # its last asset alone
+    found = compare(sent, heard, names_of(FLAT))
+    assert (found.early, found.lost) == (6, 0)
+    later = [*heard[:4], without(heard[4], [0]), without(heard[5], [1, 2])]
+    found = compare(sent, later, names_of(FLAT))
+    assert (found.early, found.lost) == (7, 2)
+    unheard = [*heard[:4], *(without(batch, [0]) for batch in heard[4:])]  # of one tag nothing
+    found = compare(sent, unheard, names_of(FLAT))
+    assert (found.early, found.lost) == (6, 2)
+
+
 def test_another_value_a_bad_status_and_a_stranger_are_found():
     sent, batches = all_of(FLAT, [FIRST])
     value, status, time = (getattr(batches[1], name).copy() for name in ("value", "status", "time"))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,6 +17,11 @@ from support.commands import process, wait_for, watchkeeper
 from support.servers import HERE, free_port
 from support.simulators import simulator
 
+from connectors.contract import TagRef
+from connectors.opcua.link import Link
+from connectors.opcua.nodes import parse
+from connectors.opcua.settings import Settings
+from connectors.opcua.subscription import Subscription
 from connectors.payloads.forms import Form as Meant
 from connectors.payloads.forms import Wanted
 from connectors.payloads.json import JsonDecoder
@@ -368,29 +374,78 @@ async def test_a_server_that_was_killed_goes_on_with_its_history_and_the_ledger_
     ledger.close()
 
 
-async def test_what_subscribers_have_not_acknowledged_is_known_until_they_have(tmp_path):
+async def test_what_subscribers_have_not_acknowledged_is_known_and_they_are_asked_for_it(tmp_path):
     simulation = plant(assets=1, channels=1, mqtt=None, share_opcua=1.0, opcua_port=free_port())
     ledger, (lane,) = Ledger.make(tmp_path, simulation), simulation.lanes
+    address = f"nsu={NAMESPACE};s={lane.asset_names[0]}.{lane.channel_names[0]}"
+    url = f"opc.tcp://{HERE}:{simulation.opcua_port}"
+    settings = Settings(type="opcua", url=url, insecure=True, publishing_ms=20, keepalive_s=60)
     ledger.send(0, [TICK], 0)
     async with plc(ledger, Values(simulation)) as served:
         assert not served.unfetched
-        async with Client(f"opc.tcp://{HERE}:{simulation.opcua_port}") as client:
-            index = await client.get_namespace_index(NAMESPACE)
-            subscription = await client.create_subscription(20, Deaf())
-            await subscription.subscribe_data_change(
-                client.get_node(f"ns={index};s={lane.asset_names[0]}.{lane.channel_names[0]}")
-            )
-            await served.send(0, lane, TICK, np.ones((1, 1)))
-            assert served.unfetched  # not published yet
+        link = Link(settings, None)
+        await link.connect()
+        tags = {1: (TagRef(id=1, address=address), parse(address))}
+        one = Subscription("plc", settings, settings.rate_of(address), tags)
+        await one.create(link, await link.facts())
+        nothing_yet = await link.publish([])
+        requests = [link.publish([]), link.publish([])]  # with no word of what is not stored yet
+        await served.send(0, lane, TICK, np.ones((1, 1)))
+        assert served.unfetched == 2  # one is not published yet
+        stored = [nothing_yet, await requests[0]]
+        assert served.unfetched == 2
+        served.ask()
+        async with asyncio.timeout(5):
+            await requests[1]
+        numbers = [one.Parameters.NotificationMessage.SequenceNumber for one in stored]
+        link.publish([(one.id, number) for number in numbers])
+        async with asyncio.timeout(5):
             while served.unfetched:  # noqa: ASYNC110 - a server tells nobody
                 await asyncio.sleep(0.01)
+        await link.close()
     ledger.close()
 
 
-class Deaf:
-    """A subscriber that does nothing with what comes."""
+@pytest.mark.parametrize(
+    ("left", "looks"),
+    [
+        ([3, 3, 2, 2, 1, 1, 0], 7),  # slowly, but it goes on
+        ([3, 3, 3, 3, 3, 0], 3),  # nobody is there
+        ([3, 0, 0], 2),
+    ],
+)
+async def test_at_the_end_it_waits_for_as_long_as_somebody_takes_something(tmp_path, left, looks):
+    ledger = Ledger.make(tmp_path, plant(mqtt=None, share_opcua=1.0, opcua_port=1))
+    run = Run(ledger, Hasty())
+    run._plc = Taking(left)
+    await run._rest()
+    assert run._plc.looks == looks
+    ledger.close()
 
-    def datachange_notification(self, *_: object) -> None:
+
+class Hasty:
+    """A clock on which 6 s pass from one look to the next."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def now(self):
+        self.looks += 1
+        return self.looks * 6_000_000_000
+
+
+class Taking:
+    """A server of which so much is left to be taken, look by look."""
+
+    def __init__(self, left):
+        self.left, self.looks = left, 0
+
+    @property
+    def unfetched(self):
+        self.looks += 1
+        return self.left[self.looks - 1]
+
+    def ask(self):
         pass
 
 
@@ -412,8 +467,9 @@ def test_a_service_beside_it_has_stored_all_that_was_sent_over_both_protocols(tm
             process("run", machines.plant, "--json") as service,
         ):
             wait_for(lambda: stored_of_each(tmp_path) > 100, limit_s=60)
+            heard = time.time_ns()  # all tags: each source subscribes to its own at once
             machines.stop()
-            wait_for(lambda: not compare_folder(tmp_path)[0].lost, limit_s=120)
+            wait_for(lambda: not compare_folder(tmp_path, since=heard)[0].lost, limit_s=120)
             service.send_signal(signal.SIGTERM)
             _, err = service.communicate()
     assert service.returncode == 0, err
