@@ -232,7 +232,7 @@ class GeneratorSettings(BaseModel):
     batch_size: int = Field(32, gt=1, le=1024, description="Real pictures a step.")
     learning_rate: float = Field(5e-4, gt=0, le=0.1, description="Of Adam, of both sides.")
     penalty: float = Field(
-        1.0, ge=0, description="On the discriminator's gradient; more is calmer, and slower."
+        0.05, ge=0, description="On the discriminator's gradient; more is calmer, and blurs."
     )
     penalty_every: int = Field(4, gt=0, description="Steps, and as many times as heavy.")
     mirror: bool = Field(
@@ -244,7 +244,7 @@ class GeneratorSettings(BaseModel):
     )
     precision: Precision = Field("float32", description="Of convolutions, in training; as of fit.")
     half_life: int = Field(
-        300, gt=0, description="Steps of the running mean of weights, which is kept."
+        50, gt=0, description="Steps of the running mean of weights, which is kept."
     )
     check_every: int = Field(250, gt=0, description="Steps.")
     patience: int = Field(6, gt=0, description="Checks without getting better that end it.")
