@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from _detection import LayoutError, read_csv, say
-from _machine import RESULTS, race, table, write
+from _machine import RESULTS, machine, race, table, write
 from PIL import Image, UnidentifiedImageError
 
 from models.bundle import code_version
@@ -252,7 +252,7 @@ def _speed(inspection: Inspection, judged: Data, count: int) -> float:
 class Kept:
     """Figures by seed, those of earlier runs with the same settings and pictures among them.
 
-    Code may have changed between seeds: which had trained and counted each is written beside.
+    Code and processor may have changed between seeds: those of each are written beside.
     """
 
     def __init__(
@@ -280,17 +280,21 @@ class Kept:
         }
         self.by_seed: dict[str, dict[str, float]] = {}
         self.code: dict[str, str] = {}
+        self.cpu: dict[str, str] = {}
         if path.exists():
             earlier = json.loads(path.read_text(encoding="utf-8"))
             earlier.setdefault(SHA256, self.head[SHA256])  # of before it was kept
             if all(earlier.get(name) == value for name, value in self.head.items()):
                 self.by_seed = earlier["by_seed"]
                 self.code = earlier.get("code", {})
+                before = dict.fromkeys(self.by_seed, earlier["machine"]["cpu"])  # it was kept
+                self.cpu = earlier.get("cpu", before)
 
     def add(self, seed: int, figures: dict[str, float]) -> None:
         """Those of one seed, in the place of earlier ones; what is not told again stays."""
         self.by_seed[str(seed)] = {**self.by_seed.get(str(seed), {}), **figures}
         self.code[str(seed)] = code_version()
+        self.cpu[str(seed)] = machine()["cpu"]
 
     def write(self) -> None:
         """The file, with the means and the spread of all seeds."""
@@ -302,6 +306,7 @@ class Kept:
             "spread": {name: [min(values), max(values)] for name, values in columns.items()},
             "by_seed": self.by_seed,
             "code": self.code,
+            "cpu": self.cpu,
         }
         write(self.path, content)
 

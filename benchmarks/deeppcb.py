@@ -52,7 +52,7 @@ TASK = Task(
         validation_share=0.1,
         smoothing=0.05,
         average=0.99,
-        precision="bfloat16",
+        precision="auto",
         augment=AugmentSettings(flip_horizontal=True, flip_vertical=True, quarter_turns=True),
     ),
     good=GOOD,

@@ -55,14 +55,14 @@ QUESTIONS = {
             steps=2800,
             batch_size=24,
             learning_rate=1e-3,
-            precision="bfloat16",
+            precision="auto",
         ),
     ),
     "solar_ir": Question(
         task=solar_ir.TASK,
         rare=("Soiling", "Hot-Spot", "Diode-Multi"),
         settings=GeneratorSettings(
-            width=16, widest=64, steps=4000, batch_size=24, precision="bfloat16"
+            width=16, widest=64, steps=4000, batch_size=24, precision="auto"
         ),
     ),
 }

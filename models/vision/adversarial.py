@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from models.bundle import code_version, resolve, write_folder
 from models.contract import under
+from models.runtime import computed
 from models.training import Interrupted
 from models.vision.bundle import digest
 from models.vision.generator import (
@@ -108,11 +109,6 @@ class Discriminator(nn.Module):
         projected = (self.kinds(kind) * feature).sum(1) / math.sqrt(feature.shape[1])
         found: Tensor = self.real(feature)[:, 0] + projected
         return found
-
-
-def computed(precision: str, device: str) -> torch.autocast:
-    """Convolutions in this precision, with all that is kept in float32."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def halved(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from models.runtime import computed
 from models.vision.augment import Lot, varied
 from models.vision.finder import Finder, finding_loss, target
 from models.vision.made_up import made_up
@@ -54,7 +55,7 @@ class Classes:
         chosen = [self.learning[n] for n in numbers]
         lot = Lot(picture=self.batch(chosen), share=self.target[chosen])
         lot = varied(lot, self.fit.augment, generator)
-        with _computed(self.fit, self.device):
+        with computed(self.fit.precision, self.device):
             logits = self.network(_placed(lot.picture, self.device))
         return self._loss(logits.float(), lot.share)
 
@@ -107,7 +108,7 @@ class Centres:
         lot = varied(
             self._lot([self.learning[n] for n in numbers], generator), self.fit.augment, generator
         )
-        with _computed(self.fit, self.device):
+        with computed(self.fit.precision, self.device):
             centre, sides = self.network(_placed(lot.picture, self.device))
         return self._loss(centre, sides, lot)
 
@@ -159,11 +160,6 @@ class Centres:
         return finding_loss(centre.float().cpu(), sides.float().cpu(), wanted)
 
 
-def _computed(fit: VisionFitSettings, device: str) -> torch.autocast:
-    """In which precision a training step computes."""
-    return torch.autocast(device, torch.bfloat16, enabled=fit.precision == "bfloat16")
-
-
 class Regions:
     """Telling pixels apart: on parts of pictures, most of them with a defect where there is one."""
 
@@ -199,7 +195,7 @@ class Regions:
         """Of parts as they are varied."""
         lot = self._lot([self.learning[n] for n in numbers], generator)
         lot = self._made_up(varied(lot, self.fit.augment, generator), generator)
-        with _computed(self.fit, self.device):
+        with computed(self.fit.precision, self.device):
             return self._sums(lot).loss
 
     def validate(self) -> float:

@@ -8,6 +8,7 @@ from models.settings import FitSettings
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 Amount = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "bfloat16", "auto"]
 
 
 class PreprocessSettings(BaseModel):
@@ -196,11 +197,12 @@ class VisionFitSettings(FitSettings):
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each label that is spread over all classes."
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "float32",
         description="What training computes with. bfloat16: convolutions in half as many bits, "
         "twice as fast where the processor has instructions for it (avx512_bf16, amx_bf16, GPUs "
-        "since 2020), and slower elsewhere. Weights are float32 in any case, and so is use.",
+        "since 2020), and half as fast elsewhere; auto: only where it has. Weights are float32 in "
+        "any case, and so is use.",
     )
     average: float = Field(
         0.0,
@@ -230,7 +232,7 @@ class GeneratorSettings(BaseModel):
     batch_size: int = Field(32, gt=1, le=1024, description="Real pictures a step.")
     learning_rate: float = Field(5e-4, gt=0, le=0.1, description="Of Adam, of both sides.")
     penalty: float = Field(
-        1.0, ge=0, description="On the discriminator's gradient; more is calmer, and slower."
+        0.05, ge=0, description="On the discriminator's gradient; more is calmer, and blurs."
     )
     penalty_every: int = Field(4, gt=0, description="Steps, and as many times as heavy.")
     mirror: bool = Field(
@@ -240,11 +242,9 @@ class GeneratorSettings(BaseModel):
     augment: float = Field(
         0.8, ge=0, le=1, description="Share of pictures that are changed before they are judged."
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of convolutions, in training; as of fit."
-    )
+    precision: Precision = Field("float32", description="Of convolutions, in training; as of fit.")
     half_life: int = Field(
-        300, gt=0, description="Steps of the running mean of weights, which is kept."
+        50, gt=0, description="Steps of the running mean of weights, which is kept."
     )
     check_every: int = Field(250, gt=0, description="Steps.")
     patience: int = Field(6, gt=0, description="Checks without getting better that end it.")

@@ -10,6 +10,7 @@ import torch
 from support.bars import CLASSES, FIT, SETTINGS, bars
 from torch import Tensor
 
+from models.runtime import computed
 from models.training import Epoch, Interrupted
 from models.vision import training
 from models.vision.fit import Fit
@@ -131,6 +132,19 @@ def test_training_in_fewer_bits_learns_as_well_and_keeps_float32() -> None:
     report = Report.of(found.inspect(other.pictures), other.labels, good="good")
     assert report.scores.accuracy > 0.9
     assert {x.dtype for x in found._tensors.values()} <= {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_the_precision_auto_is_bfloat16_where_the_processor_has_instructions_for_it(
+    *, able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    one = torch.ones(2, 2)
+
+    with computed("auto", "cpu"):
+        found = (one @ one).dtype
+
+    assert found == (torch.bfloat16 if able else torch.float32)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
