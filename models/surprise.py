@@ -38,6 +38,7 @@ F64 = NDArray[np.float64]
 
 ROWS = 8  # torch float32 products give a row the same bits in any batch that is a multiple of this
 COLUMNS = 8  # of 9 to 11 columns, a product's bits depend on where among the eight a row stands
+SMALL = 400  # multiplications: fewer in a product are added up by torch.bmm itself, not the library
 BLOCK = 4096  # rows measured at once while fitting
 MEMORY_SPANS = 4  # e^-8 of where a mean of this many spans started is left
 SLACK = 1e-3  # that a share lies too high: so it comes back to 1, and never nears subnormal numbers
@@ -461,9 +462,10 @@ def blocks(count: int) -> list[slice]:
 
 
 def _wide(forms: F64) -> F64:
-    """Forms [S, C, C] with columns of zeros up to a multiple of COLUMNS."""
-    missing = -forms.shape[2] % COLUMNS
-    return np.pad(forms, ((0, 0), (0, 0), (0, missing)))
+    """Forms [S, X, X] with columns of zeros: a multiple of COLUMNS, and no product is SMALL."""
+    size = forms.shape[2]
+    wide = math.ceil(max(size, SMALL / (ROWS * size)) / COLUMNS) * COLUMNS
+    return np.pad(forms, ((0, 0), (0, 0), (0, wide - size)))
 
 
 def anywhere(known_RK: Tensor, channels: int) -> Tensor:
