@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from connectors.camera.shots import Shot
 from connectors.camera.way import Way
 from connectors.contract import Batch, LostError, NotReadyError, RefusedError
+from connectors.payloads.image import passed_over
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class FolderSource(Way):
         self._to_settle: deque[tuple[str, list[_Found]]] = deque()  # by position
         self._told = False  # that a file cannot be moved or deleted
         self._passed = False  # it is said that one cannot be looked at
+        self._others = False  # and that there are some of kinds that are not read
 
     async def open(self, *, resume: str | None) -> None:
         """See Source of the contract. NotReadyError while the folder is not there."""
@@ -115,10 +117,14 @@ class FolderSource(Way):
             folder = self._root / address
             try:
                 with os.scandir(folder) as entries:
-                    named = [one for one in entries if self._name.fullmatch(one.name)]
-                for name, one in self._looked_at(named):
+                    named: list[os.DirEntry[str]] = []
+                    others: list[os.DirEntry[str]] = []
+                    for one in entries:
+                        (named if self._name.fullmatch(one.name) else others).append(one)
+                self._say(folder, others)
+                for name, seen in self._looked_at(named):
                     path = os.path.normpath(f"{address}/{name}")
-                    found.append(_Found((one.st_ctime_ns, path), _sign(one), camera))
+                    found.append(_Found((seen.st_ctime_ns, path), _sign(seen), camera))
             except OSError as problem:
                 raise error(
                     f"{self.name}: cannot look into {folder}: {problem.strerror}. Trying again; "
@@ -126,6 +132,12 @@ class FolderSource(Way):
                     connector=self.name,
                 ) from problem
         return found
+
+    def _say(self, folder: Path, others: Sequence["os.DirEntry[str]"]) -> None:
+        """Once: pictures of a kind that is not read would be missed without a word."""
+        if not self._others and (words := passed_over(one.name for one in others)):
+            self._others = True
+            log.warning("%s: %s: %s. This is not said again.", self.name, folder, words)
 
     def _looked_at(self, entries: Sequence["os.DirEntry[str]"]) -> list[tuple[str, os.stat_result]]:
         """The files among them, by name. Raises OSError where not one can be looked at."""

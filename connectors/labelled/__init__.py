@@ -1,6 +1,23 @@
 """Pictures with labels, as people and labelling tools leave them: what is learnt from."""
 
-from connectors.labelled.pictures import Files, Labelled, LabelsError, Mark, pictures_in, portable
+from connectors.labelled.pictures import (
+    Files,
+    Labelled,
+    LabelsError,
+    Mark,
+    others_in,
+    pictures_in,
+    portable,
+)
 from connectors.labelled.reading import read
 
-__all__ = ["Files", "Labelled", "LabelsError", "Mark", "pictures_in", "portable", "read"]
+__all__ = [
+    "Files",
+    "Labelled",
+    "LabelsError",
+    "Mark",
+    "others_in",
+    "pictures_in",
+    "portable",
+    "read",
+]

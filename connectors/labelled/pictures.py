@@ -19,6 +19,7 @@ from connectors.payloads.image import (
     Pixels,
     Reason,
     decode,
+    passed_over,
     size_of,
 )
 
@@ -147,16 +148,23 @@ def pictures_in(folder: Path, *, without: Path | None = None) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise LabelsError(f"{folder}: {what}. Give the folder that the pictures are in.")
-    left_out = None if without is None else without.resolve()
-    found = [path for path in _below(folder, left_out) if path.suffix.lower() in SUFFIXES]
+    found = [path for path in _below(folder, without) if path.suffix.lower() in SUFFIXES]
     if not found:
+        others = others_in(folder, without=without)
         raise LabelsError(
             f"{folder}: no picture in it or below it; want files that end in .jpg, .jpeg or .png."
+            f"{others and f' There are {others}.'}"
         )
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
-def _below(folder: Path, left_out: Path | None) -> Iterator[Path]:
+def others_in(folder: Path, *, without: Path | None = None) -> str:
+    """Which pictures of kinds that are not read lie below a folder, in words; "": none."""
+    return passed_over(path.name for path in _below(folder, without))
+
+
+def _below(folder: Path, without: Path | None) -> Iterator[Path]:
+    left_out = None if without is None else without.resolve()
     for where, folders, files in os.walk(folder):
         here = Path(where)
         folders[:] = [

@@ -14,6 +14,7 @@ from connectors.labelled.pictures import (
     Labelled,
     LabelsError,
     Mark,
+    others_in,
     pictures_in,
     several,
     size_if_read,
@@ -151,9 +152,10 @@ def by_folder(folder: Path) -> Labelled:
         )
     counts = Counter(path.relative_to(folder).parts[0] for path in paths)
     if empty := [one.name for one in classes if one.name not in counts]:
+        others = others_in(folder)
         raise LabelsError(
             f"{folder}: no picture of class {several(empty)}. Put some into its folder, or remove "
-            "the folder."
+            f"the folder.{others and f' There are {others}.'}"
         )
     return Labelled(
         form="the names of folders",

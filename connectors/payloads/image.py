@@ -9,7 +9,8 @@ Reasons are the few words of ``Reason`` and never repeat the content.
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +37,7 @@ _HEAD, _SEAL = 8, 4  # bytes before and after a chunk's data: length and type, C
 _DEPTH, _COLOUR = 24, 25  # where a PNG says how many bits, and which colours (IHDR)
 _GREY, _RGB, _RGBA = 0, 2, 6  # PNG colour types
 _QUALITY = 85  # of a JPEG that is written
+_OTHERS = frozenset({".bmp", ".gif", ".tif", ".tiff", ".webp"})  # pictures that are not read
 _MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 
 
@@ -57,6 +59,16 @@ class Reason(StrEnum):
     DAMAGED = "picture_damaged"
     UNREADABLE = "picture_unreadable"  # its file may not be read
     COLOURS = "picture_colours"  # CMYK; grey with alpha of 16 bits
+
+
+def passed_over(names: Iterable[str]) -> str:
+    """Which of these files are pictures of kinds that are not read, in words; "": none."""
+    ends = (Path(name).suffix.lower() for name in names)
+    counts = sorted(Counter(one for one in ends if one in _OTHERS).items())
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{count} {end}" for end, count in counts)
+    return f"{kinds} passed over: JPEG and PNG are read. Convert them to PNG, which loses nothing"
 
 
 class PictureError(ValueError):

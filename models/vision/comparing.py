@@ -79,11 +79,10 @@ def answered(
     Raises what either training raises; CollapsedError where there is no generator to judge.
     """
     told = told or Listening()
-    pictures, labels = question.pictures, np.array(question.labels)
+    pictures = question.pictures
     fit = question.fit.model_copy(update={"seed": seed})
-    shown = [(label,) for label in question.labels]
-    out = held_out(shown, question.groups, fit.validation_share, seed=seed)
-    own, own_labels = pictures[~out], labels[~out].tolist()
+    own_numbers = teaching(question, seed)
+    own, own_labels = pictures[own_numbers], [question.labels[n] for n in own_numbers]
     generator = learnt(
         own,
         own_labels,
@@ -119,6 +118,13 @@ def answered(
         found = trained.inspection.inspect(list(question.judged))
         reports[arm] = Report.of(found, question.judged_labels, good=question.good)
     return Answer(generator=generator, filled=Counter(of), reports=reports)
+
+
+def teaching(question: Question, seed: int) -> list[int]:
+    """The numbers of the pictures that this seed does not hold out. Raises as ``held_out``."""
+    shown = [(label,) for label in question.labels]
+    out = held_out(shown, question.groups, question.fit.validation_share, seed=seed)
+    return np.flatnonzero(~out).tolist()
 
 
 def learnt(

@@ -2,7 +2,9 @@
 
 One network reads the whole prepared picture. What is so probable to be wrong as the card says,
 and hangs together, is a defect with its mask at the resolution of the picture as it came. The
-classes of all its pixels are added up to name it.
+classes of all its pixels are added up to name it. Where good pictures alone were learnt, a place of
+less than half the width and height of the smallest that was made up is none, and a picture is wrong
+if it has a defect.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,6 +43,8 @@ class Masks:
         network.load_state_dict(under(NETWORK, tensors))
         self._card, self._device = card, device
         self._good = card.classes.index(card.good)
+        smallest = card.settings.mask.made_up[0] / 2 if card.task == "good" else 0.0
+        self._least = smallest**2  # pixels of a defect, as prepared
         self._others = [n for n in range(len(card.classes)) if n != self._good]
         self._network = folded(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
 
@@ -55,12 +59,15 @@ class Masks:
     def _told(self, features: Tensor, share: Tensor, where: Placement, limit: float) -> Inspected:
         card = self._card
         anomaly, whole = whole_of(share, self._good)
-        best = int(whole.argmax())
         wrong = where.map_back(1 - share[self._good]).numpy()
         by_class = {
             card.classes[n]: wrong if len(self._others) == 1 else where.map_back(share[n]).numpy()
             for n in self._others
         }
+        defects = defects_of(by_class, wrong, limit, self._least / where.prepared_per_pixel)
+        if card.task == "good":
+            whole = self._by_defects(defects, wrong)
+        best = int(whole.argmax())
         return Inspected(
             label=card.classes[best],
             probability=float(whole[best]),
@@ -68,9 +75,22 @@ class Masks:
             anomaly=anomaly,
             surprise=float(card.calibration.apply(np.array([anomaly]))[0]),
             heat=eight_bits(wrong),
-            defects=defects_of(by_class, wrong, limit),
+            defects=defects,
             features=features.numpy(),
         )
+
+    def _by_defects(self, defects: Sequence[Defect], wrong: F32) -> Tensor:
+        """The share of each class [K]: at the card's limit one half, whichever that is.
+
+        As wrong as its surest defect; without one, as its surest place below the limit.
+        """
+        limit = self._card.limit
+        surest = max((one.probability for one in defects), default=0.0)
+        if surest < limit:
+            surest = float(wrong[wrong < limit].max(initial=0.0))
+        odds_K = torch.zeros(2)
+        odds_K[self._others] = anomaly_of(torch.tensor(surest)) - anomaly_of(torch.tensor(limit))
+        return odds_K.softmax(0)
 
 
 def look(network: Segmenter, shown: Tensor, device: str) -> tuple[Tensor, Tensor]:
@@ -98,8 +118,13 @@ def eight_bits(wrong: F32) -> NDArray[np.uint8]:
     return np.asarray(wrong * 255 + 0.5, np.uint8)
 
 
-def defects_of(by_class: Mapping[str, F32], wrong: F32, limit: float) -> tuple[Defect, ...]:
-    """What hangs together where ``wrong`` [H, W] is at least the limit, the surest first."""
+def defects_of(
+    by_class: Mapping[str, F32], wrong: F32, limit: float, least: float
+) -> tuple[Defect, ...]:
+    """What hangs together where ``wrong`` [H, W] is at least the limit, the surest first.
+
+    ``least``: smaller ones, in pixels, are left out.
+    """
     places, count = ndimage.label(wrong >= limit, TOUCHING)
     if not count:
         return ()
@@ -107,6 +132,8 @@ def defects_of(by_class: Mapping[str, F32], wrong: F32, limit: float) -> tuple[D
     sizes = np.bincount(places.ravel(), minlength=count + 1)[1:]
     found = []
     for number in np.argsort(-sizes, kind="stable")[:DEFECTS].tolist():
+        if sizes[number] < least:
+            break
         rows, columns = boxes[number]
         mask = places[rows, columns] == number + 1
         label = max(by_class, key=lambda name: float(by_class[name][rows, columns][mask].sum()))

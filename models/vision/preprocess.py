@@ -73,6 +73,12 @@ class Placement:
         return np.asarray(resized(part[None].float(), self.size)[0].numpy())
 
     @property
+    def prepared_per_pixel(self) -> float:
+        """How many pixels of the prepared picture a pixel of the picture as it came covers."""
+        across, down = self._scale
+        return across * down
+
+    @property
     def _scale(self) -> tuple[float, float]:
         x1, y1, x2, y2 = self.crop
         return self.size[1] / (x2 - x1), self.size[0] / (y2 - y1)

@@ -214,7 +214,8 @@ def inspect(
     inspected, whatever was found; with 1 when some could not be.
     """
     _begin(folder, as_json=as_json)
-    from models.vision.inspection import Inspection  # noqa: PLC0415 - commands import when they run
+    from connectors.labelled import others_in  # noqa: PLC0415 - commands import when they run
+    from models.vision.inspection import Inspection  # noqa: PLC0415 - as above
     from monitor.site.cameras import odd  # noqa: PLC0415 - as above
     from monitor.site.vision.looking import asked, look  # noqa: PLC0415 - as above
     from monitor.site.vision.report import DefectReport  # noqa: PLC0415 - as above
@@ -231,6 +232,8 @@ def inspect(
         acceptance=None if acceptance is None else acceptance_settings(acceptance),
         mm_per_pixel=mm_per_pixel,
     )
+    if others := others_in(folder, without=out):
+        console.say_warning(f"{folder}: {others}")
     if what.acceptance is not None:
         for warning in odd(str(acceptance), what.acceptance, inspection.card):
             console.say_warning(warning)

@@ -23,8 +23,10 @@ from monitor.live.grading import CameraSetup
 from monitor.live.seeing import Told, look
 from monitor.state.pictures import Waiting
 
-LAST_WORDS_S = 2.0  # for a process that ends by itself to say why
-START_S = 120.0  # to load libraries and networks, on a machine that is busy
+LAST_WORDS_S = 10.0  # for a process that ends by itself to say why, on a machine that is busy
+START_S = 120.0  # to load libraries and networks, at the least
+STARTS = 2  # times what a picture may take, where that is more: both are slow on a slow machine
+PARENTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # a terminal's are sent to both
 GOES_FIRST = "500"  # of 1000: as if it held half of all memory, for the kernel's choice
 _SET_PDEATHSIG = 1  # prctl(2)
 
@@ -44,6 +46,7 @@ class Child:
         self._line, theirs = socket.socketpair()
         self._answers = self._line.makefile("rb")
         paths = os.pathsep.join(sys.path)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)  # it starts with these blocked
         with theirs:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
@@ -57,6 +60,8 @@ class Child:
             except OSError as error:
                 self._close_line()
                 raise EndedError(f"could not be started: {error.strerror}") from error
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def alive(self) -> bool:
@@ -65,7 +70,8 @@ class Child:
 
     def prepare(self, cameras: Mapping[int, CameraSetup]) -> None:
         """Let it look at the pictures of these cameras. Raises EndedError."""
-        if wrong := self._ask(cameras, within_s=START_S):
+        longest = max((one.timeout_s for one in cameras.values()), default=0.0)
+        if wrong := self._ask(cameras, within_s=max(START_S, STARTS * longest)):
             self.kill()
             raise EndedError(f"could not be prepared: {wrong}")
 
@@ -124,8 +130,6 @@ def main(line: int, parent: int) -> None:
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(GOES_FIRST)
-    for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a terminal's are sent to both
-        signal.signal(ours, signal.SIG_IGN)
     faulthandler.enable()
     with os.fdopen(line, "rb") as asked, os.fdopen(os.dup(line), "wb") as answers:
         serve(asked, answers)

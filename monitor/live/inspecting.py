@@ -116,6 +116,8 @@ class Inspecting:
         except StorageError as error:
             self._say_waiting(error)
             return False
+        if not waiting:
+            self._is_over("No picture waits any more.")
         since = time.monotonic()
         for one in waiting:
             if (told := self._inspected(one)) is None:  # told to stop
@@ -203,11 +205,15 @@ class Inspecting:
         if self._ready:
             self._journal_all()
 
+    def _is_over(self, said: str) -> None:
+        """No picture waits for trouble any more."""
+        if self.standing.trouble:
+            logger.info(said)
+            self.standing = replace(self.standing, trouble="")
+
     def _taken(self, one: Waiting, told: Told) -> PictureResult:
         """Its answer, with all that is to be said and kept."""
-        if self.standing.trouble:
-            logger.info("Pictures are inspected again.")
-            self.standing = replace(self.standing, trouble="")
+        self._is_over("Pictures are inspected again.")
         self._backoff.reset()
         self._pause_s = 0.0
         if told.why:

@@ -169,7 +169,7 @@ def _pictures(standing: ServiceStanding) -> Iterator[Metric]:
     inspection = standing.inspection
     yield _gauge(
         "inspection_working",
-        "Whether pictures are inspected, or there was no cause to doubt it.",
+        "Whether pictures are inspected, or none waits.",
         not inspection.trouble,
     )
     restarts = CounterMetricFamily(

@@ -85,7 +85,7 @@ class SinkStanding:
 class InspectionStanding:
     """How the inspection of pictures stands."""
 
-    trouble: str = ""  # why none is inspected just now; "": they are, or none has come
+    trouble: str = ""  # why those that wait are not inspected just now; "": they are, or none waits
     restarts: int = 0  # of the process that inspects, since the start
     latency: Latency = field(default_factory=Latency)  # from a picture's receipt to its result
     latency_ms: Mapping[str, float | None] = field(  # p50 and p99 of the last thousand

@@ -181,7 +181,7 @@ class CameraSettings(Settings):
         60.0,
         gt=0,
         description="How long the inspection of one picture may take. Then it is tried once more, "
-        "and set aside.",
+        "and set aside. The process that inspects has twice as long to start, and 120 s at least.",
     )
     progression: ConfigPath | None = Field(
         None,

@@ -192,6 +192,16 @@ async def test_a_link_to_itself_is_passed_over_and_said_once(tmp_path, caplog):
     assert "loop.png" in said or "other.png" in said
 
 
+async def test_pictures_of_kinds_that_are_not_read_are_counted_by_kind_and_said_once(
+    tmp_path, caplog
+):
+    for name in ("1.bmp", "2.TIF", "3.tif", "notes.txt"):
+        put(tmp_path, name, content(1))
+    assert await nothing_more(source(tmp_path), resume=None)
+    (said,) = [one.message for one in caplog.records if "passed over" in one.message]
+    assert "1 .bmp, 2 .tif passed over: JPEG and PNG are read" in said
+
+
 class Broken:
     """An entry of a folder that cannot be looked at."""
 

@@ -392,3 +392,10 @@ def test_a_folder_that_is_left_out_is_not_looked_into(two: Path) -> None:
         (two / name).unlink()
     with pytest.raises(LabelsError, match="no picture in it"):
         pictures_in(two, without=two / "inspection")
+
+
+def test_a_folder_with_pictures_of_other_kinds_alone_names_them(two: Path) -> None:
+    for path in two.glob("*.png"):
+        path.rename(path.with_suffix(".TIFF"))
+    with pytest.raises(LabelsError, match=r"There are 2 \.tiff passed over: JPEG and PNG are read"):
+        pictures_in(two)

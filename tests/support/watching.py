@@ -249,7 +249,7 @@ def main(folder: Path, point: str) -> None:
     if point == "row":
         PictureStore.take = _die  # type: ignore[method-assign]
     if point == "hang":
-        threading.Thread(target=_die_when_held, args=(folder / "pid",)).start()
+        threading.Thread(target=_die_when_held, args=(folder / "pid",), daemon=True).start()
     if point == "result":
         Inspecting._journal_all = _die  # type: ignore[method-assign]
     threading.excepthook = _die

@@ -6,13 +6,13 @@ What does not decode is left out and named; everything else that is wrong is ref
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
-from connectors.labelled import Files, Labelled, LabelsError, Mark, read
+from connectors.labelled import Files, Labelled, LabelsError, Mark, others_in, read
 from models.vision.bundle import Task
 from models.vision.stock import Examples, Marked, Region
 
@@ -133,6 +133,9 @@ def gather(
     pictures were unpacked. Raises LabelsError.
     """
     labelled = read(folder, labels)
+    if others := others_in(folder):
+        warnings = (*labelled.warnings, f"{folder}: {others}")
+        labelled = replace(labelled, warnings=warnings)
     files = Files(labelled.paths)
     why = files.unreadable(lambda done: told(done, len(files)))
     if len(why) == len(files):

@@ -29,6 +29,7 @@ from models.vision.comparing import (
     brought,
     check_depth,
     learnt,
+    teaching,
 )
 from models.vision.contract import Pixels
 from models.vision.generator import SIDES, Check, GeneratorCard, PictureGenerator, lacking
@@ -329,19 +330,26 @@ def compare(
             generator=settings.generator,
             good=good,
         )
+        for seed in seeds:
+            _check_fill(question, fill, seed)
         answers = {
             seed: answered(question, seed, folder=folder / f"seed-{seed}", told=told(seed))
             for seed in seeds
         }
     except (ValueError, CollapsedError) as error:
         raise PlantError(str(error)) from error
-    if not all(one.filled for one in answers.values()):
-        counts = ", ".join(f"{name} {many}" for name, many in Counter(question.labels).items())
-        raise PlantError(
-            f"--fill: got {fill}, and every class has as many to learn from; nothing is made. Want "
-            f"more than the rarest has; there are {counts}, a part of them to be held out."
-        )
     return Comparison(answers=answers, question=question)
+
+
+def _check_fill(question: Question, fill: int, seed: int) -> None:
+    own = [question.labels[n] for n in teaching(question, seed)]
+    if not lacking(own, question.wanted):
+        count = sorted(Counter(own).items())
+        raise ValueError(
+            f"--fill: got {fill}, and every class has as many to learn from, beside those that are "
+            f"held out: {', '.join(f'{name} {many}' for name, many in count)}. Nothing would be "
+            f"made. Want more than {min(many for _, many in count)}."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

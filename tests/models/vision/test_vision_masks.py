@@ -191,6 +191,12 @@ def test_good_pictures_alone_teach_what_is_odd() -> None:
 
     card = trained.inspection.card
     assert (card.task, card.classes) == ("good", ("anomaly", "good"))
+    for sure in (0.001, card.limit, 0.9):  # wherever it lies, verdict and defects are at one
+        limited = Inspection(card.model_copy(update={"sure": sure}), trained.inspection._tensors)
+        for one in limited.inspect(other.pictures):
+            assert (one.label == "anomaly") == bool(one.defects)
+            assert one.probability == max(one.probabilities.values()) >= 0.5
+            assert all(defect.mask.sum() >= 2.5**2 for defect in one.defects)
     bad = np.array([label != "good" for label in labels_of(other)])
     assert auroc(bad, np.array([one.anomaly for one in found])) > 0.9
     assert other.masks is not None

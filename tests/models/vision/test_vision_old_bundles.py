@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.bars import CLASSES, bar
 
+from models.vision.generator import PictureGenerator
 from models.vision.inspection import Inspection
 from models.vision.progression import Progression
 from models.vision.sequences import Place, follow
@@ -40,7 +41,13 @@ def progression(folder: Path) -> dict[str, Any]:
     return {"area": outlook.area[-1].tolist(), "low": outlook.low[-1].tolist()}
 
 
-KINDS = {"inspection": inspection, "progression": progression}
+def generator(folder: Path) -> dict[str, Any]:
+    old = PictureGenerator.load(folder)
+    made = old.make(old.card.classes * 2, seed=7)
+    return {"mean": made.mean((1, 2, 3)).tolist(), "spread": made.std((1, 2, 3)).tolist()}
+
+
+KINDS = {"inspection": inspection, "progression": progression, "generator": generator}
 
 
 @pytest.mark.parametrize("path", sorted(OLD.glob("*/")), ids=lambda path: path.name)

@@ -72,8 +72,10 @@ def test_people_are_told_by_class_and_as_a_whole(home: Path, tmp_path: Path) -> 
     )
     shutil.copytree(home / "pictures", tmp_path / "pictures")
     (tmp_path / "pictures" / "good" / "broken.png").write_bytes(b"none")
+    (tmp_path / "pictures" / "good" / "old.bmp").write_bytes(b"none")
     said = train(tmp_path, tmp_path / "model", "--seed", "3")
     assert said.code == 0
+    assert "1 .bmp passed over: JPEG and PNG are read" in said.err
     assert "180 pictures, labels by the names of folders; classes: good 60" in said.err
     assert "1 picture left out: " in said.err
     assert "broken.png" in said.err
@@ -226,6 +228,7 @@ def mixed(home: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "new"
     shutil.copytree(home / "kept_aside", folder)
     (folder / "broken.png").write_bytes(b"none")
+    (folder / "scan.tif").write_bytes(b"none")
     plain(folder / "other" / "large.png", width=99, height=99)
     save(folder / "other" / "red.png", np.full((24, 24, 3), 90, np.uint8))
     return folder
@@ -238,6 +241,7 @@ def test_what_cannot_be_inspected_is_named_and_the_rest_is(
     said = watchkeeper("vision", "inspect", home / "model", mixed, "--out", out, "--json")
     assert said.code == 1
     assert "3 pictures could not be inspected" in said.err
+    assert "1 .tif passed over: JPEG and PNG are read" in said.err
     assert (said.json["pictures"], said.json["inspected"]) == (27, 24)
     refused = said.json["refused"]
     assert sorted(refused) == ["broken.png", "other/large.png", "other/red.png"]

@@ -104,6 +104,16 @@ def test_a_comparison_judges_all_three_by_the_same_real_pictures(
     assert found["verdict"] in (tmp_path / "found" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_fill_that_makes_nothing_to_compare_is_said_before_anything_is_learnt(
+    home: Path, tmp_path: Path
+) -> None:
+    given = (home / "pictures", "--settings", home / "settings.yaml", "--fill", 5)
+    said = watchkeeper("vision", "compare", *given, "--out", tmp_path / "found")
+    assert said.code == 4
+    assert "good 21, lying 10, standing 21" in " ".join(said.err.split())
+    assert not (tmp_path / "found").exists()
+
+
 def test_a_generator_that_is_interrupted_goes_on_to_the_same_bits_and_not_with_other_settings(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
