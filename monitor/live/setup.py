@@ -103,7 +103,7 @@ class Setup:
 
 
 def hashes_of(bundles: Mapping[str, Bundle], cameras: Iterable[CameraSetup]) -> Hashes:
-    """Of the model of each kind, by its name, and of all that each camera's pictures meet."""
+    """Of the model of each kind, by its name, and of what each camera's pictures are judged by."""
     found = {("kinds", kind, "model"): bundle.hash for kind, bundle in bundles.items()}
     for one in cameras:
         files = {

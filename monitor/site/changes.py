@@ -106,16 +106,19 @@ def untouched(was: Config, now: Config, anew: tuple[Replaced, ...]) -> tuple[str
         and ("kinds", asset.kind) not in changed
         and _cameras(was, name) == (cameras := _cameras(now, name))
         and changed.isdisjoint(("cameras", camera) for camera in cameras)
-        and all(
-            was.sources[one.source] == now.sources[one.source]
-            for one in (*now.tags_of(name), *cameras.values())
-        )
+        and all(was.sources[one] == now.sources[one] for one in _sources(now, name))
     )
 
 
 def _cameras(config: Config, asset: str) -> dict[str, CameraSettings]:
     """The cameras that watch an asset, by name."""
     return {name: one for name, one in config.cameras.items() if one.asset == asset}
+
+
+def _sources(config: Config, asset: str) -> set[str]:
+    """The sources of its samples and pictures."""
+    tags, cameras = config.tags_of(asset), _cameras(config, asset).values()
+    return {one.source for one in tags} | {one.source for one in cameras}
 
 
 def _differing(path: Path, was: Any, now: Any) -> Iterator[Change]:
