@@ -53,8 +53,8 @@ def say_summary(found: dict[str, Any], config: Config) -> None:
         _say_active(name, source, zone)
     _say_week(found, config)
     _say_latency("sample to score", found["score_latency_ms"])
-    if (running := found.get("running")) is not None:
-        _say_latency("picture to result", running["inspection"]["latency_ms"])
+    if inspection := (found.get("running") or {}).get("inspection"):  # an older service has none
+        _say_latency("picture to result", inspection["latency_ms"])
     _say_sinks(found, live["sinks"])
     if "digest" in found:
         say(f"digest   {found['digest']}")
@@ -144,7 +144,7 @@ def _say_service(found: dict[str, Any], zone: str) -> None:
         say("         ", ("reload failed", "bold red"), f": {error}; in force since {in_force}")
     for reason in running["not_ready"]:
         say("         ", ("not ready", "bold yellow"), f": {reason}")
-    if trouble := running["inspection"]["trouble"]:
+    if trouble := running.get("inspection", {}).get("trouble"):
         said = f": the process that inspects them {trouble}"
         say("         ", ("pictures wait", "bold yellow"), said)
 

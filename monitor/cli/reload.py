@@ -20,7 +20,7 @@ def command(
 
     Everything is checked as at a start, and made, before anything is touched. Then assets, kinds,
     limits, models, sources, sinks and `state` change at once; what did not change goes on without a
-    break. A model that was trained anew under its path counts as a change.
+    break. A model or template that was made anew under its path counts as a change.
 
     Ends with 0 where it is in force, or nothing has changed. Else all is as before: with 2 where
     the file is wrong, with 3 where a model is missing or no service runs, with 4 where it will not

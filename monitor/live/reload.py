@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from connectors.contract import RefusedError
 from monitor.core.records import Cause
 from monitor.live.clock import Clock
-from monitor.live.setup import Setup, SinkSetup, SourceSetup
+from monitor.live.setup import Hashes, Setup, SinkSetup, SourceSetup, hashes_of
 from monitor.live.standing import ReloadStanding
 from monitor.live.stepper import Works
 from monitor.live.threads import cancelled, in_thread
@@ -76,8 +76,8 @@ class Proposal(Protocol):
 class Look(Protocol):
     """Reads what is configured now. Takes seconds; raises UnfitError."""
 
-    def __call__(self, *, models: Mapping[str, str], file: str | None) -> Proposal:
-        """``models``: the hash of those in force, by kind; ``file``: the one that is meant."""
+    def __call__(self, *, hashes: Hashes, file: str | None) -> Proposal:
+        """``hashes``: of the models and templates in force; ``file``: the one that is meant."""
         ...
 
 
@@ -160,8 +160,9 @@ class Reloading:
             raise UnfitError("the service is just starting or stopping", again=True)
         if self._look is None:
             raise UnfitError("the service was not started from a file")
-        models = self._service.works.epoch.bundles
-        return await in_thread(partial(self._look, models=models, file=file))
+        setup = self._service.setup
+        hashes = hashes_of(setup.bundles, setup.cameras.values())
+        return await in_thread(partial(self._look, hashes=hashes, file=file))
 
     async def _make(self, proposal: Proposal, *, dry_run: bool) -> tuple[Setup, Works]:
         """Everything that can fail, before anything is touched. Raises UnfitError."""

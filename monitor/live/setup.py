@@ -21,6 +21,9 @@ from monitor.live.stepper import Works
 from monitor.live.supervisor import Assignment
 from monitor.live.tidying import Retention
 
+# SHA-256 of what is judged by, by its setting: ("kinds", NAME, "model"), ("cameras", NAME, SETTING)
+Hashes = Mapping[tuple[str, str, str], str]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSetup:
@@ -97,6 +100,23 @@ class Setup:
     def gpu(self) -> bool:
         """Whether some model works on one."""
         return any(bundle.detector.device != "cpu" for bundle in self.bundles.values())
+
+
+def hashes_of(bundles: Mapping[str, Bundle], cameras: Iterable[CameraSetup]) -> Hashes:
+    """Of the model of each kind, by its name, and of what each camera's pictures are judged by."""
+    found = {("kinds", kind, "model"): bundle.hash for kind, bundle in bundles.items()}
+    for one in cameras:
+        files = {
+            "model": one.inspector,
+            "progression": one.progression,
+            "template": one.templates,
+        }
+        found |= {
+            ("cameras", one.name, setting): file.hash
+            for setting, file in files.items()
+            if file is not None
+        }
+    return found
 
 
 def assignments(plan: Plan, sources: Mapping[str, Callable[[], Source]]) -> dict[str, Assignment]:

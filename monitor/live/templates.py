@@ -1,9 +1,12 @@
 """Golden templates: how a part of each recipe should look, for networks that compare with it.
 
 A file for all recipes, or a folder with one for each, named by it: ``RECIPE.png``. The folder is
-looked at once, so a recipe that comes from outside is only looked up, never a path.
+looked at once, so a recipe that comes from outside is only looked up, never a path. A file that
+became another one since is none of them.
 """
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +39,13 @@ class Templates:
                         f"{self._files[file.stem].name} and {file.name}; want one"
                     )
                 self._files[file.stem] = file
+        self._hashes = {file: _hash(_content(file)) for file in self.files.values()}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all of them, and of which recipe each is."""
+        each = {recipe: self._hashes[file] for recipe, file in sorted(self.files.items())}
+        return _hash(json.dumps(each).encode())
 
     @property
     def files(self) -> Mapping[str, Path]:
@@ -51,11 +61,22 @@ class Templates:
         if file is None:
             return None
         if file not in self._kept:
-            self._kept[file] = _read(file)
+            self._kept[file] = self._read(file)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(file)
         return self._kept[file]
+
+    def _read(self, file: Path) -> Pixels:
+        content = _content(file)
+        if _hash(content) != self._hashes[file]:
+            raise TemplateError(
+                f"{file}: became another picture meanwhile; `watchkeeper reload` takes it up"
+            )
+        try:
+            return decode(content, _BOUNDS)
+        except PictureError as error:
+            raise TemplateError(f"{file}: {error}") from error
 
 
 def _files(folder: Path) -> list[Path]:
@@ -68,10 +89,12 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _read(file: Path) -> Pixels:
+def _content(file: Path) -> bytes:
     try:
-        return decode(file.read_bytes(), _BOUNDS)
+        return file.read_bytes()
     except OSError as error:
         raise TemplateError(f"{file}: {error.strerror}") from error
-    except PictureError as error:
-        raise TemplateError(f"{file}: {error}") from error
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -5,13 +5,15 @@ a setting whose name speaks of one, only that it changed.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from monitor.live.setup import Hashes
 from monitor.site.config import Config
 from monitor.site.problems import dotted, may_hold_secret, without_user_info
+from monitor.site.settings import CameraSettings
 from monitor.site.yaml_places import Path
 
 LONGEST = 60  # characters of a value that are shown
@@ -20,6 +22,12 @@ _NEEDS_RESTART = {  # where a change of a running service ends, and why
     ("site", "name"): "alarms are named by it",
     ("site", "data_dir"): "the journal lies there",
     ("web",): "the port is opened at the start",
+}
+_ANOTHER = {  # what another content at the same path means, by the last of its settings
+    ("kinds", "model"): "another model; its assets warm up anew",
+    ("cameras", "model"): "another inspection",
+    ("cameras", "progression"): "another progression; what it foretells begins anew",
+    ("cameras", "template"): "another template",
 }
 
 
@@ -61,14 +69,17 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class NewModel:
-    """A kind's model is another one, though its path may be the same."""
+class Replaced:
+    """A model or a template is another one, though its path may be the same."""
 
-    kind: str
+    group: str  # "kinds" or "cameras"
+    name: str
+    setting: str
 
     def __str__(self) -> str:
         """One line."""
-        return f"kinds.{self.kind}.model: another model; its assets warm up anew"
+        words = _ANOTHER[self.group, self.setting]
+        return f"{dotted((self.group, self.name, self.setting))}: {words}"
 
 
 def settings(was: Config, now: Config) -> tuple[Change, ...]:
@@ -76,22 +87,38 @@ def settings(was: Config, now: Config) -> tuple[Change, ...]:
     return tuple(_differing((), was.model_dump(mode="json"), now.model_dump(mode="json")))
 
 
-def models(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[NewModel, ...]:
-    """The kinds of which both have a model, and not the same; given is its hash by kind."""
-    return tuple(NewModel(kind) for kind in now if kind in was and was[kind] != now[kind])
+def replaced(was: Hashes, now: Hashes) -> tuple[Replaced, ...]:
+    """The models and templates that both have, and not the same."""
+    return tuple(Replaced(*path) for path in now if path in was and was[path] != now[path])
 
 
-def untouched(was: Config, now: Config, changed: tuple[NewModel, ...]) -> tuple[str, ...]:
-    """The assets of which nothing differs: neither they, nor their kind, its model or sources."""
-    anew = {one.kind for one in changed}
+def untouched(was: Config, now: Config, anew: tuple[Replaced, ...]) -> tuple[str, ...]:
+    """The assets of which nothing differs.
+
+    Neither they, nor their kind and cameras, the models and templates of these, or any source.
+    """
+    changed = {(one.group, one.name) for one in anew}
     return tuple(
         name
         for name, asset in now.assets.items()
         if was.assets.get(name) == asset
         and was.kind_of(name) == now.kind_of(name)
-        and asset.kind not in anew
-        and all(was.sources[tag.source] == now.sources[tag.source] for tag in now.tags_of(name))
+        and ("kinds", asset.kind) not in changed
+        and _cameras(was, name) == (cameras := _cameras(now, name))
+        and changed.isdisjoint(("cameras", camera) for camera in cameras)
+        and all(was.sources[one] == now.sources[one] for one in _sources(now, name))
     )
+
+
+def _cameras(config: Config, asset: str) -> dict[str, CameraSettings]:
+    """The cameras that watch an asset, by name."""
+    return {name: one for name, one in config.cameras.items() if one.asset == asset}
+
+
+def _sources(config: Config, asset: str) -> set[str]:
+    """The sources of its samples and pictures."""
+    tags, cameras = config.tags_of(asset), _cameras(config, asset).values()
+    return {one.source for one in tags} | {one.source for one in cameras}
 
 
 def _differing(path: Path, was: Any, now: Any) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from models.bundle import Bundle
 from monitor.live.grading import CameraSetup
 from monitor.live.reload import UnfitError
-from monitor.live.setup import Setup
+from monitor.live.setup import Hashes, Setup, hashes_of
 from monitor.site import changes, plant
 from monitor.site.cameras import camera_setups
 from monitor.site.config import Config, load
@@ -29,8 +29,8 @@ class Staging:
         self.names = Names(database)
         self._file = file.absolute()
 
-    def __call__(self, *, models: Mapping[str, str], file: str | None) -> "Proposed":
-        """What the file says now. ``models``: the hash of those in force, by kind.
+    def __call__(self, *, hashes: Hashes, file: str | None) -> "Proposed":
+        """What the file says now. ``hashes``: of the models and templates in force.
 
         Raises UnfitError, also where ``file`` is another one.
         """
@@ -54,8 +54,8 @@ class Staging:
                 f"only a restart can change this: {'; '.join(barred)}. Stop the service and start "
                 f"it anew, or leave it as it was"
             )
-        new = changes.models(models, {kind: bundle.hash for kind, bundle in bundles.items()})
-        return Proposed(self, config, bundles, cameras, settings=found, models=new)
+        anew = changes.replaced(hashes, hashes_of(bundles, cameras.values()))
+        return Proposed(self, config, bundles, cameras, settings=found, anew=anew)
 
 
 class Proposed:
@@ -69,12 +69,12 @@ class Proposed:
         setups: Mapping[str, CameraSetup],
         *,
         settings: tuple[changes.Change, ...],
-        models: tuple[changes.NewModel, ...],
+        anew: tuple[changes.Replaced, ...],
     ) -> None:
         self._staging, self._config, self._bundles = staging, config, bundles
         self._cameras = setups
-        self.changes = tuple(map(str, (*settings, *models)))
-        self.untouched = len(changes.untouched(staging.in_force, config, models))
+        self.changes = tuple(map(str, (*settings, *anew)))
+        self.untouched = len(changes.untouched(staging.in_force, config, anew))
         cameras = {name: number for number, name in enumerate(config.camera_names())}
         self._numbers = *numbered(config), cameras
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -160,6 +161,21 @@ class Paired(StandIn):
             for one, its in zip(pictures, templates, strict=True):
                 file.write(f"{int(one.mean())} {int(its.mean())}\n")
         return super().inspect(pictures)
+
+
+class Named(Paired):
+    """Is the one that ``name`` in its folder says; without that it is damaged."""
+
+    card = SimpleNamespace(
+        task="masks",
+        classes=("good", "scratch"),
+        good="good",
+        seen=SimpleNamespace(paired=True, depth="uint8", channels=1, widths=(8, 8), heights=(8, 8)),
+    )
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.hash = (folder / "name").read_text()
 
 
 class Unreadable(StandIn):

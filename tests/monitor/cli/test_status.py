@@ -153,6 +153,23 @@ async def test_a_running_service_says_how_its_sources_and_sinks_stand(tmp_path):
     assert "sink     inbox: 4 waiting; held up: " in said.out
 
 
+def test_a_service_of_an_earlier_version_that_tells_nothing_of_pictures_is_shown(
+    lived, monkeypatch
+):
+    told = {
+        "pid": 7,
+        "started": plants.START * plants.SECOND,
+        "reload": {"at": plants.START * plants.SECOND, "error": ""},
+        "not_ready": [],
+        "sources": {},
+        "sinks": {},
+    }
+    monkeypatch.setattr("monitor.cli.stored.running", lambda _config: told)
+    said = watchkeeper("status", lived.file)
+    assert said.code == 0
+    assert said.out.startswith("service  running, process 7, since 20")
+
+
 async def test_what_is_judged_by_limits_alone_says_so_and_what_a_source_was_when_none_runs(
     tmp_path,
 ):

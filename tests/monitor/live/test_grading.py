@@ -204,6 +204,36 @@ def test_templates_that_are_held_are_few_and_the_right_ones(tmp_path):
     assert len(templates._kept) == KEPT
 
 
+def test_a_template_that_became_another_picture_meanwhile_is_not_taken_for_it(tmp_path):
+    file = tmp_path / "lid.png"
+    file.write_bytes(plain(7))
+    held, unread = Templates(tmp_path), Templates(tmp_path)
+    assert held.of("lid").mean() == 7
+    file.write_bytes(plain(8))
+    assert held.of("lid").mean() == 7
+    with pytest.raises(TemplateError, match=r"lid\.png: became another picture meanwhile"):
+        unread.of("lid")
+    assert Templates(tmp_path).of("lid").mean() == 8
+
+
+def test_templates_are_the_same_by_their_pictures_and_recipes_wherever_they_lie(tmp_path):
+    def laid(folder, **shades):
+        (tmp_path / folder).mkdir()
+        for recipe, shade in shades.items():
+            (tmp_path / folder / f"{recipe}.png").write_bytes(plain(shade))
+        return Templates(tmp_path / folder).hash
+
+    one = laid("one", lid=1, cover=2)
+    assert laid("same", cover=2, lid=1) == one
+    others = [
+        laid("swapped", lid=2, cover=1),
+        laid("less", lid=1),
+        laid("other", lid=1, cover=3),
+        Templates(tmp_path / "one" / "lid.png").hash,
+    ]
+    assert len({one, *others}) == 5
+
+
 def test_what_is_wrong_with_templates_names_the_file(tmp_path):
     with pytest.raises(TemplateError, match=r"no templates in it; want RECIPE\.png"):
         Templates(tmp_path)

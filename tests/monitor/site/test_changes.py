@@ -2,7 +2,11 @@
 
 import pytest
 
-from monitor.site.changes import models, settings, untouched
+from monitor.core.plan import PictureAlarmSettings
+from monitor.site.changes import replaced, settings, untouched
+from monitor.site.settings import CameraSettings
+
+PUMP = ("kinds", "pump", "model")
 
 
 def told(was, now):
@@ -144,9 +148,43 @@ def test_an_asset_is_untouched_while_it_and_its_kind_and_its_model_are(plant):
         "pump_1",
         "pump_2",
     )
-    assert untouched(was, was, models({"pump": "old"}, {"pump": "new"})) == ()
+    assert untouched(was, was, replaced({PUMP: "old"}, {PUMP: "new"})) == ()
+
+
+def test_an_asset_is_untouched_while_its_cameras_are(plant):
+    top, side = (CameraSettings(source="line", asset=one) for one in ("pump_1", "pump_2"))
+
+    def watched(*changes, **cameras):
+        return plant(*changes).model_copy(update={"cameras": cameras})
+
+    was = watched(top=top, side=side)
+    assert untouched(was, watched(top=top, side=side), ()) == ("pump_1", "pump_2")
+    assert untouched(was, watched(top=top), ()) == ("pump_1",)
+    assert untouched(watched(side=side), was, ()) == ("pump_2",)
+    loud = top.model_copy(update={"alarm": PictureAlarmSettings(surprise=9)})
+    assert untouched(was, watched(top=loud, side=side), ()) == ("pump_2",)
+    moved = top.model_copy(update={"asset": "pump_2"})
+    assert untouched(was, watched(top=moved, side=side), ()) == ()
+    again = ("password_file: secrets/line", "retries: 9")
+    assert untouched(was, watched(again, top=top, side=side), ()) == ()
+    for setting in ("model", "progression", "template"):
+        path = ("cameras", "side", setting)
+        assert untouched(was, was, replaced({path: "old"}, {path: "new"})) == ("pump_1",)
 
 
 def test_a_model_that_was_trained_again_under_its_path_is_another_one():
-    (one,) = models({"pump": "old", "fan": "same"}, {"pump": "new", "fan": "same", "belt": "first"})
+    fan, belt = ("kinds", "fan", "model"), ("kinds", "belt", "model")
+    (one,) = replaced({PUMP: "old", fan: "same"}, {PUMP: "new", fan: "same", belt: "first"})
     assert str(one) == "kinds.pump.model: another model; its assets warm up anew"
+
+
+def test_what_a_camera_judges_by_is_another_one_where_its_content_is():
+    was = {("cameras", "top", one): "old" for one in ("model", "progression", "template")}
+    was |= {("cameras", "side", "model"): "same", ("cameras", "back", "template"): "left out"}
+    now = dict.fromkeys(was, "new") | {("cameras", "side", "model"): "same"}
+    del now["cameras", "back", "template"]
+    assert list(map(str, replaced(was, now))) == [
+        "cameras.top.model: another inspection",
+        "cameras.top.progression: another progression; what it foretells begins anew",
+        "cameras.top.template: another template",
+    ]
