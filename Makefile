@@ -39,10 +39,14 @@ fast: checks ## format, lint, types, imports and the quick tests: under a minute
 servers: ## what the tests need beside Python: brokers, databases, node modules
 	@scripts/test-servers
 
-# Line and branch coverage of the pure core together; the other rooms are judged by what their tests prove.
 # One process a core, the tests of a file together: they share what is slow to make.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Line and branch coverage of the pure core by its own tests; the other rooms are judged by what their tests prove.
+# They run without it: whoever watches lines makes all Python two to four times slower.
 test: checks servers ## all of it
-	@$(RUN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+	@$(RUN)/python -m pytest $(PARALLEL) tests/monitor/core --cov=monitor/core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+	@$(RUN)/python -m pytest $(PARALLEL) --ignore=tests/monitor/core
 
 # One unit after the other, for their times count. What has passed for this very program is not run again;
 # FAULTS=continue: nor what has passed for an older one. Figures: docs/reliability.md.

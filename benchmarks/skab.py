@@ -67,7 +67,7 @@ WHEN, LABEL, CHANGE = "datetime", "anomaly", "changepoint"
 THRESHOLDS = tuple(round(1.07**power, 2) for power in range(20))  # surprise 1.0 to 3.6
 RATIOS = (0.0, 0.3, 0.5)  # return_ratio
 CHOICES = tuple(itertools.product(THRESHOLDS, RATIOS))
-UNCHOSEN = len(CHOICES) // 2  # where there is no other recording to choose with
+QUICK_CHOICES = tuple(itertools.product(THRESHOLDS[::4], RATIOS))
 
 # NAB's standard profile: weights of what is found, false and missed
 FOUND, FALSE, MISSED = 1.0, -0.11, -1.0
@@ -172,12 +172,14 @@ def _worth(place: float) -> float:
 
 
 def figures(
-    recordings: Sequence[Recording], scores: Sequence[Scores]
+    recordings: Sequence[Recording],
+    scores: Sequence[Scores],
+    choices: Sequence[tuple[float, float]],
 ) -> tuple[Figures, list[tuple[float, float]]]:
-    """The metrics, and the threshold and return ratio that each recording is judged with."""
+    """The metrics, and the choice (threshold, return ratio) that each recording is judged with."""
     stretches = [recording.rows for recording in recordings]
     flags: list[list[Bool]] = []  # of each choice and recording
-    for threshold, ratio in CHOICES:
+    for threshold, ratio in choices:
         say(f"alarms at a surprise of {threshold:g}, return ratio {ratio:g}")
         flags.append(alarmed(AlarmSettings(return_ratio=ratio), threshold, stretches, scores))
     labels = [recording.label[LEARNT:] for recording in recordings]
@@ -198,7 +200,7 @@ def figures(
     own = [flags[choice][number] for number, choice in enumerate(chosen)]
     if (points := nab(recordings, own)) is not None:
         found["nab_standard"] = points
-    return found, [CHOICES[choice] for choice in chosen]
+    return found, [choices[choice] for choice in chosen]
 
 
 def leave_one_out(counted: NDArray[np.int64]) -> list[int]:
@@ -208,9 +210,9 @@ def leave_one_out(counted: NDArray[np.int64]) -> list[int]:
     that its neighbours do not share is chance.
     """
     if counted.shape[1] == 1:
-        return [UNCHOSEN]
+        return [len(counted) // 2]  # there is no other recording to choose with
     others = f1(counted.sum(1, keepdims=True) - counted)
-    by_threshold = others.reshape(len(THRESHOLDS), len(RATIOS), -1)
+    by_threshold = others.reshape(-1, len(RATIOS), counted.shape[1])
     padded = np.pad(by_threshold, ((1, 1), (0, 0), (0, 0)), "edge")
     smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
     best: list[int] = smooth.reshape(others.shape).argmax(0).tolist()
@@ -247,9 +249,9 @@ ENSEMBLES = {
 
 def measure(given: Given) -> Found:
     """Train and judge every model."""
-    recordings = read(given.data)
+    recordings, choices = read(given.data), CHOICES
     if given.quick:
-        recordings = recordings[:QUICK_FILES]
+        recordings, choices = recordings[:QUICK_FILES], QUICK_CHOICES
     steady = {name: learnt(recordings, settings) for name, settings in BASELINES.items()}
     found: dict[str, list[Figures]] = {}
     chosen: dict[str, object] = {}
@@ -268,9 +270,9 @@ def measure(given: Given) -> Found:
                 score(bundle, [one.rows])[0]
                 for bundle, one in zip(bundles, recordings, strict=True)
             ]
-            metrics, choices = figures(recordings, scores)
+            metrics, taken = figures(recordings, scores, choices)
             found.setdefault(name, []).append(metrics)
-            chosen[name] = sorted({choice: choices.count(choice) for choice in choices}.items())
+            chosen[name] = sorted({choice: taken.count(choice) for choice in taken}.items())
             if seed == given.seeds[0] and name in {LEAD, *NETWORKS}:
                 for bundle, one, own in zip(bundles, recordings, scores, strict=True):
                     given.proofs.add(name, bundle, [one.rows], [own])

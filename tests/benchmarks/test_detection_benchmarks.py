@@ -1,38 +1,16 @@
 """The detection benchmarks run on any folder of their layout, and judge as their protocols say."""
 
 import gzip
-import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from support.benchmarks import script, start
 
 from models.settings import EwmaSettings
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A benchmark as a module; its neighbours are found as when it runs by itself."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module(name)
-
-
-def run(name: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """The benchmark, as a person starts it."""
-    return subprocess.run(
-        [sys.executable, BENCHMARKS / f"{name}.py", "--data", folder, "--quick", *more],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 def write_tep(folder: Path) -> None:
@@ -56,15 +34,14 @@ def write_tep(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_tep_scores_whatever_faults_are_there_and_proves_that_live_scores_are_the_same(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tep(tmp_path / "tep")
     kept = tmp_path / "tep.json"
 
-    done = run("tep", tmp_path / "tep", "--check", "--json", str(kept))
+    start("tep", "--data", tmp_path / "tep", "--quick", "--check", "--json", kept)
 
-    assert done.returncode == 0, done.stderr
-    assert "same bits" in done.stdout
+    assert "same bits" in capsys.readouterr().out
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     assert found["set"] == "tep"
     assert found["seeds"] == [0]
@@ -113,11 +90,8 @@ def test_tep_says_what_is_wrong_with_a_run(
     write_tep(tmp_path / "tep")
     tep_csv(tmp_path / "tep", name, header, rows)
 
-    done = run("tep", tmp_path / "tep")
-
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match=said):
+        start("tep", "--data", tmp_path / "tep", "--quick")
 
 
 @pytest.mark.parametrize("name", ["tep", "skab", "nab", "smap_msl", "actuator"])
@@ -217,9 +191,8 @@ def test_skab_judges_whatever_recordings_are_there_by_the_products_alarms(tmp_pa
     write_skab(tmp_path / "skab")
     kept = tmp_path / "skab.json"
 
-    done = run("skab", tmp_path / "skab", "--json", str(kept))
+    start("skab", "--data", tmp_path / "skab", "--quick", "--json", kept)
 
-    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     assert found["metrics"].keys() == {"f1", "far", "mar", "nab_standard"}
     assert found["metrics"]["f1"] > 0.7

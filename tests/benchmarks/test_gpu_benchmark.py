@@ -1,36 +1,22 @@
 """The benchmark of a GPU still runs, without one too: by the GPU's code, on the CPU."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
-
-
-def measure(*arguments: str | Path) -> str:
-    """Run it; gives what it printed."""
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return done.stdout
+from support.benchmarks import start
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_quick_run_measures_every_part_and_finds_the_same_scores(tmp_path: Path) -> None:
+def test_a_quick_run_measures_every_part_and_finds_the_same_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = tmp_path / "gpu.json"
 
-    printed = measure("--device", "cpu", "--quick", "--json", kept)
+    start("gpu", "--device", "cpu", "--quick", "--json", kept)
 
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     assert {"cpu", "cores", "torch"} <= found["machine"].keys()
@@ -46,14 +32,16 @@ def test_a_quick_run_measures_every_part_and_finds_the_same_scores(tmp_path: Pat
         assert way["delta_surprise"] <= 1e-3
         assert way["over_threshold"] > 0
         assert way["over_on_one_only"] == 0
-    assert "times faster" in printed
+    assert "times faster" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_without_a_gpu_it_says_so_and_leaves_the_figures_alone(tmp_path: Path) -> None:
+def test_without_a_gpu_it_says_so_and_leaves_the_figures_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = tmp_path / "gpu.json"
 
-    assert "No CUDA device here" in measure("--json", kept)
+    start("gpu", "--json", kept)
+
+    assert "No CUDA device here" in capsys.readouterr().out
     assert not kept.exists()

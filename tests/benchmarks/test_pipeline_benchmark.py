@@ -1,15 +1,11 @@
 """The benchmark of the step still runs, and both of its sides still compute the same."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pipeline.py"
+from support.benchmarks import start
 
 
 @pytest.mark.slow
@@ -17,12 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pipeline.py"
 def test_a_quick_run_finds_both_sides_equal_and_says_where_it_ran(tmp_path: Path) -> None:
     kept = tmp_path / "pipeline.json"
 
-    subprocess.run(
-        [sys.executable, SCRIPT, "--quick", "--json", kept],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    start("pipeline", "--quick", "--json", kept)
 
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     assert {"cpu", "cores", "torch"} <= found["machine"].keys()

@@ -1,42 +1,22 @@
 """The benchmarks of series run on any folder of their layout, and count as their protocols say."""
 
-import importlib
+import contextlib
+import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A benchmark as a module; its neighbours are found as when it runs by itself."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module(name)
+from support.benchmarks import script, start
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
     """What the benchmark keeps, started as a person does, small and with its proofs."""
     kept = folder / "kept.json"
-    done = subprocess.run(
-        [
-            sys.executable,
-            BENCHMARKS / f"{name}.py",
-            *("--data", folder, "--quick", "--check", "--json", kept),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "same bits" in done.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        start(name, "--data", folder, "--quick", "--check", "--json", kept)
+    assert "same bits" in said.getvalue()
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     assert found["set"] == name
     assert found["baselines"]["EWMA-Mahalanobis" if name != "actuator" else PLAIN]

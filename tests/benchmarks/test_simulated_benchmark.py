@@ -1,20 +1,15 @@
 """The benchmark on the simulated plant still runs, and counts what it says it counts."""
 
-import importlib
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.benchmarks import script, start
 
 from monitor.core.plan import AlarmSettings
 from monitor.site.simulate.faults import DAY_MS, HOUR_MS, Fault
 from monitor.site.simulate.unit import Unit
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "simulated.py"
 ONSET = 20_456 * DAY_MS
 MS = 1_000_000
 
@@ -22,8 +17,7 @@ MS = 1_000_000
 @pytest.fixture
 def simulated(monkeypatch):
     """The script as a module."""
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    return importlib.import_module("simulated")
+    return script("simulated", monkeypatch)
 
 
 def trial(simulated, name, **given):
@@ -36,26 +30,12 @@ def event(simulated, at_h, *blame, alarm_class="process", point="surprise"):
     return simulated.Event(tick, tick + HOUR_MS * MS, alarm_class, point, blame)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_quick_run_counts_false_alarms_faults_and_blame_of_every_model(tmp_path):
     kept = tmp_path / "simulated.json"
-    subprocess.run(
-        [
-            sys.executable,
-            SCRIPT,
-            "--quick",
-            "--kinds",
-            "tank",
-            "--models",
-            "ewma",
-            "pca",
-            "--json",
-            kept,
-        ],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    words = ("--quick", "--kinds", "tank", "--models", "ewma", "pca", "--json", kept)
+    start("simulated", *words)
     found = json.loads(kept.read_text(encoding="utf-8"))
     for figures in (found["metrics"], found["metrics_degraded"], *found["baselines"].values()):
         assert figures["healthy_asset_months"] == pytest.approx(2 * 3 / 30)
