@@ -70,8 +70,8 @@ def process(*words: object, before: str = "") -> Process:
     )
 
 
-def wait_for(condition: Callable[[], object], *, limit_s: float = 30.0) -> None:
-    """Wait for a state of another process; fails when it does not come."""
+def wait_for(condition: Callable[[], object], *, limit_s: float = 120.0) -> None:
+    """Wait for a state of another process; fails when it does not come, on a slow machine either."""
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it did not come to that"

@@ -188,13 +188,13 @@ async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
         """Wait until the health of this moment says so."""
         stamp = f"time = {clock.now() // HEALTH_NS * HEALTH_NS}"
         query = f"SELECT * FROM pipeline_health WHERE {where} AND {stamp}"  # noqa: S608 - ours
-        await until(lambda: asked(query), limit_s=30)
+        await until(lambda: asked(query))
 
     async with plants.serving(made, clock=clock) as running:
-        await until(lambda: running.status["frames"] == 2 * TICKS, limit_s=30)
-        await until(lambda: running.service.stepper.shown, limit_s=30)
+        await until(lambda: running.status["frames"] == 2 * TICKS)
+        await until(lambda: running.service.stepper.shown)
         await told("source = 'soon' AND received = 0")
-        await until(lambda: len(PictureResults(running.database).read()) == PICTURES, limit_s=30)
+        await until(lambda: len(PictureResults(running.database).read()) == PICTURES)
         alarms = running.store.alarms(asset="m1")
         for action, more in (
             ("acknowledge", {}),
@@ -216,7 +216,7 @@ async def watched(made: plants.Plant, influx: Influx, database: str) -> Lived:
         await told(f"source = 'soon' AND received = {RECEIVED}")
         last = f"time = {START + TICKS + SOON - 1}s"  # and all that came before it is there, too
         query = f"SELECT * FROM asset_score WHERE asset = 'm8' AND {last}"  # noqa: S608 - as above
-        await until(lambda: asked(query), limit_s=30)
+        await until(lambda: asked(query))
         await told("sink = 'strict' AND dead_letters > 0")
         influx.write(database, OF_SOURCE)
         standing = await running.service.standing()

@@ -322,8 +322,8 @@ async def serving(
                 await found.stop()
 
 
-async def until(condition: Callable[[], object], *, limit_s: float = 30.0) -> None:
-    """Wait for a state; fails when it does not come."""
+async def until(condition: Callable[[], object], *, limit_s: float = 120.0) -> None:
+    """Wait for a state; fails when it does not come, on a slow machine either."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - what is waited for does not know of the test
             await asyncio.sleep(0.01)

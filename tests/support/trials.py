@@ -86,7 +86,7 @@ async def go_through(
 async def caught_up(made: Plant) -> None:
     """Until the last that the peer has by now is stored."""
     last = last_acknowledged(made.folder)
-    await until(lambda: newest(made.data) >= last, limit_s=30)
+    await until(lambda: newest(made.data) >= last)
 
 
 async def broker_trial(

@@ -74,7 +74,7 @@ async def compared(tmp_path, *, model, silence, without=(), in_real_time):
         edges.add_nodes(server, recording)
         edges.live(made, server, broker, silence=silence)
         async with plants.serving(made) as serving:
-            await plants.until(lambda: "plc" in Journal(serving.database).positions(), limit_s=30)
+            await plants.until(lambda: "plc" in Journal(serving.database).positions())
             if in_real_time:  # else the server vouches for less than all of it
                 assert time.time_ns() < recording.at(0), "too slow a start for TO_START_MS"
             await asyncio.to_thread(
@@ -86,7 +86,7 @@ async def compared(tmp_path, *, model, silence, without=(), in_real_time):
                 closed = len(newest) == len(ASSETS) and min(newest) >= recording.at(COUNT - 1)
                 return closed and serving.status["samples_received"] >= count
 
-            await plants.until(came, limit_s=30)
+            await plants.until(came)
     live = plants.outcome(made.data)
     again = plants.replay(made)
     assert (again.digest, again.events) == (live.digest, live.events)
