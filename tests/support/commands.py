@@ -71,7 +71,7 @@ def process(*words: object, before: str = "") -> Process:
 
 
 def wait_for(condition: Callable[[], object], *, limit_s: float = 120.0) -> None:
-    """Wait for a state of another process; fails when it does not come, on a slow machine either."""
+    """Wait for a state of another process; fails when it does not come, on slow machines, too."""
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it did not come to that"

@@ -323,7 +323,7 @@ async def serving(
 
 
 async def until(condition: Callable[[], object], *, limit_s: float = 120.0) -> None:
-    """Wait for a state; fails when it does not come, on a slow machine either."""
+    """Wait for a state; fails when it does not come, however slow the machine."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - what is waited for does not know of the test
             await asyncio.sleep(0.01)
