@@ -98,7 +98,7 @@ async def test_a_model_that_was_trained_and_saved_inspects_what_a_camera_shows(m
         put(made.folder / "pictures" / "top", number, png(picture))
     put(made.folder / "pictures" / "top", 9, png(noise(9, 60, 24, 1)))
     async with plants.serving(made) as running:
-        await until(lambda: counts(running).get("stored") == 3, limit_s=90)  # it loads torch
+        await until(lambda: counts(running).get("stored") == 3)
         await until(lambda: counts(running)["rejected"])
         assert counts(running)["rejected"] == {"picture_unlike_learnt": 1}
         results = [one for one in PictureResults(running.database).read() if not one.rejected]

@@ -466,10 +466,10 @@ def test_a_service_beside_it_has_stored_all_that_was_sent_over_both_protocols(tm
             simulator(tmp_path, simulation) as machines,
             process("run", machines.plant, "--json") as service,
         ):
-            wait_for(lambda: stored_of_each(tmp_path) > 100, limit_s=60)
+            wait_for(lambda: stored_of_each(tmp_path) > 100)
             heard = time.time_ns()  # all tags: each source subscribes to its own at once
             machines.stop()
-            wait_for(lambda: not compare_folder(tmp_path, since=heard)[0].lost, limit_s=120)
+            wait_for(lambda: not compare_folder(tmp_path, since=heard)[0].lost)
             service.send_signal(signal.SIGTERM)
             _, err = service.communicate()
     assert service.returncode == 0, err
